@@ -1,0 +1,1 @@
+"""Messages -> examples: language, turns, sessions, examples, encoding."""

@@ -1,0 +1,1 @@
+"""Model -> figures: losses, accuracies and their intervals."""

@@ -1,0 +1,123 @@
+"""Strict reading of params.yaml: an unknown, missing or ill-typed key is one clear line.
+
+Sections are frozen dataclasses that live beside the code they configure; this module knows only their names.
+`-S train.learning_rate=1e-5` and `[en, no]` read as meant, because ruamel.yaml speaks YAML 1.2.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from jaegpt.errors import JaegptError
+
+# Kept at the top level so that `dvc exp run -S w_mc=1` works.
+VALUES: dict[str, type] = {"seed": int, "model": str, "block_size": int, "w_lm": float, "w_mc": float}
+SECTIONS = ("export", "language", "session", "dataset", "train", "generate", "fidelity")
+
+Section = TypeVar("Section")
+
+
+class Params:
+    """The parsed parameter file; nothing is returned before its type has been checked."""
+
+    def __init__(self, path: str | Path = "params.yaml") -> None:
+        self.path = Path(path)
+        try:
+            content = YAML(typ="safe").load(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise JaegptError(f"{self.path}: not found. Run from the project's top folder.") from None
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise JaegptError(f"{self.path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise JaegptError(f"{self.path}: found {_name(content)} where `key: value` lines were expected.")
+        self._content: dict[str, Any] = content
+        _check_keys(content, known=[*VALUES, *SECTIONS], where="", path=self.path, need_all=False)
+
+    def value(self, key: str) -> Any:
+        """The top-level value of `key`, of the type named in VALUES."""
+        if key not in self._content:
+            raise JaegptError(f"{self.path}: key `{key}` is missing. Add `{key}: ...` ({_type_name(VALUES[key])}).")
+        return _checked_range(key, _checked(self._content[key], VALUES[key], key, self.path), self.path)
+
+    def section(self, name: str, cls: type[Section]) -> Section:
+        """The section `name` as the dataclass `cls`, every field checked against its annotation."""
+        content = self._content.get(name)
+        if not isinstance(content, dict):
+            raise JaegptError(f"{self.path}: section `{name}` is missing or empty (found {_name(content)}).")
+        hints = typing.get_type_hints(cls)
+        names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        _check_keys(content, known=names, where=f"{name}.", path=self.path, need_all=True)
+        values = {key: _checked(content[key], hints[key], f"{name}.{key}", self.path) for key in names}
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise JaegptError(f"{self.path}: {name}.{error}") from None
+
+
+def _check_keys(content: dict[str, Any], known: list[str], where: str, path: Path, need_all: bool) -> None:
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"Did you mean `{where}{near[0]}`?" if near else f"Known here: {', '.join(known)}."
+            raise JaegptError(f"{path}: unknown key `{where}{key}`. {hint}")
+    missing = [key for key in known if key not in content] if need_all else []
+    if missing:
+        raise JaegptError(f"{path}: missing key `{where}{missing[0]}`. Every parameter stands in the file; add it.")
+
+
+def _checked(value: Any, hint: Any, key: str, path: Path) -> Any:
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        fits, converted = _fit(value, option)
+        if fits:
+            return converted
+    raise JaegptError(f"{path}: `{key}` must be {_type_name(hint)}, found {_name(value)} {value!r}.")
+
+
+def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
+    """Whether `value` is of type `hint`, and the value as that type (an int is a float, a bool is neither)."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint), value
+    if get_origin(hint) is list:
+        if not isinstance(value, list):
+            return False, value
+        items = [_fit(item, get_args(hint)[0]) for item in value]
+        return all(fits for fits, _ in items), [item for _, item in items]
+    if hint is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return number, float(value) if number else value
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    return isinstance(value, hint), value
+
+
+def _checked_range(key: str, value: Any, path: Path) -> Any:
+    if key in ("w_lm", "w_mc") and value < 0:
+        raise JaegptError(f"{path}: `{key}` is a loss weight and cannot be negative, found {value}.")
+    if key == "block_size" and value < 2:
+        raise JaegptError(f"{path}: `block_size` must hold at least a turn and a reply (2 tokens), found {value}.")
+    if key == "seed" and not 0 <= value < 2**63:
+        raise JaegptError(f"{path}: `seed` must be between 0 and 2^63 - 1, found {value}.")
+    return value
+
+
+def _name(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_type_name(option) for option in get_args(hint))
+    if get_origin(hint) is list:
+        return f"a list of {get_args(hint)[0].__name__}"
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "nothing"}
+    return names.get(hint, str(hint))
