@@ -1,0 +1,116 @@
+"""Messages in the languages to keep: threads are kept or dropped whole, then single foreign messages are dropped.
+
+A message whose language cannot be told follows its thread; one is dropped from a kept thread only when the identifier
+is nearly certain of another language.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jaegpt.dialogue.identifier import KNOWN, UNKNOWN, identify, letters_only
+from jaegpt.tables import SCHEMAS, column, thread_starts
+
+Ints = npt.NDArray[np.int64]
+
+REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
+MAX_JOINED = 200  # lines of a thread that are looked at together when none can be told alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """Which languages to keep.
+
+    Attributes:
+        keep: ISO 639-1 codes.
+        min_share: a thread is kept when at least this share of its messages whose language can be told is in `keep`;
+            0 to 1.
+    """
+
+    keep: list[str]
+    min_share: float
+
+    def __post_init__(self) -> None:
+        if not self.keep:
+            raise ValueError("keep must name at least one language, such as en; found none.")
+        for code in self.keep:
+            if code not in KNOWN:
+                known = ", ".join(sorted(KNOWN))
+                raise ValueError(f"keep takes ISO 639-1 codes that can be told ({known}); found {code!r}.")
+        if not 0 <= self.min_share <= 1:
+            raise ValueError(f"min_share must be between 0 and 1, found {self.min_share:g}.")
+
+
+@dataclass
+class LanguageReport:
+    """What became of a part.
+
+    Attributes:
+        threads: one row a thread: (thread_id, messages, messages told, share of those in `keep`, dropped, kept 0 or 1).
+        messages_kept: messages written.
+        dropped: messages by reason.
+        languages: messages by language, to explain an empty result.
+    """
+
+    threads: list[tuple[str, int, int, float, int, int]] = field(default_factory=list)
+    messages_kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def total(cls, reports: Iterable["LanguageReport"]) -> "LanguageReport":
+        """The reports of all parts as one."""
+        whole = cls()
+        for report in reports:
+            whole.threads += report.threads
+            whole.messages_kept += report.messages_kept
+            whole.dropped += report.dropped
+            whole.languages += report.languages
+        return whole
+
+
+def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageReport]:
+    """A part of `messages` -> a part of `filtered`, and what was dropped.
+
+    A thread none of whose lines can be told is judged by its lines together; when those cannot be told, it is dropped.
+    """
+    starts = thread_starts(column(messages, "thread_id"))
+    sizes = np.diff(starts, append=len(messages))
+    thread = np.repeat(np.arange(len(starts)), sizes)
+    letters = letters_only(column(messages, "text"))
+    languages, certain = identify(letters)
+    kept_language = np.isin(languages, config.keep)
+    foreign = certain & (languages != UNKNOWN) & ~kept_language
+
+    told = np.bincount(thread[languages != UNKNOWN], minlength=len(starts))
+    share = np.bincount(thread[kept_language], minlength=len(starts)) / np.maximum(told, 1)
+    judged = told > 0
+    for row in np.flatnonzero(~judged):
+        whole = _language_of_all(letters, int(starts[row]), int(sizes[row]))
+        judged[row], share[row] = whole != UNKNOWN, whole in config.keep
+    keep_thread = judged & (share >= config.min_share)
+    foreign &= keep_thread[thread]
+    keep = keep_thread[thread] & ~foreign
+
+    counts = (sizes[judged & ~keep_thread].sum(), sizes[~judged].sum(), foreign.sum())
+    dropped = np.where(keep_thread, np.bincount(thread[foreign], minlength=len(starts)), sizes)
+    columns = (sizes, told, share.round(4), dropped, keep_thread.astype(int))
+    ids = column(messages, "thread_id").take(starts).to_pylist()
+    report = LanguageReport(
+        threads=list(zip(ids, *(values.tolist() for values in columns), strict=True)),
+        messages_kept=int(keep.sum()),
+        dropped=Counter({reason: int(count) for reason, count in zip(REASONS, counts, strict=True)}),
+        languages=Counter(languages.tolist()),
+    )
+    filtered = messages.append_column("language", pa.array(languages, pa.string())).filter(pa.array(keep))
+    return filtered.cast(SCHEMAS["filtered"]), report
+
+
+def _language_of_all(letters: pa.Array, start: int, size: int) -> str:
+    """The language of a thread's lines taken together."""
+    lines = letters.slice(start, min(size, MAX_JOINED)).to_pylist()
+    return str(identify(pa.array([" ".join(lines)]))[0][0])
