@@ -1,0 +1,84 @@
+"""How much context the owner's replies have, under the cut in use and under others; to choose a cut by."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jaegpt.dialogue.sessions import places, session_begins
+from jaegpt.dialogue.turns import Bools, SessionConfig, Timeline
+from jaegpt.tables import column, thread_starts
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MAX_CONTEXT = 4  # more turns of context count as this many
+
+# The cuts to compare, by their names in the report.
+RULES = {
+    f"p{percentile}": SessionConfig(percentile=percentile, fixed_gap_s=None) for percentile in (50, 75, 90, 95, 99)
+}
+RULES["30min"] = SessionConfig(percentile=50, fixed_gap_s=1800)
+
+# Upper bounds of the histogram's bins, in seconds: 0, 1, 2, 4, ... 2^29 (17 years).
+GAP_BOUNDS_S = np.concatenate([[0], 2 ** np.arange(30)])
+
+
+@dataclass(frozen=True)
+class Context:
+    """Counts of one cut: turns, sessions, and owner turns by turns of context before them ([5], the last 4 or more)."""
+
+    turns: int
+    sessions: int
+    owner_turns: Ints
+
+    @classmethod
+    def of(cls, begins: Bools, is_owner: Bools) -> "Context":
+        """From [turns]: where a session begins, and whose the turn is."""
+        context = np.minimum(places(begins)[is_owner], MAX_CONTEXT)
+        return cls(len(begins), int(begins.sum()), np.bincount(context, minlength=MAX_CONTEXT + 1))
+
+    @classmethod
+    def total(cls, rows: Iterable["Context"]) -> "Context":
+        """The counts of all parts as one."""
+        parts = list(rows)
+        owner_turns = np.sum([part.owner_turns for part in parts], axis=0)
+        return cls(sum(part.turns for part in parts), sum(part.sessions for part in parts), owner_turns)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the owner's turns with that many turns of context, rounded to 4 places."""
+        shares = self.owner_turns / max(int(self.owner_turns.sum()), 1)
+        return {str(turns): round(float(share), 4) for turns, share in enumerate(shares)}
+
+    def mean_turns(self) -> float:
+        """Turns a session, rounded to 4 places."""
+        return round(self.turns / max(self.sessions, 1), 4)
+
+
+def session_context(sessions: pa.Table) -> tuple[Context, Floats]:
+    """A part of `sessions` -> its counts, and the thresholds in milliseconds of the threads that have one."""
+    is_owner = column(sessions, "is_owner").to_numpy(zero_copy_only=False)
+    thresholds = column(sessions, "threshold_ms").take(thread_starts(column(sessions, "thread_id"))).drop_null()
+    return Context.of(session_begins(sessions), is_owner), thresholds.to_numpy(zero_copy_only=False)
+
+
+def compare_rules(messages: pa.Table) -> tuple[dict[str, Context], Ints]:
+    """A part of `filtered` -> the counts under each of RULES, and the histogram of gaps by GAP_BOUNDS_S.
+
+    Turns are merged anew under each rule, because a cut inside a run of messages makes two turns of one.
+    """
+    timeline = Timeline.of(messages)
+    rules = {}
+    for name, config in RULES.items():
+        cuts = timeline.cuts(timeline.thresholds(config))
+        heads = np.flatnonzero(cuts | ~timeline.same_sender)
+        rules[name] = Context.of(cuts[heads], timeline.is_owner[heads])
+    return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])
+
+
+def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
+    """[bins] how many gaps are at most each bound and above the one before; the last bin also takes what is longer."""
+    bins = np.searchsorted(GAP_BOUNDS_S * 1000, gap_ms)
+    return np.bincount(np.minimum(bins, len(GAP_BOUNDS_S) - 1), minlength=len(GAP_BOUNDS_S))

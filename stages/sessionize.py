@@ -1,0 +1,71 @@
+"""Turns -> sessions, and how much context each cut leaves. Run: python -m stages.sessionize"""
+
+import numpy as np
+import pyarrow as pa
+
+from jaegpt.dialogue.context import (
+    GAP_BOUNDS_S,
+    MAX_CONTEXT,
+    RULES,
+    Context,
+    Floats,
+    Ints,
+    compare_rules,
+    gap_histogram,
+    session_context,
+)
+from jaegpt.dialogue.sessions import sessionize
+from jaegpt.errors import run
+from jaegpt.files import write_csv, write_json
+from jaegpt.parallel import map_parts
+from jaegpt.tables import part_paths, read_part
+from jaegpt.transform import transform_table
+
+
+def sessionize_part(turns: pa.Table) -> tuple[pa.Table, tuple[Context, Floats]]:
+    """The sessions of a part, their counts and the thresholds of its threads."""
+    sessions = sessionize(turns)
+    return sessions, session_context(sessions)
+
+
+def compare_part(path: str) -> tuple[dict[str, Context], Ints]:
+    """The other cuts, on one part of the messages."""
+    return compare_rules(read_part(path, "filtered"))
+
+
+def main() -> None:
+    reports = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
+    others = map_parts(compare_part, [str(path) for path in part_paths("data/filtered")], "other cuts")
+    used = Context.total(context for context, _ in reports)
+    rules = {name: Context.total(part[name] for part, _ in others) for name in RULES}
+    thresholds = np.concatenate([part for _, part in reports])
+    levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3
+    write_json(
+        "metrics/sessions.json",
+        {
+            "turns": used.turns,
+            "sessions": used.sessions,
+            "mean_turns": used.mean_turns(),
+            "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
+            "owner_turns": int(used.owner_turns.sum()),
+            "history_share": used.shares(),
+            "context": {
+                name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
+                for name, rule in rules.items()
+            },
+        },
+    )
+    gaps = np.sum([gaps for _, gaps in others], axis=0).tolist()
+    rows = list(zip(GAP_BOUNDS_S.tolist(), gaps, gap_histogram(thresholds).tolist(), strict=True))
+    write_csv("plots/gaps.csv", ("gap_s", "gaps", "thresholds"), rows)
+    shares = [rule.shares().values() for rule in rules.values()]
+    write_csv(
+        "plots/context.csv", ("turns_of_context", *RULES), list(zip(range(MAX_CONTEXT + 1), *shares, strict=True))
+    )
+    print(f"sessionize: {used.turns:,} turns in {used.sessions:,} sessions, {used.mean_turns():.1f} turns each")
+    for name, rule in rules.items():
+        print(f"  {name:>5}: {rule.sessions:,} sessions, {rule.mean_turns():.1f} turns each")
+
+
+if __name__ == "__main__":
+    run(main)
