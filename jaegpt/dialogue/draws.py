@@ -1,0 +1,51 @@
+"""Random draws that depend on nothing but their own name, so that no row depends on another or on the order of work.
+
+Each draw is a number computed from (seed, purpose, thread, index): a keyed hash of the first three, mixed with the last
+by SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), on whole columns at once.
+"""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+Words = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def thread_key(seed: int, purpose: str, thread_id: str) -> int:
+    """64 bits that stand for (seed, purpose, thread)."""
+    name = f"{seed}\0{purpose}\0{thread_id}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+
+
+def mix(keys: Words, index: Ints | int) -> Words:
+    """[rows] the `index`-th output of the SplitMix64 generator whose state is the key."""
+    word = keys + (np.atleast_1d(index).astype(np.uint64) + np.uint64(1)) * _GOLDEN
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
+
+
+def uniform(words: Words) -> npt.NDArray[np.float64]:
+    """[rows] the upper 53 bits as a number in [0, 1)."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def draw_others(keys: Words, own: Ints, pool_size: Ints, num: int) -> Ints:
+    """[rows, num] places in 0..pool_size-1, all different and none of them `own`, every choice as likely as any other.
+
+    Each row needs pool_size > num. The j-th draw picks among the places not yet taken: with 1 and 3 taken of 0..5, the
+    free ones are 0, 2, 4, 5, and pick 1 -> step over 1 -> 2.
+    """
+    taken = own[:, None]  # [rows, 1 + drawn], each row sorted
+    drawn = np.empty((len(own), num), dtype=np.int64)
+    for turn in range(num):
+        pick = (uniform(mix(keys, turn)) * (pool_size - 1 - turn)).astype(np.int64)
+        for place in range(taken.shape[1]):
+            pick += pick >= taken[:, place]
+        drawn[:, turn] = pick
+        taken = np.sort(np.column_stack([taken, pick]), axis=1)
+    return drawn

@@ -1,0 +1,215 @@
+"""Sessions -> examples: each of the owner's turns as a reply, with its history and wrong candidates.
+
+Which distractors and which side of the split is drawn from the seed and the row's own name alone (`draws.py`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaegpt.dialogue.draws import draw_others, mix, thread_key, uniform
+from jaegpt.dialogue.sessions import places, session_begins
+from jaegpt.tables import SCHEMAS, column, thread_starts
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# Why a turn of the owner gives no example.
+REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """What an example is made of.
+
+    Attributes:
+        num_history: most turns of context before the reply, at least 1.
+        num_distractors: wrong candidates beside the reply, at least 1.
+        valid_fraction: share of the drawn units kept for validation, above 0 and below 1.
+        split: what is drawn: `session`; `thread` (people the model never saw); `time` (the last sessions of each
+            thread); or `row`, only for comparison: a session's overlapping windows land on both sides, so it leaks.
+    """
+
+    num_history: int
+    num_distractors: int
+    valid_fraction: float
+    split: Literal["session", "thread", "time", "row"]
+
+    def __post_init__(self) -> None:
+        for name in ("num_history", "num_distractors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        if not 0 < self.valid_fraction < 1:
+            raise ValueError(f"valid_fraction must be above 0 and below 1, found {self.valid_fraction:g}.")
+
+
+@dataclass
+class ExampleReport:
+    """What became of the owner's turns.
+
+    Attributes:
+        owner_turns: all of them.
+        train, valid: examples on each side.
+        dropped: owner turns that gave no example, by reason.
+        train_replies: the different replies of the training side, as sorted 64-bit hashes.
+        valid_replies: every reply of the validation side, as hashes.
+    """
+
+    owner_turns: int = 0
+    train: int = 0
+    valid: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    train_replies: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    valid_replies: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    @classmethod
+    def total(cls, reports: Iterable["ExampleReport"]) -> "ExampleReport":
+        """The reports of all parts as one."""
+        rows = list(reports)
+        whole = cls(*(sum(getattr(row, name) for row in rows) for name in ("owner_turns", "train", "valid")))
+        for row in rows:
+            whole.dropped += row.dropped
+        if rows:
+            whole.train_replies = np.unique(np.concatenate([row.train_replies for row in rows]))
+            whole.valid_replies = np.concatenate([row.valid_replies for row in rows])
+        return whole
+
+    def valid_replies_in_train(self) -> int:
+        """How many validation replies stand word for word among the training replies."""
+        return int(np.isin(self.valid_replies, self.train_replies).sum())
+
+
+def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[pa.Table, ExampleReport]:
+    """A part of `sessions` -> a part of `examples`, and what was dropped."""
+    threads = column(sessions, "thread_id")
+    starts = thread_starts(threads)
+    thread = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(sessions)))
+    thread_ids = threads.take(starts).to_pylist()
+    is_owner = column(sessions, "is_owner").to_numpy(zero_copy_only=False)
+    texts = column(sessions, "text")
+    place = places(session_begins(sessions))
+
+    pool = _Pool.of(texts, thread, is_owner, len(starts))
+    # The seed's rule: a thread needs more different turns than the candidates of one example.
+    enough = pool.sizes[thread] > config.num_distractors + 1
+    rows = np.flatnonzero(is_owner & (place > 0) & enough)  # [examples] the reply's row
+    first = is_owner & (place == 0)
+
+    turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
+    keys = _keys(seed, "distractors", thread_ids)[thread[rows]]
+    others = draw_others(mix(keys, turn_index), pool.place[rows], pool.sizes[thread[rows]], config.num_distractors)
+    distractors = texts.take(pool.rows[(pool.starts[thread[rows]][:, None] + others).ravel()])
+    valid = _valid(sessions, rows, thread, thread_ids, config, seed)
+    replies = texts.take(rows)
+    ids = threads.take(rows)
+    numbers = pc.utf8_lpad(pa.array(turn_index).cast(pa.string()), 6, "0")
+    columns = {
+        "example_id": pc.binary_join_element_wise(ids, numbers, "-"),
+        "thread_id": ids,
+        "session_index": column(sessions, "session_index").take(rows),
+        "split": pa.array(np.where(valid, "valid", "train"), pa.string()),
+        "replied_at": column(sessions, "started_at").take(rows),
+        "history": _history(sessions, rows, np.minimum(place[rows], config.num_history)),
+        "reply": replies,
+        "distractors": pa.ListArray.from_arrays(
+            pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), distractors
+        ),
+    }
+    hashes = text_hashes(replies)
+    report = ExampleReport(
+        owner_turns=int(is_owner.sum()),
+        train=int((~valid).sum()),
+        valid=int(valid.sum()),
+        dropped=Counter(dict(zip(REASONS, (int(first.sum()), int((is_owner & ~first & ~enough).sum())), strict=True))),
+        train_replies=np.unique(hashes[~valid]),
+        valid_replies=hashes[valid],
+    )
+    return pa.table(columns, schema=SCHEMAS["examples"]), report
+
+
+def text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
+    """[texts] 64 bits that stand for each text; the same in every process."""
+    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False).astype(object))
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The owner's different turn texts of each thread, in the order they were first said.
+
+    Attributes:
+        rows: [texts] the row where each was first said, thread after thread.
+        starts, sizes: [threads] where a thread's texts begin in `rows`, and how many there are.
+        place: [turns] the place of a turn's text among its thread's; -1 on other people's turns.
+    """
+
+    rows: Ints
+    starts: Ints
+    sizes: Ints
+    place: Ints
+
+    @classmethod
+    def of(cls, texts: pa.Array, thread: Ints, is_owner: Bools, num_threads: int) -> "_Pool":
+        own = np.flatnonzero(is_owner)
+        code = texts.take(own).dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        # One number for (thread, text); `np.unique` tells where each first stands.
+        pairs = thread[own] * (len(texts) + 1) + code
+        _, first, of_turn = np.unique(pairs, return_index=True, return_inverse=True)
+        by_time = np.argsort(first)  # rows of a thread stand together, so this keeps threads apart
+        rank = np.empty_like(by_time)
+        rank[by_time] = np.arange(len(by_time))
+        rows = own[first[by_time]]
+        sizes = np.bincount(thread[rows], minlength=num_threads)
+        starts = np.cumsum(sizes) - sizes
+        place = np.full(len(texts), -1, dtype=np.int64)
+        place[own] = rank[of_turn] - starts[thread[own]]
+        return cls(rows, starts, sizes, place)
+
+
+def _keys(seed: int, purpose: str, thread_ids: list[str]) -> npt.NDArray[np.uint64]:
+    return np.array([thread_key(seed, purpose, name) for name in thread_ids], dtype=np.uint64)
+
+
+def _history(sessions: pa.Table, rows: Ints, lengths: Ints) -> pa.Array:
+    """[examples] the `lengths` turns before each of `rows`: row 7, length 2 -> rows 5, 6."""
+    ends = np.cumsum(lengths)
+    before = np.repeat(rows - ends, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    values = pa.StructArray.from_arrays(
+        [column(sessions, name).take(before) for name in ("is_owner", "text")], names=["is_owner", "text"]
+    )
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), values)
+
+
+def _valid(
+    sessions: pa.Table, rows: Ints, thread: Ints, thread_ids: list[str], config: DatasetConfig, seed: int
+) -> Bools:
+    """[examples] whether an example is for validation."""
+    own_thread = thread[rows]
+    session = column(sessions, "session_index").to_numpy()[rows].astype(np.int64)
+    if config.split == "time":
+        return _last_sessions(own_thread, session, config.valid_fraction)
+    keys = _keys(seed, f"split by {config.split}", thread_ids)[own_thread]
+    turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
+    index = {"session": session, "thread": np.zeros_like(session), "row": turn_index}[config.split]
+    return uniform(mix(keys, index)) < config.valid_fraction
+
+
+def _last_sessions(thread: Ints, session: Ints, valid_fraction: float) -> Bools:
+    """[examples] the last whole sessions of each thread, as many as stay within `valid_fraction` of its examples.
+
+    Ten examples in sessions of 6, 3, 1 and a fraction of 0.3: the last session only, as the last two hold 4.
+    """
+    rows = np.arange(len(thread))
+    begins = np.diff(thread, prepend=-1) != 0
+    new_session = begins | (np.diff(session, prepend=-1) != 0)
+    session_start = np.maximum.accumulate(np.where(new_session, rows, 0)) if len(rows) else rows
+    thread_start = np.maximum.accumulate(np.where(begins, rows, 0)) if len(rows) else rows
+    sizes = np.bincount(thread, minlength=thread[-1] + 1 if len(rows) else 0)
+    remaining = sizes[thread] - (session_start - thread_start)  # examples from this session to the thread's end
+    return remaining <= valid_fraction * sizes[thread]

@@ -1,0 +1,58 @@
+"""Sessions -> examples: history, reply, wrong candidates, split. Run: python -m stages.build_dataset"""
+
+import sys
+from functools import partial
+
+from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
+from jaegpt.errors import JaegptError, run
+from jaegpt.files import write_json
+from jaegpt.params import Params
+from jaegpt.transform import transform_table
+
+
+def refuse_one_sided(reports: list[ExampleReport], config: DatasetConfig) -> None:
+    """An error when there is nothing to train on or nothing to validate on, before anything is written."""
+    total = ExampleReport.total(reports)
+    if not total.train + total.valid:
+        raise JaegptError(
+            f"dataset: none of the owner's {total.owner_turns:,} turns gives an example "
+            f"({', '.join(f'{reason} {total.dropped[reason]:,}' for reason in REASONS)}). "
+            "Raise session.percentile, lower dataset.num_distractors, or check export.owner."
+        )
+    if not total.train or not total.valid:
+        raise JaegptError(
+            f"dataset: {total.train:,} examples for training, {total.valid:,} for validation by {config.split}. "
+            "Change dataset.valid_fraction or dataset.split."
+        )
+
+
+def main() -> None:
+    params = Params()
+    config = params.section("dataset", DatasetConfig)
+    if config.split == "row":
+        print(
+            "warning: dataset.split row puts one session on both sides; its validation figures leak.", file=sys.stderr
+        )
+    reports = transform_table(
+        partial(build_examples, config=config, seed=params.value("seed")),
+        ("data/sessions", "sessions"),
+        ("data/examples", "examples"),
+        "build_dataset",
+        finish=partial(refuse_one_sided, config=config),
+    )
+    total = ExampleReport.total(reports)
+    content = {
+        "owner_turns": total.owner_turns,
+        "examples": total.train + total.valid,
+        "train": total.train,
+        "valid": total.valid,
+        "valid_replies_in_train": total.valid_replies_in_train(),
+        "dropped": {reason: total.dropped[reason] for reason in REASONS},
+    }
+    write_json("metrics/dataset.json", content)
+    print(f"build_dataset: {content['examples']:,} examples of {total.owner_turns:,} owner turns")
+    print(f"  train {total.train:,}, valid {total.valid:,} ({total.valid_replies_in_train():,} replies also in train)")
+
+
+if __name__ == "__main__":
+    run(main)
