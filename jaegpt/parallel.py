@@ -24,18 +24,29 @@ def num_workers() -> int:
     return int(text)
 
 
-def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> list[Result]:
+def map_parts(
+    function: Callable[[Item], Result], items: Sequence[Item], label: str, num_bytes: Sequence[int] | None = None
+) -> list[Result]:
     """`[function(item) for item in items]`, over processes when there is more than one item and worker.
 
-    `function` must be picklable (a module's function, or functools.partial of one).
+    Args:
+        function: picklable (a module's function, or functools.partial of one).
+        num_bytes: the size of each item, for a bar in megabytes; without it the bar counts parts.
     """
     workers = min(num_workers(), len(items))
     if workers <= 1:
-        return list(_progress(map(function, items), len(items), label))
+        return _collect(map(function, items), len(items), label, num_bytes)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(_progress(pool.map(function, items), len(items), label))
+        return _collect(pool.map(function, items), len(items), label, num_bytes)
 
 
-def _progress(results: Iterable[Result], total: int, label: str) -> Iterable[Result]:
-    """A bar that shows itself on a terminal only, and only when the work takes more than two seconds."""
-    return tqdm(results, desc=label, total=total, unit="part", delay=2, disable=None)
+def _collect(results: Iterable[Result], total: int, label: str, num_bytes: Sequence[int] | None) -> list[Result]:
+    """The results, under a bar that shows itself on a terminal only, and only when the work takes over two seconds."""
+    if num_bytes is None:
+        return list(tqdm(results, desc=label, total=total, unit="part", delay=2, disable=None))
+    collected = []
+    with tqdm(desc=label, total=sum(num_bytes), unit="B", unit_scale=True, delay=2, disable=None) as bar:
+        for result, size in zip(results, num_bytes, strict=True):
+            collected.append(result)
+            bar.update(size)
+    return collected

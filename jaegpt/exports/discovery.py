@@ -1,0 +1,126 @@
+"""What lies where in a download: message files by thread, whatever the year, the wrapping or the box."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from jaegpt.errors import JaegptError
+from jaegpt.exports.sources import BadFileError, Entry, list_entries
+
+# A thread that stands in several boxes, in downloads of different days, counts for the first of them.
+BOXES = ("inbox", "archived_threads", "filtered_threads", "message_requests", "e2ee_cutover")
+ENCRYPTED_BOX = "encrypted_download"
+ROOTS = (
+    "your_facebook_activity/messages",
+    "your_activity_across_facebook/messages",
+    "your_instagram_activity/messages",
+    "messages",
+)
+
+# Greedy, so that the last `messages/BOX/` counts: the folder given may itself lie below another one of that name.
+_THREAD_FILE = re.compile(rf"^(?:.*/)?messages/({'|'.join(BOXES)})/([^/]+)/message(?:_(\d+))?\.(json|html)$")
+_OLD_HTML = re.compile(r"(?:^|/)(?:messages\.html?|messages/\d+\.html)$")
+# The encrypted download is flat: `Anna Berg_12.json` at its top, or one folder down when a zip was unpacked by hand.
+_ENCRYPTED_FILE = re.compile(r"^(?:[^/]+/)?(?!message_)[^/]+_\d+\.json$")
+_PROFILE = re.compile(
+    r"(?:^|/)(?:profile_information/profile_information|personal_information/personal_information"
+    r"|(?:messages|other_activity)/autofill_information|autofill_information)\.json$"
+)
+
+Format = Literal["messenger", "instagram", "encrypted"]
+
+
+@dataclass(frozen=True)
+class MessageFile:
+    """One file of messages: `thread` is the folder that identifies its thread, `number` its place in it (1 = newest).
+
+    A file that is not `certain` has only the name of one, and counts when its content proves it.
+    """
+
+    entry: Entry
+    format: Format
+    box: str
+    thread: str
+    number: int
+    certain: bool = True
+
+
+@dataclass
+class Discovery:
+    """All that a set of paths holds: message files in reading order, files about the owner, HTML, and bad files."""
+
+    files: list[MessageFile] = field(default_factory=list)
+    profiles: list[Entry] = field(default_factory=list)
+    html: list[Entry] = field(default_factory=list)
+    problems: list[BadFileError] = field(default_factory=list)
+
+
+def discover(paths: Sequence[str]) -> Discovery:
+    """Find every message file under `paths`.
+
+    Raises:
+        JaegptError: a path does not exist, or no file of messages is found under any.
+    """
+    found = Discovery()
+    for path in dict.fromkeys(os.path.normpath(path) for path in paths):
+        # A folder inside a download (`.../messages/inbox`) works too: its own place says which box that is.
+        prefix = Path(path).resolve().as_posix() + "/" if os.path.isdir(path) else ""
+        entries, problems = list_entries(path, partial(_wanted, prefix))
+        found.problems += problems
+        for entry in entries:
+            _sort_in(found, entry, prefix if entry.index < 0 else "")
+    # A full download has other files of such names (`posts/your_posts_1.json`).
+    mixed = {file.entry.source for file in found.files if file.format != "encrypted"}
+    found.files = [
+        replace(file, certain=file.entry.source not in mixed or file.format != "encrypted") for file in found.files
+    ]
+    found.files.sort(key=lambda file: (file.format == "encrypted", file.thread, -file.number))
+    if not found.files and not found.problems:
+        raise JaegptError(nothing_found(paths, found))
+    return found
+
+
+def _wanted(prefix: str, name: str) -> bool:
+    return bool(
+        _THREAD_FILE.match(prefix + name)
+        or _OLD_HTML.search(name)
+        or _PROFILE.search(name)
+        or (_ENCRYPTED_FILE.match(name) and not name.startswith("messages/"))
+    )
+
+
+def _sort_in(found: Discovery, entry: Entry, prefix: str) -> None:
+    thread_file = _THREAD_FILE.match(prefix + entry.name)
+    if thread_file:
+        box, thread, number, suffix = thread_file.groups()
+        if suffix == "html":
+            found.html.append(entry)
+            return
+        format: Format = "instagram" if "your_instagram_activity/" in prefix + entry.name else "messenger"
+        found.files.append(MessageFile(entry, format, box, thread, int(number or 1)))
+    elif _PROFILE.search(entry.name):
+        found.profiles.append(entry)
+    elif _OLD_HTML.search(entry.name):
+        found.html.append(entry)
+    else:
+        stem = entry.name.rsplit("/", 1)[-1].removesuffix(".json")
+        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, stem, 1))
+
+
+def nothing_found(paths: Sequence[str], found: Discovery) -> str:
+    """What to tell a user in whose download there is no thread."""
+    where = ", ".join(paths)
+    if found.html:
+        return (
+            f"export.path: {where} holds messages as HTML only ({len(found.html):,} files), whose times have no zone "
+            "and no seconds. Ask Meta for the download again: Accounts Centre > Your information and permissions > Export "
+            "your information > Messages, all time, format JSON."
+        )
+    return (
+        f"export.path: no threads under {where} (looked for {', '.join(ROOTS)}, each with {', '.join(BOXES)}, and for "
+        "NAME_1.json of an encrypted download). Give the folder that holds `your_facebook_activity`, or the zip itself."
+    )

@@ -1,0 +1,205 @@
+"""A download -> the table `messages`, and an account of everything that was read."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jaegpt.errors import JaegptError
+from jaegpt.exports.config import ExportConfig
+from jaegpt.exports.discovery import Discovery, discover, nothing_found
+from jaegpt.exports.owner import Owner, find_owner, profile_names
+from jaegpt.exports.parts import PartJob, PartNote, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.reading import BatchNote, batches, read_batch
+from jaegpt.exports.sources import BadFileError
+from jaegpt.exports.system_lines import check_patterns
+from jaegpt.exports.threads import Thread, collect, presence, stitch
+from jaegpt.parallel import map_parts
+from jaegpt.tables import part_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was read, and what became of it: messages_read = messages_kept + sum(dropped).
+
+    Attributes:
+        formats: files by format (messenger, instagram, encrypted).
+        boxes: threads by box.
+        years: kept messages by year.
+        skipped: bad files by reason, with `on_error: skip`.
+        problems: what the user should know, a line each.
+        samples: some kept messages, evenly spaced, when asked for.
+    """
+
+    formats: dict[str, int]
+    files: int
+    num_bytes: int
+    threads: int
+    groups: int
+    boxes: dict[str, int]
+    messages_read: int
+    messages_kept: int
+    owner: Owner
+    owner_messages: int
+    dropped: dict[str, int]
+    redacted: int
+    years: dict[int, int]
+    skipped: dict[str, int]
+    problems: list[str]
+    samples: list[str] = field(default_factory=list)
+
+
+def read_export(config: ExportConfig, folder: str | Path | None, num_samples: int = 0) -> ExportReport:
+    """Read all of `config.path` and write the parts of `messages` into the existing `folder`; None writes nothing.
+
+    Raises:
+        JaegptError: nothing to read, bad files (with `on_error: stop`), no owner, or no message left.
+    """
+    check_patterns(config.system_patterns)
+    found = discover(config.paths)
+    scratch = Path(folder) / ".scratch" if folder else None
+    if scratch:
+        scratch.mkdir()
+    strict = config.on_error == "stop"
+    jobs = batches(found.files, scratch, strict, config.system_patterns, config.redact)
+    notes = map_parts(read_batch, jobs, "reading", [job.num_bytes for job in jobs])
+    bad = [*found.problems, *(problem for note in notes for problem in note.problems)]
+    if bad and strict:
+        raise JaegptError(_list_bad_files(bad))
+    threads = collect(notes)
+    if not threads:
+        raise JaegptError(_list_bad_files(bad) if bad else nothing_found(config.paths, found))
+    owner = find_owner(presence(threads), config.owners, profile_names(found.profiles))
+    threads, ambiguous = stitch(threads, owner.names)
+    excluded = _excluded_threads(threads, config.exclude, owner.names)
+    parts = group_into_parts(
+        [_thread_job(thread, owner.names, config.exclude) for thread in threads if thread.key not in excluded]
+    )
+    part_jobs = [
+        PartJob(part, str(Path(folder) / part_name(index)) if folder else None, -(-num_samples // len(parts)))
+        for index, part in enumerate(parts)
+    ]
+    written = map_parts(make_part, part_jobs, "sorting")
+    if scratch:
+        for file in scratch.iterdir():
+            file.unlink()
+        scratch.rmdir()
+    dropped = _dropped(threads, excluded, written)
+    report = _report(found, notes, threads, written, owner, dropped, bad, ambiguous)
+    _refuse_nothing(report)
+    return report
+
+
+def _thread_job(thread: Thread, owners: Sequence[str], exclude: Sequence[str]) -> ThreadJob:
+    names = dict.fromkeys(owners, (owners[0], True, False))
+    pieces = tuple(
+        Piece(
+            messages,
+            note.start,
+            note.rows,
+            tuple(names.get(name, (name, False, name in exclude)) for name in note.senders),
+        )
+        for note, messages in thread.pieces
+    )
+    return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
+
+
+def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners: Sequence[str]) -> set[str]:
+    """Keys of the threads that are left out whole: named by title or folder, or with an excluded contact alone.
+
+    Raises:
+        JaegptError: an entry means nobody here (a slip of the pen would let through what must stay out), or the owner.
+    """
+    titles = {
+        thread.key: {text for note, _ in thread.pieces for text in (note.title, note.file.thread)} for thread in threads
+    }
+    known = set(presence(threads)).union(*titles.values())
+    for entry in exclude:
+        if entry in owners:
+            raise JaegptError(
+                f"export.exclude: {entry!r} is the owner, without whom nothing is left. Remove the entry."
+            )
+        if entry not in known:
+            near = difflib.get_close_matches(entry, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Write the name as Messenger shows it."
+            raise JaegptError(f"export.exclude: no contact and no thread is called {entry!r}. {hint}")
+    return {
+        thread.key
+        for thread in threads
+        if titles[thread.key] & set(exclude) or (not thread.is_group(owners) and thread.people & set(exclude))
+    }
+
+
+def _dropped(threads: Iterable[Thread], excluded: set[str], written: Iterable[PartNote]) -> Counter[str]:
+    dropped: Counter[str] = Counter()
+    for thread in threads:
+        for note, _ in thread.pieces:
+            dropped += note.dropped
+        if thread.key in excluded:
+            dropped["excluded"] += thread.num_rows
+    for part in written:
+        dropped += part.dropped
+    return +dropped
+
+
+def _report(
+    found: Discovery,
+    notes: Sequence[BatchNote],
+    threads: Sequence[Thread],
+    written: Sequence[PartNote],
+    owner: Owner,
+    dropped: Counter[str],
+    bad: Sequence[BadFileError],
+    ambiguous: Sequence[str],
+) -> ExportReport:
+    files = [note for batch in notes for note in batch.files]
+    report = ExportReport(
+        formats=dict(sorted(Counter(note.file.format for note in files).items())),
+        files=len(files),
+        num_bytes=sum(note.file.entry.size for note in files),
+        threads=len(threads),
+        groups=sum(thread.is_group(owner.names) for thread in threads),
+        boxes=dict(Counter(thread.box for thread in threads).most_common()),
+        messages_read=sum(note.read for note in files),
+        messages_kept=sum(part.kept for part in written),
+        owner=owner,
+        owner_messages=sum(part.owner for part in written),
+        dropped=dict(sorted(dropped.items())),
+        redacted=sum(note.redacted for note in files),
+        years=dict(sorted(sum((part.years for part in written), Counter[int]()).items())),
+        skipped=dict(sorted(Counter(problem.reason for problem in bad).items())),
+        problems=[*map(str, bad), *ambiguous, *_html_notice(found)],
+        samples=[text for part in written for text in part.samples],
+    )
+    assert report.messages_read == report.messages_kept + sum(dropped.values()), report
+    return report
+
+
+def _refuse_nothing(report: ExportReport) -> None:
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items()) or "there were none"
+    if report.messages_kept == 0:
+        raise JaegptError(
+            f"export.path: of {report.messages_read:,} messages none is left ({counts}). "
+            "Check export.exclude, export.system_patterns, and that the download covers all time."
+        )
+    if report.owner_messages == 0:
+        others = f" Next in line: {report.owner.runner_up[0]}." if report.owner.runner_up else ""
+        raise JaegptError(
+            f"export.owner: {' / '.join(report.owner.names)} wrote none of the {report.messages_kept:,} messages kept, "
+            f"so there is nothing to learn. Set export.owner to the name that wrote.{others}"
+        )
+
+
+def _list_bad_files(bad: Sequence[BadFileError]) -> str:
+    lines = "".join(f"\n  {problem}" for problem in bad)
+    plural = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
+    return f"export.path: {plural} cannot be read:{lines}\nMend or remove them, or set export.on_error to skip."
+
+
+def _html_notice(found: Discovery) -> list[str]:
+    if not found.html:
+        return []
+    return [
+        f"{len(found.html):,} HTML files of messages are not read; ask Meta for the JSON format if threads are missing."
+    ]

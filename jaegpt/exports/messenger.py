@@ -1,0 +1,85 @@
+"""Messenger's and Instagram's `message_N.json`, from the seconds of early 2018 to now."""
+
+import re
+from typing import Any
+
+from jaegpt.exports.rows import Shape, Verdict
+from jaegpt.exports.sources import BadFileError
+
+# Keys that never change what becomes of a message: media without text count as empty, reactions are not messages.
+_PLAIN_KEYS = """
+    sender_name timestamp_ms timestamp content photos videos audio_files files gifs sticker reactions ip
+    is_geoblocked_for_viewer is_unsent_image_by_messenger_kid_parent bumped_message_metadata
+"""
+_PLAIN = frozenset(_PLAIN_KEYS.split())
+_TYPES = {"Call": "call", "Subscribe": "subscription", "Unsubscribe": "subscription"}
+# Written where a share's own text would stand.
+_ATTACHMENT = re.compile(r".{1,120} (?:sent|shared) (?:an attachment|a link|a post)\.", re.DOTALL)
+# Games and apps that post in a player's name; and the live scores and listings that refresh themselves.
+_APPS = ("8 Ball Pool", "Chess", "Robinhood", "Words With Friends")
+_REFRESHED = "Last update"
+
+
+def judge(message: dict[str, Any]) -> Verdict:
+    """The text of a message with unusual keys, or why it is left out; the order of the rules is that of certainty."""
+    if message.get("is_taken_down"):
+        return None, "taken_down"
+    if message.get("is_unsent"):
+        return None, "unsent"
+    if message.get("call_duration") is not None or message.get("missed"):
+        return None, "call"
+    kind = message.get("type")
+    if isinstance(kind, str) and kind in _TYPES:
+        return None, _TYPES[kind]
+    share = message.get("share")
+    if isinstance(share, dict):
+        return _shared(message.get("content"), share.get("link"), share.get("share_text"))
+    return message.get("content"), None
+
+
+MODERN = Shape("sender_name", "timestamp_ms", 1, "content", _PLAIN, judge)
+SECONDS = Shape("sender_name", "timestamp", 1000, "content", _PLAIN, judge)
+
+
+def shape_of(messages: list[Any]) -> Shape:
+    """Until August 2018 times are called `timestamp` and count seconds."""
+    first = next((message for message in messages if isinstance(message, dict)), {})
+    return SECONDS if "timestamp" in first and "timestamp_ms" not in first else MODERN
+
+
+def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, list[Any]]:
+    """(participants, title, whether it says to be a group, messages) of a parsed file, names as they stand.
+
+    Raises:
+        BadFileError: it is not a thread.
+    """
+    if not isinstance(content, dict):
+        raise BadFileError(path, "wrong_structure", f"found {type(content).__name__} where a thread was expected")
+    participants, messages = content.get("participants"), content.get("messages")
+    if not isinstance(participants, list) or not isinstance(messages, list):
+        key = "messages" if isinstance(participants, list) else "participants"
+        found = "nothing" if content.get(key) is None else type(content[key]).__name__
+        raise BadFileError(path, "wrong_structure", f"`{key}` is {found} instead of a list")
+    names: list[Any] = [person.get("name") if isinstance(person, dict) else person for person in participants]
+    if not all(isinstance(name, str) for name in names):
+        raise BadFileError(path, "wrong_structure", "`participants` holds something that is not a name")
+    title = content.get("title", content.get("threadName"))
+    declared = {"RegularGroup": True, "Regular": False}
+    kind = content.get("thread_type")
+    is_group = declared.get(kind) if isinstance(kind, str) else None
+    return names, title if isinstance(title, str) else "", is_group, messages
+
+
+def _shared(content: Any, link: Any, share_text: Any) -> Verdict:
+    """What stands for a share: the writer's own words, else the link, else the shared text."""
+    words = content if isinstance(content, str) and not _ATTACHMENT.fullmatch(content) else None
+    quoted = share_text if isinstance(share_text, str) else ""
+    if any(app in text for app in _APPS for text in (content, share_text) if isinstance(text, str)):
+        return None, "app_share"
+    if quoted.startswith(_REFRESHED):
+        return None, "app_share"
+    if words and words.strip():
+        return words, None
+    if isinstance(link, str) and link.strip():
+        return link, None
+    return quoted or content, None

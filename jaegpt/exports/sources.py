@@ -1,0 +1,187 @@
+"""Folders and zips as lists of files whose bytes can be had, nothing being unpacked and no limit being passed."""
+
+import functools
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from jaegpt.errors import JaegptError
+
+# Messenger writes at most 10,000 messages (some 5 MB) a file; the encrypted download a whole thread (some 50 MB).
+MAX_FILE_BYTES = 256 * 2**20
+# Chat JSON deflates 10- to 30-fold; deflate itself ends at 1,032-fold, which only a bomb reaches.
+MAX_EXPANSION = 200
+_EXPANSION_MATTERS_FROM = 2**20
+
+# All that zipfile and its decompressors were seen to raise on damaged input.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+)
+
+
+class BadFileError(Exception):
+    """A file that cannot be read: `reason` is a short slug for counting, `detail` is for the user."""
+
+    def __init__(self, path: str, reason: str, detail: str, offset: int | None = None) -> None:
+        super().__init__(path, reason, detail, offset)
+        self.path, self.reason, self.detail, self.offset = path, reason, detail, offset
+
+    def __str__(self) -> str:
+        where = "" if self.offset is None else f" at byte {self.offset:,}"
+        return f"{self.path}: {self.detail}{where}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a download: `name` is its path inside the folder or zip `source`, `index` its place in the zip."""
+
+    source: str
+    name: str
+    size: int  # bytes, unpacked
+    index: int = -1  # -1 outside zips
+
+    @property
+    def path(self) -> str:
+        return f"{self.source}/{self.name}"
+
+
+def list_entries(path: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
+    """The files of a download whose name is `wanted`, sorted by name, and what stood in the way.
+
+    Zips that lie directly in a given folder are listed too: that is where a browser puts them.
+
+    Raises:
+        JaegptError: there is nothing at `path`, or it is neither a folder nor a zip.
+    """
+    try:
+        is_folder = Path(path).is_dir()
+        exists = is_folder or Path(path).exists()
+    except (OSError, ValueError) as error:
+        raise JaegptError(f"export.path: {path!r} cannot be opened ({error}).") from None
+    if not exists:
+        raise JaegptError(f"export.path: {path} does not exist. Give the folder or the zip of the download.")
+    if is_folder:
+        return _list_folder(path, wanted)
+    if not path.lower().endswith(".zip") and not zipfile.is_zipfile(path):
+        raise JaegptError(f"export.path: {path} is neither a folder nor a zip. Give the download itself.")
+    return _list_zip(path, wanted)
+
+
+def read_bytes(entry: Entry) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        BadFileError: it cannot be read, or is larger than any file of a real export.
+    """
+    if entry.size == 0:
+        raise BadFileError(entry.path, "empty_file", "the file is empty")
+    if entry.size > MAX_FILE_BYTES:
+        raise BadFileError(entry.path, "too_large", f"{entry.size:,} bytes, more than {MAX_FILE_BYTES:,}")
+    raw = _read_member(entry) if entry.index >= 0 else _read_file(entry)
+    if len(raw) > MAX_FILE_BYTES:
+        raise BadFileError(entry.path, "too_large", f"more than {MAX_FILE_BYTES:,} bytes")
+    return raw
+
+
+def _list_folder(folder: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
+    entries: list[Entry] = []
+    problems: list[BadFileError] = []
+
+    def unreadable(error: OSError) -> None:
+        problems.append(BadFileError(str(error.filename), "unreadable", f"cannot be opened ({error.strerror})"))
+
+    for base, folders, files in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        inside = PurePosixPath(Path(base).relative_to(folder).as_posix())
+        for name in [name for name in folders if os.path.islink(os.path.join(base, name))]:
+            if wanted(f"{inside / name}/message_1.json"):
+                detail = "a link to another folder, which is not followed; give that folder in export.path"
+                problems.append(BadFileError(f"{base}/{name}", "link", detail))
+        for name in sorted(files):
+            relative = str(inside / name)
+            if base == folder and name.lower().endswith(".zip"):
+                more, bad = _list_zip(os.path.join(base, name), wanted)
+                entries += more
+                problems += bad
+            elif wanted(relative):
+                try:
+                    status = os.stat(os.path.join(base, name))
+                except OSError as error:
+                    unreadable(error)
+                    continue
+                if not stat.S_ISREG(status.st_mode):
+                    problems.append(BadFileError(f"{base}/{name}", "unreadable", "not a regular file"))
+                else:
+                    entries.append(Entry(folder, relative, status.st_size))
+    return entries, problems
+
+
+def _list_zip(path: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
+    entries: list[Entry] = []
+    problems: list[BadFileError] = []
+    try:
+        members = _open_zip(path).infolist()
+    except _DAMAGE as error:
+        return [], [BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})")]
+    for index, member in enumerate(members):
+        name = member.filename.replace("\\", "/")
+        if name.startswith("/") or ".." in name.split("/") or name[1:2] == ":":
+            problems.append(BadFileError(f"{path}/{name}", "unsafe_name", "a name that leads out of the zip"))
+        elif member.is_dir() or not wanted(name):
+            continue
+        elif stat.S_ISLNK(member.external_attr >> 16):
+            problems.append(BadFileError(f"{path}/{name}", "link", "a link instead of a file"))
+        else:
+            entries.append(Entry(path, name, member.file_size, index))
+    return sorted(entries, key=lambda entry: (entry.name, entry.index)), problems
+
+
+def _read_file(entry: Entry) -> bytes:
+    try:
+        with open(os.path.join(entry.source, entry.name), "rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadFileError(entry.path, "unreadable", f"cannot be opened ({error.strerror})") from None
+
+
+def _read_member(entry: Entry) -> bytes:
+    try:
+        archive = _open_zip(entry.source)
+        member = archive.infolist()[entry.index]
+        if member.flag_bits & 0x1:
+            raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
+        if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
+            raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
+        with archive.open(member) as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except _DAMAGE as error:
+        raise BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({_first_line(error)})") from None
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
+    """The zip's table of contents, read once a process; size and time make a replaced file another one."""
+    return zipfile.ZipFile(path)
+
+
+def _open_zip(path: str) -> zipfile.ZipFile:
+    status = os.stat(path)
+    return _opened(path, status.st_size, status.st_mtime_ns)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

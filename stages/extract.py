@@ -1,0 +1,36 @@
+"""A chat export -> the table of messages: `python -m stages.extract`."""
+
+from jaegpt.errors import run
+from jaegpt.exports.config import ExportConfig
+from jaegpt.exports.extract import read_export
+from jaegpt.files import write_json, writing_folder
+from jaegpt.params import Params
+
+
+def main() -> None:
+    config = Params().section("export", ExportConfig)
+    with writing_folder("data/messages") as folder:
+        report = read_export(config, folder)
+    # Numbers only: this file is in Git, and nothing in Git holds a name or a message.
+    metrics = {
+        "files": report.files,
+        "threads": report.threads,
+        "groups": report.groups,
+        "messages_read": report.messages_read,
+        "messages_kept": report.messages_kept,
+        "owner_messages": report.owner_messages,
+        "dropped": report.dropped,
+        "files_skipped": report.skipped,
+        "redacted": report.redacted,
+    }
+    write_json("metrics/extract.json", metrics)
+    print(f"data/messages: {report.messages_kept:,} of {report.messages_read:,} messages in {report.threads:,} threads")
+    print(f"owner: {report.owner.names[0]} ({report.owner.how}), {report.owner_messages:,} messages")
+    for reason, count in report.dropped.items():
+        print(f"dropped: {count:,} {reason}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+
+
+if __name__ == "__main__":
+    run(main)
