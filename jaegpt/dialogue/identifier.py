@@ -46,7 +46,7 @@ _NO_LANGUAGE = (
 
 
 def letters_only(texts: pa.Array) -> pa.Array:
-    """What of a message tells its language, in lower case: "LOL see https://x.org, it's 😂" -> "see it's"."""
+    """What of a message tells its language, in lower case: "LOL see https://x.org, it's 😂" -> "see   it's"."""
     cleaned = pc.replace_substring_regex(pc.utf8_lower(texts), _NO_LANGUAGE, " ")
     return pc.utf8_trim_whitespace(cleaned)
 

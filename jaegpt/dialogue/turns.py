@@ -94,20 +94,19 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     timeline = Timeline.of(messages)
     thresholds = timeline.thresholds(config)
     heads = np.flatnonzero(timeline.cuts(thresholds) | ~timeline.same_sender)  # [turns] the first message of each
-    ends = np.append(heads[1:], len(messages))  # one past the last message of each
+    bounds = np.append(heads, len(messages))  # the last message of turn i stands at bounds[i + 1] - 1
     thread = timeline.thread[heads]
     turn_starts = np.flatnonzero(np.diff(thread, prepend=-1))  # [threads] the first turn of each
     first = timeline.gap_ms[heads] < 0
-    offsets = pa.array(np.append(heads, len(messages)), pa.int32())
-    texts = pc.binary_join(pa.ListArray.from_arrays(offsets, column(messages, "text")), " ")
+    texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), column(messages, "text")), " ")
     columns = {
         "thread_id": column(messages, "thread_id").take(heads),
         "turn_index": pa.array(np.arange(len(heads)) - turn_starts[thread], pa.int32()),
         "sender": column(messages, "sender").take(heads),
         "is_owner": column(messages, "is_owner").take(heads),
         "started_at": column(messages, "sent_at").take(heads),
-        "ended_at": column(messages, "sent_at").take(ends - 1),
-        "num_messages": pa.array(ends - heads, pa.int32()),
+        "ended_at": column(messages, "sent_at").take(bounds[1:] - 1),
+        "num_messages": pa.array(np.diff(bounds), pa.int32()),
         "threshold_ms": pa.array(thresholds[thread], from_pandas=True),
         # The message before a turn is the last of the turn before it.
         "gap_ms": pa.array(timeline.gap_ms[heads], mask=first),
