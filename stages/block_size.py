@@ -1,0 +1,44 @@
+"""How many examples each block size holds. Run: python -m stages.block_size"""
+
+from pathlib import Path
+
+from jaegpt.dialogue.block_size import BLOCK_SIZES, Sizes
+from jaegpt.errors import run
+from jaegpt.files import write_csv, write_json
+from jaegpt.parallel import map_parts
+from jaegpt.params import Params
+from jaegpt.tables import part_paths, read_part
+
+
+def sizes_of_part(path: Path) -> Sizes:
+    """The sizes of the examples of one part."""
+    return Sizes.of(read_part(path, "tokens"))
+
+
+def main() -> None:
+    block_size = Params().value("block_size")
+    sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
+    fitting = sizes.fitting(block_size)
+    shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}
+    padded = int(fitting.candidates.sum()) * block_size
+    packed = int(fitting.packed.sum())
+    content = {
+        "examples": len(sizes.needed),
+        "examples_kept": len(fitting.needed),
+        "dropped": {"longer_than_block": len(sizes.needed) - len(fitting.needed)},
+        "yield": {str(size): share for size, share in shares.items()},
+        "recommended": sizes.recommended(),
+        "tokens_padded": padded,
+        "tokens_packed": packed,
+        "pack_fill": None,
+    }
+    write_json("metrics/block_size.json", content)
+    write_csv(
+        "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
+    )
+    print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
+    print(f"  padded {padded:,} tokens, packed {packed:,} ({padded / packed:.1f} times fewer)")
+
+
+if __name__ == "__main__":
+    run(main)
