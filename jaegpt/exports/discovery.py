@@ -117,8 +117,8 @@ def nothing_found(paths: Sequence[str], found: Discovery) -> str:
     if found.html:
         return (
             f"export.path: {where} holds messages as HTML only ({len(found.html):,} files), whose times have no zone "
-            "and no seconds. Ask Meta for the download again: Accounts Centre > Your information and permissions > Export "
-            "your information > Messages, all time, format JSON."
+            "and no seconds. Ask Meta for the download again: Accounts Centre > Your information and permissions > "
+            "Export your information > Messages, all time, format JSON."
         )
     return (
         f"export.path: no threads under {where} (looked for {', '.join(ROOTS)}, each with {', '.join(BOXES)}, and for "

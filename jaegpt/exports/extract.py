@@ -10,7 +10,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found
 from jaegpt.exports.owner import Owner, find_owner, profile_names
-from jaegpt.exports.parts import PartJob, PartNote, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.parts import PartJob, PartNote, Piece, Sender, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.reading import BatchNote, batches, read_batch
 from jaegpt.exports.sources import BadFileError
 from jaegpt.exports.system_lines import check_patterns
@@ -63,7 +63,7 @@ def read_export(config: ExportConfig, folder: str | Path | None, num_samples: in
         scratch.mkdir()
     strict = config.on_error == "stop"
     jobs = batches(found.files, scratch, strict, config.system_patterns, config.redact)
-    notes = map_parts(read_batch, jobs, "reading", [job.num_bytes for job in jobs])
+    notes = map_parts(read_batch, jobs, "reading")
     bad = [*found.problems, *(problem for note in notes for problem in note.problems)]
     if bad and strict:
         raise JaegptError(_list_bad_files(bad))
@@ -92,15 +92,15 @@ def read_export(config: ExportConfig, folder: str | Path | None, num_samples: in
 
 
 def _thread_job(thread: Thread, owners: Sequence[str], exclude: Sequence[str]) -> ThreadJob:
-    names = dict.fromkeys(owners, (owners[0], True, False))
+    names = dict.fromkeys(owners, Sender(owners[0], is_owner=True))
     pieces = tuple(
         Piece(
-            messages,
+            batch.messages,
             note.start,
             note.rows,
-            tuple(names.get(name, (name, False, name in exclude)) for name in note.senders),
+            tuple(names.get(name, Sender(name, is_excluded=name in exclude)) for name in batch.senders),
         )
-        for note, messages in thread.pieces
+        for note, batch in thread.pieces
     )
     return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
 
@@ -166,7 +166,7 @@ def _report(
         owner=owner,
         owner_messages=sum(part.owner for part in written),
         dropped=dict(sorted(dropped.items())),
-        redacted=sum(note.redacted for note in files),
+        redacted=sum(note.redacted for note in notes),
         years=dict(sorted(sum((part.years for part in written), Counter[int]()).items())),
         skipped=dict(sorted(Counter(problem.reason for problem in bad).items())),
         problems=[*map(str, bad), *ambiguous, *_html_notice(found)],

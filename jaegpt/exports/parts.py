@@ -12,20 +12,32 @@ from jaegpt.exports.reading import load_messages
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Who a number stands for: all names of the owner are one sender."""
+
+    name: str
+    is_owner: bool = False
+    is_excluded: bool = False
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `start` to `start + rows` of a batch; `senders[code]` is (name, is_owner, is_excluded)."""
+    """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`."""
 
     messages: str | bytes
     start: int
     rows: int
-    senders: tuple[tuple[str, bool, bool], ...]
+    senders: tuple[Sender, ...]
 
 
 @dataclass(frozen=True)
 class ThreadJob:
+    """One thread, its pieces in reading order."""
+
     thread_id: str
     box: str
     is_group: bool
@@ -47,9 +59,10 @@ class PartJob:
 
 @dataclass
 class PartNote:
+    """What became of one part."""
+
     kept: int = 0
     owner: int = 0
-    owner_threads: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     years: Counter[int] = field(default_factory=Counter)
     samples: list[str] = field(default_factory=list)
@@ -71,15 +84,12 @@ def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]
 def make_part(job: PartJob) -> PartNote:
     """Write one part of `messages` and count it."""
     note = PartNote()
-    tables = [table for table in (_thread_table(thread, note) for thread in job.threads) if len(table)]
-    if not tables:
-        return note
-    table = pa.concat_tables(tables).combine_chunks()
+    table = _part_table(job.threads, note.dropped)
     note.kept = len(table)
-    note.owner = int(table.column("is_owner").to_numpy().sum())
+    note.owner = int(np.count_nonzero(table.column("is_owner").to_numpy()))
     years = table.column("sent_at").to_numpy().astype("datetime64[Y]").astype(int) + 1970
     note.years = Counter(dict(zip(*(part.tolist() for part in np.unique(years, return_counts=True)), strict=True)))
-    if job.samples:
+    if job.samples and len(table):
         rows = np.unique(np.linspace(0, len(table) - 1, job.samples).astype(int))
         note.samples = table.column("text").take(pa.array(rows)).to_pylist()
     if job.path:
@@ -87,50 +97,60 @@ def make_part(job: PartJob) -> PartNote:
     return note
 
 
-def _thread_table(thread: ThreadJob, note: PartNote) -> pa.Table:
-    """One thread's messages, oldest first, without doubles and excluded senders."""
-    names: dict[tuple[str, bool, bool], int] = {}
-    codes, times, texts = [], [], []
-    for piece in thread.pieces:
-        rows = load_messages(piece.messages).slice(piece.start, piece.rows)
-        local = np.array([names.setdefault(sender, len(names)) for sender in piece.senders], np.int64)
-        codes.append(local[rows.column("sender").to_numpy()] if piece.rows else np.zeros(0, np.int64))
-        times.append(rows.column("sent_at").to_numpy())
-        texts += rows.column("text").chunks
-    people = list(names)
-    code, time, text = np.concatenate(codes), np.concatenate(times), pa.chunked_array(texts, pa.string())
-    order = np.argsort(time, kind="stable")
-    order = order[np.array([not excluded for _, _, excluded in people], bool)[code[order]]] if people else order
-    note.dropped["excluded"] += len(time) - len(order)
-    kept = order[~_is_double(time[order], code[order], text.take(pa.array(order)))]
-    note.dropped["double"] += len(order) - len(kept)
-    code = code[kept]
-    is_owner = np.array([is_owner for _, is_owner, _ in people], bool)[code] if people else np.zeros(0, bool)
-    num = len(kept)
+def _part_table(threads: Sequence[ThreadJob], dropped: Counter[str]) -> pa.Table:
+    """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
+    numbers: dict[Sender, int] = {}
+    batches: dict[str | bytes, pa.Table] = {}
+    tables, codes, lengths = [], [np.zeros(0, np.int64)], []
+    for thread in threads:
+        for piece in thread.pieces:
+            if piece.messages not in batches:
+                batches[piece.messages] = load_messages(piece.messages)
+            rows = batches[piece.messages].slice(piece.start, piece.rows)
+            local = np.array([numbers.setdefault(sender, len(numbers)) for sender in piece.senders], np.int64)
+            codes.append(local[rows.column("sender").to_numpy()])
+            tables.append(rows)
+        lengths.append(thread.num_rows)
+    joined = pa.concat_tables(tables)
+    thread_of = np.repeat(np.arange(len(threads)), lengths)
+    code, time = np.concatenate(codes), joined.column("sent_at").to_numpy()
+    order = np.lexsort((time, thread_of))  # by thread, then by time; stable
+    senders = list(numbers)
+    order = _count_out(
+        order, np.array([sender.is_excluded for sender in senders], bool)[code[order]], dropped, "excluded"
+    )
+    texts = joined.column("text").take(pa.array(order))
+    double = _is_double(thread_of[order], time[order], code[order], texts)
+    order = _count_out(order, double, dropped, "double")
+    texts = texts.filter(pa.array(~double)) if double.any() else texts
+    thread_of, code = pa.array(thread_of[order]), pa.array(code[order])
     columns = {
-        "thread_id": pa.repeat(thread.thread_id, num),
-        "box": pa.repeat(thread.box, num),
-        "is_group": pa.repeat(thread.is_group, num),
-        "sender": pa.array([name for name, _, _ in people], pa.string()).take(pa.array(code)),
-        "is_owner": pa.array(is_owner),
-        "sent_at": pa.array(time[kept]).cast(pa.timestamp("ms", tz="UTC")),
-        "text": text.take(pa.array(kept)),
+        "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread_of),
+        "box": pa.array([thread.box for thread in threads], pa.string()).take(thread_of),
+        "is_group": pa.array([thread.is_group for thread in threads], pa.bool_()).take(thread_of),
+        "sender": pa.array([sender.name for sender in senders], pa.string()).take(code),
+        "is_owner": pa.array([sender.is_owner for sender in senders], pa.bool_()).take(code),
+        "sent_at": pa.array(time[order]).cast(pa.timestamp("ms", tz="UTC")),
+        "text": texts,
     }
-    note.owner_threads += bool(is_owner.any())
     return pa.table(columns, schema=SCHEMAS["messages"])
 
 
-def _is_double(time: Ints, code: Ints, text: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Rows that repeat an earlier one's sender, time and text; `time` is sorted, so only equal neighbours can."""
+def _count_out(order: Ints, gone: Bools, dropped: Counter[str], reason: str) -> Ints:
+    dropped[reason] += int(np.count_nonzero(gone))
+    return order[~gone] if gone.any() else order
+
+
+def _is_double(thread: Ints, time: Ints, code: Ints, texts: pa.ChunkedArray) -> Bools:
+    """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time."""
     double = np.zeros(len(time), bool)
-    same = time[1:] == time[:-1]
+    same = (time[1:] == time[:-1]) & (thread[1:] == thread[:-1])
     if not same.any():
         return double
     rows = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
-    seen: set[tuple[int, int, str]] = set()
-    for row, key in zip(
-        rows, zip(time[rows], code[rows], text.take(pa.array(rows)).to_pylist(), strict=True), strict=True
-    ):
+    seen: set[tuple[int, int, int, str]] = set()
+    columns = (thread[rows].tolist(), time[rows].tolist(), code[rows].tolist(), texts.take(pa.array(rows)).to_pylist())
+    for row, key in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
         double[row] = key in seen
         seen.add(key)
     return double

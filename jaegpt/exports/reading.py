@@ -3,19 +3,23 @@
 Whose messages are the owner's is known only when all files have been seen, so this pass keeps names as numbers.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, chain
 from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jaegpt.exports.discovery import MessageFile
 from jaegpt.exports.encrypted import ENCRYPTED, is_encrypted_download
 from jaegpt.exports.messenger import shape_of, thread_of
 from jaegpt.exports.rows import Rows, clean_name, read_rows
 from jaegpt.exports.sources import BadFileError, read_bytes
+from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import load_json
 
 BATCH_BYTES = 4 * 2**20
@@ -38,27 +42,35 @@ class Batch:
 
 @dataclass
 class FileNote:
-    """What one file held; its messages are rows `start` to `start + rows` of its batch, senders indexing `senders`."""
+    """What one file held; its messages are rows `start` to `start + rows` of its batch."""
 
     file: MessageFile
     participants: list[str]
     title: str
     is_group: bool | None  # None: the file does not say
-    senders: list[str]
+    senders: set[str]
     read: int
     dropped: Counter[str]
-    redacted: int
     start: int
     rows: int
 
 
 @dataclass
 class BatchNote:
-    """The files of a batch; `messages` is an Arrow IPC file, as a path or as its bytes."""
+    """What a batch held.
+
+    Attributes:
+        files: its readable files.
+        problems: its bad ones.
+        messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
+            (ms since 1970), text string.
+    """
 
     files: list[FileNote] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
+    senders: list[str] = field(default_factory=list)
     messages: str | bytes = b""
+    redacted: int = 0
 
 
 def batches(
@@ -85,25 +97,27 @@ def batches(
 def read_batch(batch: Batch) -> BatchNote:
     """Read the files of a batch; a bad file becomes a problem and does not end the others."""
     note = BatchNote()
-    tables: list[pa.Table] = []
-    num_rows = 0
+    rows: list[Rows] = []
     for file in batch.files:
         try:
-            read = _read_file(file, batch)
+            read = _read_file(file)
         except BadFileError as problem:
             note.problems.append(problem)
             continue
         if read is None:
             continue
-        file_note, rows = read
-        if rows.fault and batch.strict:
-            note.problems.append(BadFileError(file.entry.path, "malformed_messages", rows.fault))
-        file_note.start = num_rows
-        num_rows += file_note.rows
-        tables.append(rows.table)
-        note.files.append(file_note)
-    if tables:
-        note.messages = _store(pa.concat_tables(tables).combine_chunks(), batch.scratch)
+        note.files.append(read[0])
+        rows.append(read[1])
+        if read[1].fault and batch.strict:
+            note.problems.append(BadFileError(file.entry.path, "malformed_messages", read[1].fault))
+    table, note.senders = _as_table(rows)
+    table = _without_system_lines(table, note.files, batch.system_patterns)
+    if batch.redact:
+        from jaegpt.exports.redaction import redact  # loads the telephone plans of the world: only when asked for
+
+        texts, note.redacted = redact(table.column("text").combine_chunks())
+        table = table.set_column(2, "text", texts)
+    note.messages = _store(table.combine_chunks(), batch.scratch)
     return note
 
 
@@ -113,7 +127,7 @@ def load_messages(messages: str | bytes) -> pa.Table:
     return pa.ipc.open_file(source).read_all()
 
 
-def _read_file(file: MessageFile, batch: Batch) -> tuple[FileNote, Rows] | None:
+def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
     """The messages of one file, or None when it is none of messages after all."""
     path = file.entry.path
     raw = read_bytes(file.entry)
@@ -127,19 +141,41 @@ def _read_file(file: MessageFile, batch: Batch) -> tuple[FileNote, Rows] | None:
     if encrypted and not (isinstance(content, dict) and "participants" in content and "messages" in content):
         return None
     names, title, is_group, messages = thread_of(content, path)
+    rows = read_rows(messages, ENCRYPTED if encrypted else shape_of(messages))
     people = [clean_name(name) for name in names]
-    shape = ENCRYPTED if encrypted else shape_of(messages)
-    rows = read_rows(messages, shape, people, batch.system_patterns)
-    redacted = 0
-    if batch.redact:
-        from jaegpt.exports.redaction import redact  # loads the telephone plans of the world: only when asked for
+    writers = {clean_name(name) for name in rows.writers}
+    return FileNote(
+        file, people, clean_name(title), is_group, writers, rows.read, rows.dropped, 0, len(rows.texts)
+    ), rows
 
-        texts, redacted = redact(rows.table.column("text"))
-        rows.table = rows.table.set_column(2, "text", texts)
-    note = FileNote(
-        file, people, clean_name(title), is_group, rows.senders, rows.read, rows.dropped, redacted, 0, len(rows.table)
-    )
-    return note, rows
+
+def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
+    """All rows of a batch, and the names that its sender numbers mean."""
+    senders = pa.array(chain.from_iterable(rows.senders for rows in files), pa.string()).dictionary_encode()
+    texts = pa.array(chain.from_iterable(rows.texts for rows in files), pa.string())
+    if pc.any(pc.match_substring(texts, "\0")).as_py():
+        texts = pc.replace_substring(texts, "\0", "")
+    times = pa.array(chain.from_iterable(rows.times for rows in files), pa.int64())
+    table = pa.table({"sender": senders.indices, "sent_at": times, "text": texts})
+    return table, [clean_name(name) for name in senders.dictionary.to_pylist()]
+
+
+def _without_system_lines(table: pa.Table, files: list[FileNote], system_patterns: Sequence[str]) -> pa.Table:
+    """The rows that people wrote; what goes is counted in the notes of its file, which also learn their rows here."""
+    ends = list(accumulate(note.rows for note in files))
+
+    def people_of(row: int) -> list[str]:
+        note = files[bisect_right(ends, row)]
+        return [*note.participants, *note.senders]
+
+    lines = find_system_lines(table.column("text").combine_chunks(), people_of, system_patterns)
+    for row, kind in lines.items():
+        note = files[bisect_right(ends, row)]
+        note.dropped[kind] += 1
+        note.rows -= 1
+    for note, end in zip(files, accumulate(note.rows for note in files), strict=True):
+        note.start = end - note.rows
+    return table.take(pa.array([row for row in range(len(table)) if row not in lines], pa.int64())) if lines else table
 
 
 def _not_json(path: str, raw: bytes, error: orjson.JSONDecodeError) -> BadFileError:

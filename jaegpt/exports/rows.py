@@ -1,7 +1,7 @@
 """From a file's list of messages to columns, and every message that is left out under one reason.
 
 The common case is column-wise: one pass a key, types checked by column. Only messages with unusual keys are looked at
-one by one. On the sample that is five times faster than a loop over messages.
+one by one.
 """
 
 from collections import Counter
@@ -9,16 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import repair
 
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
 
-# What a message with unusual keys comes to: its text (None: it has none), or the reason to leave it out.
-Verdict = tuple[str | None, str | None]  # (text, reason)
+# What a message with unusual keys comes to: its text (None: it has none), and the reason to leave it out, if any.
+Verdict = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -35,64 +31,62 @@ class Shape:
 
 @dataclass
 class Rows:
-    """The messages of one file, oldest first.
+    """The messages of one file, oldest first, as three lists of one length.
 
     Attributes:
-        table: sender int32 (an index into `senders`), sent_at int64 (ms since 1970), text string.
-        senders: every name that wrote, also where nothing of it is kept.
-        read: messages in the file = len(table) + sum(dropped).
+        senders: names as they stand in the file.
+        times: ms since 1970.
+        texts: repaired.
+        writers: every name that wrote, also where nothing of it is kept.
+        read: messages in the file = len(texts) + sum(dropped).
         dropped: messages by reason.
         fault: the first malformed message, for the user; None when there is none.
     """
 
-    table: pa.Table
     senders: list[str]
+    times: list[int]
+    texts: list[str]
+    writers: set[str]
     read: int
     dropped: Counter[str]
     fault: str | None
 
 
-def read_rows(messages: Sequence[Any], shape: Shape, names: Sequence[str], system_patterns: Sequence[str]) -> Rows:
-    """The messages of one file as columns.
-
-    Args:
-        messages: the file's list, of whatever it holds.
-        names: the thread's participants; system lines speak of them.
-        system_patterns: the user's own, RE2.
-    """
+def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
+    """The messages of one file, whatever its list holds; system lines are still among them."""
     well_formed, fault = _well_formed(messages, shape)
-    dropped: Counter[str] = Counter(malformed=len(messages) - len(well_formed))
-    times = [message[shape.time] for message in well_formed]
-    newest_first = len(times) < 2 or times[0] >= times[-1]
-    texts: list[str | None] = [message.get(shape.text) for message in well_formed]
+    texts: list[Any] = [message.get(shape.text) for message in well_formed]
     reasons: dict[int, str] = {}
     is_plain = shape.plain.issuperset
     for index in [index for index, message in enumerate(well_formed) if not is_plain(message)]:
         texts[index], reason = shape.judge(well_formed[index])
         if reason:
             reasons[index] = reason
+            texts[index] = None
     if None in texts:
         for index, text in enumerate(texts):
             if text is None:
                 reasons.setdefault(index, "empty")
-    senders = pa.array([message[shape.sender] for message in well_formed], pa.string()).dictionary_encode()
-    table = pa.table(
-        {
-            "sender": senders.indices,
-            "sent_at": pa.array(times, pa.int64()) if shape.time_unit_ms == 1 else _in_ms(times, shape.time_unit_ms),
-            "text": pa.array([text if text is None or text.isascii() else repair(text) for text in texts], pa.string()),
-        }
-    )
-    dropped.update(reasons.values())
+    senders = [message[shape.sender] for message in well_formed]
+    times = [message[shape.time] for message in well_formed]
+    writers = set(senders)
     if reasons:
-        kept = pa.array([index for index in range(len(table)) if index not in reasons], pa.int64())
-        table = table.take(kept)
-    if newest_first:  # a stable sort by time then keeps messages of one millisecond in the order they were written
-        table = table.take(pa.array(range(len(table) - 1, -1, -1), pa.int64()))
-    writers = [clean_name(name) for name in senders.dictionary.to_pylist()]
-    table, more = _without_system_lines(_without_nul(table), writers, names, system_patterns)
-    dropped.update(more)
-    return Rows(table, writers, len(messages), +dropped, fault)
+        kept = [index for index in range(len(texts)) if index not in reasons]
+        senders, times, texts = ([column[index] for index in kept] for column in (senders, times, texts))
+    # Newest first is the rule. Turned round, a stable sort keeps messages of one moment as they were written.
+    step = -1 if len(times) < 2 or times[0] >= times[-1] else 1
+    dropped = Counter(reasons.values())
+    if len(well_formed) < len(messages):
+        dropped["malformed"] = len(messages) - len(well_formed)
+    return Rows(
+        senders[::step],
+        times[::step] if shape.time_unit_ms == 1 else [time * shape.time_unit_ms for time in times[::step]],
+        [text if text.isascii() else repair(text) for text in texts[::step]],
+        writers,
+        len(messages),
+        dropped,
+        fault,
+    )
 
 
 def clean_name(name: str) -> str:
@@ -107,8 +101,8 @@ def _well_formed(messages: Sequence[Any], shape: Shape) -> tuple[Sequence[dict[s
         if (
             set(map(type, times)) <= {int}
             and (not times or (min(times) >= 0 and max(times) * shape.time_unit_ms < END_OF_TIME_MS))
-            and {type(message.get(shape.sender)) for message in messages} <= {str}
-            and {type(message.get(shape.text)) for message in messages} <= {str, type(None)}
+            and set(map(type, [message.get(shape.sender) for message in messages])) <= {str}
+            and set(map(type, [message.get(shape.text) for message in messages])) <= {str, type(None)}
         ):
             return messages, None
     faults = [_fault(message, shape) for message in messages]
@@ -135,28 +129,3 @@ def _fault(message: Any, shape: Shape) -> str | None:
 
 def _kind(value: Any) -> str:
     return "missing" if value is None else type(value).__name__
-
-
-def _in_ms(times: list[int], unit_ms: int) -> pa.Array:
-    return pa.array([time * unit_ms for time in times], pa.int64())
-
-
-def _without_nul(table: pa.Table) -> pa.Table:
-    texts = table.column("text")
-    if not pc.any(pc.match_substring(texts, "\0")).as_py():
-        return table
-    return table.set_column(2, "text", pc.replace_substring(texts, "\0", ""))
-
-
-def _without_system_lines(
-    table: pa.Table, senders: list[str], names: Sequence[str], system_patterns: Sequence[str]
-) -> tuple[pa.Table, Counter[str]]:
-    texts = table.column("text").combine_chunks()
-    blank = pc.match_substring_regex(texts, r"^[\s\p{Z}\x{200B}\x{FE0F}]*$")
-    reasons = dict.fromkeys(pc.indices_nonzero(blank).to_pylist(), "empty")
-    for index, kind in find_system_lines(texts, table.column("sender"), senders, names, system_patterns).items():
-        reasons.setdefault(index, kind)
-    if not reasons:
-        return table, Counter()
-    kept = pa.array([index for index in range(len(table)) if index not in reasons], pa.int64())
-    return table.take(kept), Counter(reasons.values())

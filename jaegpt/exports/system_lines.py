@@ -6,7 +6,7 @@ start. RE2 finds the few lines of a file that any rule could mean; those are the
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,32 +81,25 @@ _NO_NAME_WORDS = """
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
 _WHO = r".+?"
+_BLANK = r"^[\s\pZ\x{200B}\x{FE0F}]*$"
 
 
 def find_system_lines(
-    texts: pa.Array,
-    sender_codes: pa.ChunkedArray,
-    senders: Sequence[str],
-    names: Sequence[str],
-    own_patterns: Sequence[str],
+    texts: pa.Array, people_of: Callable[[int], Sequence[str]], own_patterns: Sequence[str]
 ) -> dict[int, str]:
-    """Row -> kind, for the rows of `texts` that no human wrote.
+    """Row -> kind, for the rows of `texts` that no human wrote; `empty` for those without a visible character.
 
     Args:
-        texts: the messages of one file.
-        sender_codes: for each message, the index of its sender in `senders`.
-        names: further people of the thread (its participants).
+        texts: messages of any number of threads (many at a time: RE2 reads its expressions anew on each call).
+        people_of: the names in the thread of a row.
         own_patterns: RE2 expressions for whole lines; their kind is `system_pattern`.
     """
-    found: dict[int, str] = {}
+    found = dict.fromkeys(pc.indices_nonzero(pc.match_substring_regex(texts, _BLANK)).to_pylist(), "empty")
     candidates = pc.indices_nonzero(pc.match_substring_regex(texts, _any_rule()))
-    if len(candidates):
-        lines = texts.take(candidates).to_pylist()
-        writers = sender_codes.take(candidates).to_pylist()
-        for row, line, writer in zip(candidates.to_pylist(), lines, writers, strict=True):
-            kind = kind_of(line, [senders[writer], *names, *senders])
-            if kind:
-                found[row] = kind
+    for row, line in zip(candidates.to_pylist(), texts.take(candidates).to_pylist(), strict=True):
+        kind = kind_of(line, people_of(row))
+        if kind:
+            found.setdefault(row, kind)
     if own_patterns:
         mask = pc.match_substring_regex(texts, _whole_lines(own_patterns))
         for row in pc.indices_nonzero(mask).to_pylist():

@@ -15,10 +15,10 @@ _NUMBER = re.compile(r"_\d+$")
 
 @dataclass
 class Thread:
-    """One conversation: `pieces` are its files in reading order, each with the batch that holds its messages."""
+    """One conversation: `pieces` are its files in reading order, each with its batch."""
 
     key: str
-    pieces: list[tuple[FileNote, str | bytes]] = field(default_factory=list)
+    pieces: list[tuple[FileNote, BatchNote]] = field(default_factory=list)
 
     @property
     def thread_id(self) -> str:
@@ -58,7 +58,7 @@ def collect(notes: Iterable[BatchNote]) -> list[Thread]:
         for file_note in note.files:
             kind = "encrypted" if file_note.file.format == "encrypted" else "folder"
             key = f"{kind}/{file_note.file.thread}"
-            threads.setdefault(key, Thread(key)).pieces.append((file_note, note.messages))
+            threads.setdefault(key, Thread(key)).pieces.append((file_note, note))
     return [threads[key] for key in sorted(threads)]
 
 
