@@ -1,10 +1,16 @@
-"""Work over parts on all cores: the results, and so the bytes, are the same for any number of workers."""
+"""Work over parts on all cores, or on a Dask cluster: the results, and so the bytes, are the same whatever does it.
+
+JAEGPT_WORKERS limits the processes on this machine. With DASK_SCHEDULER_ADDRESS set, the same functions run on the
+workers of that cluster instead: they need the same environment, and the project's folder under the same path.
+"""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -12,6 +18,8 @@ from jaegpt.errors import JaegptError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+CONNECT_TIMEOUT_S = 30
 
 
 def num_workers() -> int:
@@ -24,29 +32,80 @@ def num_workers() -> int:
     return int(text)
 
 
-def map_parts(
-    function: Callable[[Item], Result], items: Sequence[Item], label: str, num_bytes: Sequence[int] | None = None
-) -> list[Result]:
+def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> list[Result]:
     """`[function(item) for item in items]`, over processes when there is more than one item and worker.
 
-    Args:
-        function: picklable (a module's function, or functools.partial of one).
-        num_bytes: the size of each item, for a bar in megabytes; without it the bar counts parts.
+    `function` must be picklable (a module's function, or functools.partial of one) and give the same result, and write
+    the same files, when it is called again: a part whose worker died is done once more. The progress bar counts bytes
+    when the items have a `num_bytes`, and parts otherwise.
+
+    Raises:
+        JaegptError: JAEGPT_WORKERS is no number of workers, or the cluster cannot be reached or lost its workers.
     """
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
+    if address:
+        return _map_on_cluster(function, items, label, address)
     workers = min(num_workers(), len(items))
     if workers <= 1:
-        return _collect(map(function, items), len(items), label, num_bytes)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return _collect(pool.map(function, items), len(items), label, num_bytes)
+        return list(_progress(map(function, items), items, label))
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            return list(_progress(pool.map(function, items), items, label))
+    except BrokenProcessPool:
+        raise JaegptError(
+            f"{label}: a worker process was ended from outside, most likely for want of memory. "
+            f"Set JAEGPT_WORKERS below {workers}."
+        ) from None
 
 
-def _collect(results: Iterable[Result], total: int, label: str, num_bytes: Sequence[int] | None) -> list[Result]:
-    """The results, under a bar that shows itself on a terminal only, and only when the work takes over two seconds."""
-    if num_bytes is None:
-        return list(tqdm(results, desc=label, total=total, unit="part", delay=2, disable=None))
-    collected = []
-    with tqdm(desc=label, total=sum(num_bytes), unit="B", unit_scale=True, delay=2, disable=None) as bar:
-        for result, size in zip(results, num_bytes, strict=True):
-            collected.append(result)
+@dataclass(frozen=True)
+class _InFolder(Generic[Item, Result]):
+    """`function` with its relative paths meant from `folder`, wherever the cluster's worker was started."""
+
+    function: Callable[[Item], Result]
+    folder: str
+
+    def __call__(self, item: Item) -> Result:
+        if os.getcwd() != self.folder:
+            os.chdir(self.folder)  # not restored: other threads of the worker do parts of the same project
+        return self.function(item)
+
+
+def _map_on_cluster(
+    function: Callable[[Item], Result], items: Sequence[Item], label: str, address: str
+) -> list[Result]:
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError:
+        raise JaegptError(
+            f"DASK_SCHEDULER_ADDRESS is set ({address}), but Dask is not installed. "
+            "Install it with `pip install -e '.[cluster]'`, or unset the variable."
+        ) from None
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise JaegptError(
+            f"DASK_SCHEDULER_ADDRESS: no Dask scheduler answers at {address} ({type(error).__name__}). "
+            "Start one (`dask scheduler`), or unset the variable."
+        ) from None
+    with client:
+        # `pure=False`: a part is done anew in each run, whatever the cluster remembers of the last.
+        futures = client.map(_InFolder(function, os.getcwd()), items, pure=False)
+        try:
+            return list(_progress((future.result() for future in futures), items, label))
+        except KilledWorker as error:
+            raise JaegptError(
+                f"{label}: a part ended one worker of the Dask cluster after the other ({error}). "
+                "Give the workers more memory."
+            ) from None
+
+
+def _progress(results: Iterable[Result], items: Sequence[object], label: str) -> Iterator[Result]:
+    """A bar that shows itself on a terminal only, and only when the work takes more than two seconds."""
+    sizes = [getattr(item, "num_bytes", 1) for item in items]
+    in_bytes = any(hasattr(item, "num_bytes") for item in items)
+    unit = "B" if in_bytes else "part"
+    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2, disable=None) as bar:
+        for result, size in zip(results, sizes, strict=True):
+            yield result
             bar.update(size)
-    return collected
