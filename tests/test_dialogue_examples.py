@@ -3,12 +3,13 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from dialogue_reference import PARTS, PERCENTILES, examples, messages_of, rows_of, table, turns_and_sessions
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from jaegpt.dialogue.draws import draw_others, mix, thread_key, uniform
+from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
 
 SPLITS = ["session", "thread", "time", "row"]
@@ -136,6 +137,15 @@ def test_uniform_numbers_of_sessions_are_uniform():
     keys = np.array([thread_key(1, "split", str(thread)) for thread in range(2000)], dtype=np.uint64)
     share = np.mean([(uniform(mix(keys, index)) < 0.1436).mean() for index in range(20)])
     assert abs(share - 0.1436) < 0.006  # 3.4 standard deviations of 40,000 draws
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(max_size=12), max_size=40))
+def test_text_hashes_are_equal_only_for_equal_texts(texts):
+    hashes = text_hashes(pa.array(texts, pa.string()))
+    assert len(hashes) == len(texts)
+    assert len(set(hashes.tolist())) == len(set(texts))
+    assert text_hashes(pa.array(texts[::-1], pa.string())).tolist() == hashes.tolist()[::-1]
 
 
 def test_a_thread_with_too_few_different_turns_is_counted():

@@ -10,11 +10,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.draws import draw_others, mix, thread_key, uniform
+from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
@@ -132,11 +131,6 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
         valid_replies=hashes[valid],
     )
     return pa.table(columns, schema=SCHEMAS["examples"]), report
-
-
-def text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
-    """[texts] 64 bits that stand for each text; the same in every process."""
-    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False).astype(object))
 
 
 @dataclass(frozen=True)
