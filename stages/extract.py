@@ -22,12 +22,15 @@ def main() -> None:
         "dropped": report.dropped,
         "files_skipped": report.skipped,
         "redacted": report.redacted,
+        "suspects": len(report.suspects),
     }
     write_json("metrics/extract.json", metrics)
     print(f"data/messages: {report.messages_kept:,} of {report.messages_read:,} messages in {report.threads:,} threads")
-    print(f"owner: {report.owner.names[0]} ({report.owner.how}), {report.owner_messages:,} messages")
+    print(f"owner: {report.owner}, {report.owner_messages:,} messages")
     for reason, count in report.dropped.items():
         print(f"dropped: {count:,} {reason}")
+    if report.suspects:
+        print(f"suspects: {len(report.suspects):,} lines look automatic; `jaegpt inspect` lists them")
     for problem in report.problems:
         print(f"problem: {problem}")
 

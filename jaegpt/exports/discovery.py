@@ -20,6 +20,11 @@ ROOTS = (
     "your_instagram_activity/messages",
     "messages",
 )
+_YEARS = {
+    "your_facebook_activity": "since 2024",
+    "your_activity_across_facebook": "2023 to 2024",
+    "your_instagram_activity": "since 2022",
+}
 
 # Greedy, so that the last `messages/BOX/` counts: the folder given may itself lie below another one of that name.
 _THREAD_FILE = re.compile(rf"^(?:.*/)?messages/({'|'.join(BOXES)})/([^/]+)/message(?:_(\d+))?\.(json|html)$")
@@ -47,6 +52,19 @@ class MessageFile:
     thread: str
     number: int
     certain: bool = True
+
+    @property
+    def era(self) -> str:
+        """When Meta wrote downloads of this layout."""
+        if self.format == "encrypted":
+            return "end-to-end-encrypted download"
+        platform = "Instagram" if self.format == "instagram" else "Messenger"
+        if self.entry.name.endswith("message.json"):
+            return f"{platform}, early 2018"
+        for root, years in _YEARS.items():
+            if f"{root}/messages/" in self.entry.path:
+                return f"{platform}, {years}"
+        return f"{platform}, 2018 to 2023"
 
 
 @dataclass

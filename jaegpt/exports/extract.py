@@ -13,6 +13,7 @@ from jaegpt.exports.owner import Owner, find_owner, profile_names
 from jaegpt.exports.parts import PartJob, PartNote, Piece, Sender, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.reading import BatchNote, batches, read_batch
 from jaegpt.exports.sources import BadFileError
+from jaegpt.exports.suspects import Suspect, merge_suspects
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Thread, collect, presence, stitch
 from jaegpt.parallel import map_parts
@@ -25,14 +26,18 @@ class ExportReport:
 
     Attributes:
         formats: files by format (messenger, instagram, encrypted).
+        eras: files by the years of their layout.
         boxes: threads by box.
+        owner: None when it cannot be told (read_export raises then).
         years: kept messages by year.
         skipped: bad files by reason, with `on_error: skip`.
         problems: what the user should know, a line each.
+        suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
     """
 
     formats: dict[str, int]
+    eras: dict[str, int]
     files: int
     num_bytes: int
     threads: int
@@ -40,25 +45,43 @@ class ExportReport:
     boxes: dict[str, int]
     messages_read: int
     messages_kept: int
-    owner: Owner
+    owner: Owner | None
     owner_messages: int
     dropped: dict[str, int]
     redacted: int
     years: dict[int, int]
     skipped: dict[str, int]
     problems: list[str]
+    suspects: dict[str, Suspect] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
 
 
-def read_export(config: ExportConfig, folder: str | Path | None, num_samples: int = 0) -> ExportReport:
-    """Read all of `config.path` and write the parts of `messages` into the existing `folder`; None writes nothing.
+def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
+    """Read all of `config.path` and write the parts of `messages` into the existing `folder`.
 
     Raises:
         JaegptError: nothing to read, bad files (with `on_error: stop`), no owner, or no message left.
     """
+    report = _read(config, Path(folder), num_samples=0)
+    if not report.owner:
+        raise JaegptError(report.problems[-1])
+    _refuse_nothing(report, report.owner)
+    return report
+
+
+def survey_export(config: ExportConfig, num_samples: int) -> ExportReport:
+    """The same report without writing anything; an owner that cannot be told is a problem there, not an error.
+
+    Raises:
+        JaegptError: nothing to read, or bad files (with `on_error: stop`).
+    """
+    return _read(config, None, num_samples)
+
+
+def _read(config: ExportConfig, folder: Path | None, num_samples: int) -> ExportReport:
     check_patterns(config.system_patterns)
     found = discover(config.paths)
-    scratch = Path(folder) / ".scratch" if folder else None
+    scratch = folder / ".scratch" if folder else None
     if scratch:
         scratch.mkdir()
     strict = config.on_error == "stop"
@@ -70,14 +93,16 @@ def read_export(config: ExportConfig, folder: str | Path | None, num_samples: in
     threads = collect(notes)
     if not threads:
         raise JaegptError(_list_bad_files(bad) if bad else nothing_found(config.paths, found))
-    owner = find_owner(presence(threads), config.owners, profile_names(found.profiles))
-    threads, ambiguous = stitch(threads, owner.names)
-    excluded = _excluded_threads(threads, config.exclude, owner.names)
+    notices: list[str] = []
+    owner = _owner_or_notice(threads, config, found, notices)
+    names = owner.names if owner else ()
+    threads, ambiguous = stitch(threads, names)
+    excluded = _excluded_threads(threads, config.exclude, names)
     parts = group_into_parts(
-        [_thread_job(thread, owner.names, config.exclude) for thread in threads if thread.key not in excluded]
+        [_thread_job(thread, names, config.exclude) for thread in threads if thread.key not in excluded]
     )
     part_jobs = [
-        PartJob(part, str(Path(folder) / part_name(index)) if folder else None, -(-num_samples // len(parts)))
+        PartJob(part, str(folder / part_name(index)) if folder else None, -(-num_samples // len(parts)))
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
@@ -86,13 +111,22 @@ def read_export(config: ExportConfig, folder: str | Path | None, num_samples: in
             file.unlink()
         scratch.rmdir()
     dropped = _dropped(threads, excluded, written)
-    report = _report(found, notes, threads, written, owner, dropped, bad, ambiguous)
-    _refuse_nothing(report)
-    return report
+    problems = [*map(str, bad), *ambiguous, *_html_notice(found), *notices]
+    return _report(notes, threads, written, owner, dropped, bad, problems)
+
+
+def _owner_or_notice(
+    threads: Sequence[Thread], config: ExportConfig, found: Discovery, notices: list[str]
+) -> Owner | None:
+    try:
+        return find_owner(presence(threads), config.owners, profile_names(found.profiles))
+    except JaegptError as error:
+        notices.append(str(error))
+        return None
 
 
 def _thread_job(thread: Thread, owners: Sequence[str], exclude: Sequence[str]) -> ThreadJob:
-    names = dict.fromkeys(owners, Sender(owners[0], is_owner=True))
+    names = dict.fromkeys(owners, Sender(owners[0], is_owner=True)) if owners else {}
     pieces = tuple(
         Piece(
             batch.messages,
@@ -144,22 +178,22 @@ def _dropped(threads: Iterable[Thread], excluded: set[str], written: Iterable[Pa
 
 
 def _report(
-    found: Discovery,
     notes: Sequence[BatchNote],
     threads: Sequence[Thread],
     written: Sequence[PartNote],
-    owner: Owner,
+    owner: Owner | None,
     dropped: Counter[str],
     bad: Sequence[BadFileError],
-    ambiguous: Sequence[str],
+    problems: list[str],
 ) -> ExportReport:
     files = [note for batch in notes for note in batch.files]
     report = ExportReport(
         formats=dict(sorted(Counter(note.file.format for note in files).items())),
+        eras=dict(sorted(Counter(note.file.era for note in files).items())),
         files=len(files),
         num_bytes=sum(note.file.entry.size for note in files),
         threads=len(threads),
-        groups=sum(thread.is_group(owner.names) for thread in threads),
+        groups=sum(thread.is_group(owner.names if owner else ()) for thread in threads),
         boxes=dict(Counter(thread.box for thread in threads).most_common()),
         messages_read=sum(note.read for note in files),
         messages_kept=sum(part.kept for part in written),
@@ -169,14 +203,15 @@ def _report(
         redacted=sum(note.redacted for note in notes),
         years=dict(sorted(sum((part.years for part in written), Counter[int]()).items())),
         skipped=dict(sorted(Counter(problem.reason for problem in bad).items())),
-        problems=[*map(str, bad), *ambiguous, *_html_notice(found)],
+        problems=problems,
+        suspects=merge_suspects([part.suspects for part in written]),
         samples=[text for part in written for text in part.samples],
     )
     assert report.messages_read == report.messages_kept + sum(dropped.values()), report
     return report
 
 
-def _refuse_nothing(report: ExportReport) -> None:
+def _refuse_nothing(report: ExportReport, owner: Owner) -> None:
     counts = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items()) or "there were none"
     if report.messages_kept == 0:
         raise JaegptError(
@@ -184,9 +219,9 @@ def _refuse_nothing(report: ExportReport) -> None:
             "Check export.exclude, export.system_patterns, and that the download covers all time."
         )
     if report.owner_messages == 0:
-        others = f" Next in line: {report.owner.runner_up[0]}." if report.owner.runner_up else ""
+        others = f" Next in line: {owner.runner_up[0]}." if owner.runner_up else ""
         raise JaegptError(
-            f"export.owner: {' / '.join(report.owner.names)} wrote none of the {report.messages_kept:,} messages kept, "
+            f"export.owner: {' / '.join(owner.names)} wrote none of the {report.messages_kept:,} messages kept, "
             f"so there is nothing to learn. Set export.owner to the name that wrote.{others}"
         )
 

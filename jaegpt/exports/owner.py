@@ -26,6 +26,9 @@ class Owner:
     threads: int
     runner_up: tuple[str, int] | None
 
+    def __str__(self) -> str:
+        return f"{' / '.join(self.names)} (by {self.how})"
+
 
 def find_owner(presence: Counter[str], configured: Sequence[str], profile: Sequence[str]) -> Owner:
     """Decide on the owner.

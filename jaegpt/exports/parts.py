@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jaegpt.exports.reading import load_messages
+from jaegpt.exports.suspects import Suspect, find_suspects
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 
 Ints = npt.NDArray[np.int64]
@@ -65,6 +66,7 @@ class PartNote:
     owner: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     years: Counter[int] = field(default_factory=Counter)
+    suspects: dict[str, Suspect] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
 
 
@@ -89,6 +91,7 @@ def make_part(job: PartJob) -> PartNote:
     note.owner = int(np.count_nonzero(table.column("is_owner").to_numpy()))
     years = table.column("sent_at").to_numpy().astype("datetime64[Y]").astype(int) + 1970
     note.years = Counter(dict(zip(*(part.tolist() for part in np.unique(years, return_counts=True)), strict=True)))
+    note.suspects = find_suspects(table)
     if job.samples and len(table):
         rows = np.unique(np.linspace(0, len(table) - 1, job.samples).astype(int))
         note.samples = table.column("text").take(pa.array(rows)).to_pylist()

@@ -42,7 +42,13 @@ class BadFileError(Exception):
 
     def __str__(self) -> str:
         where = "" if self.offset is None else f" at byte {self.offset:,}"
-        return f"{self.path}: {self.detail}{where}"
+        return printable(f"{self.path}: {self.detail}{where}")
+
+
+def printable(text: str) -> str:
+    """`text` on one line and in valid UTF-8: file names may hold line breaks, control codes and bytes of any kind."""
+    shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in shown)
 
 
 @dataclass(frozen=True)

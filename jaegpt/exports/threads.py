@@ -48,7 +48,7 @@ class Thread:
         if declared:
             return any(declared)
         at_once = max((len(note.participants) for note, _ in self.pieces), default=0)
-        return at_once > 2 or len(self.others(owners)) > 1
+        return at_once > 2 or len(self.others(owners)) > (1 if owners else 2)
 
 
 def collect(notes: Iterable[BatchNote]) -> list[Thread]:

@@ -1,0 +1,42 @@
+"""The command `jaegpt`. Each subcommand loads its own modules, so that `jaegpt inspect` need not wait for PyTorch."""
+
+import argparse
+import sys
+
+from jaegpt.errors import run
+
+
+def main() -> None:
+    """Entry of the console script: what the user can mend is one `error: ...` line and exit code 1."""
+    run(_main)
+
+
+def _main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # names and messages hold characters that not every terminal can show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = _parser().parse_args()
+    if arguments.command == "inspect":
+        from jaegpt.inspection import inspect_export
+
+        print(inspect_export(arguments.path, as_json=arguments.json))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaegpt", description="Your own chat export -> a small language model that answers the way you do."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    inspect = commands.add_parser(
+        "inspect",
+        help="what is in a download, before anything is run",
+        description="Read a Messenger or Instagram download and say what is in it. Nothing is written or sent.",
+        epilog="example: jaegpt inspect ~/Downloads/facebook-download.zip",
+    )
+    inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
+    inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
