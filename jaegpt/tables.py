@@ -162,9 +162,10 @@ def _refuse_split_threads(paths: list[Path]) -> None:
     seen: dict[str, Path] = {}
     for path in paths if len(paths) > 1 else []:
         try:
+            if "thread_id" not in pq.read_schema(path).names:
+                return  # a table without threads, or a broken one that read_part refuses
+            # As a dictionary, because a part repeats a few threads thousands of times.
             with pq.ParquetFile(path, read_dictionary=["thread_id"]) as file:
-                if "thread_id" not in file.schema_arrow.names:
-                    return  # a table without threads, or a broken one that read_part refuses
                 threads = file.read(columns=["thread_id"])["thread_id"].unique().to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(path, error) from None

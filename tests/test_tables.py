@@ -58,6 +58,12 @@ def test_parts_come_in_the_order_of_their_numbers(tmp_path):
     assert [part["thread_id"][0].as_py() for part in iterate_parts(tmp_path, "filtered")] == expected
 
 
+def test_a_table_without_threads_may_have_any_number_of_parts(tmp_path):
+    for number in range(2):
+        write_part(SCHEMAS["tokens"].empty_table(), tmp_path / part_name(number), "tokens")
+    assert len(part_paths(tmp_path)) == 2
+
+
 def test_thread_starts():
     assert thread_starts(pa.array(["a", "a", "b", "c", "c"])).tolist() == [0, 2, 3]
     assert thread_starts(pa.array([], pa.string())).tolist() == []
