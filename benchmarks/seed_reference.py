@@ -1,0 +1,154 @@
+"""The seed's way to a data set, in plain Python: the yardstick for `benchmarks/bench_data.py`.
+
+One pass over the thread files with `json`, everything else with loops over messages, one process. It does what the seed
+did and no more: language by the share of printable ASCII characters, no repair of double encoding, no count of what was
+dropped, a random state for distractors and split, rows of history and candidate for the block-size yield.
+
+The seed tokenizes row by row: the history once for each of the four candidates that follow it. `--once` tokenizes each
+text of an example once, which is the least that plain Python can do; the ratio to it is the stricter one.
+
+Run: python -m benchmarks.seed_reference EXPORT OWNER [TOKENIZER_FOLDER [--once]]
+"""
+
+import itertools
+import json
+import random
+import string
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PRINTABLE = set(string.printable)
+AUTOMATED = (
+    "sent an attachment.",
+    "waved at you",
+    "called you",
+    "missed your call",
+    "8 Ball Pool",
+    "Robinhood",
+    "Chess",
+)
+PERCENTILE, NUM_HISTORY, NUM_DISTRACTORS, VALID_FRACTION = 50, 4, 3, 0.1436
+BLOCK_SIZES = (32, 64, 128, 256, 512, 1024)
+
+Turn = dict[str, Any]
+
+
+def threads(export: Path) -> Iterator[list[dict[str, Any]]]:
+    """The messages of each thread folder, oldest first."""
+    folders = sorted({path.parent for path in export.rglob("message_*.json")})
+    for folder in folders:
+        messages = []
+        for path in folder.glob("message_*.json"):
+            with open(path, encoding="utf-8") as file:
+                messages += json.load(file)["messages"]
+        yield sorted(messages, key=lambda message: message["timestamp_ms"])
+
+
+def kept_messages(messages: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    """(sender, time, text) of the messages people wrote, or nothing when the thread is not mostly ASCII."""
+    rows = []
+    for message in messages:
+        text = message.get("share", {}).get("link") or message.get("content")
+        if text and not any(part in text for part in AUTOMATED):
+            rows.append((message["sender_name"], message["timestamp_ms"], text))
+    characters = sum(len(text) for _, _, text in rows)
+    printable = sum(character in PRINTABLE for _, _, text in rows for character in text)
+    if not characters or printable / characters <= 0.5:
+        return []
+    return [(sender, time, "".join(c for c in text if c in PRINTABLE)) for sender, time, text in rows]
+
+
+def sessions_of(messages: list[tuple[str, int, str]]) -> list[list[Turn]]:
+    """Turns, in sessions cut at the median gap of the thread."""
+    times = [time for _, time, _ in messages]
+    gaps = sorted(after - before for before, after in itertools.pairwise(times))
+    if not gaps:
+        return []
+    place = PERCENTILE / 100 * (len(gaps) - 1)
+    low = gaps[int(place)]
+    threshold = low + (gaps[min(int(place) + 1, len(gaps) - 1)] - low) * (place - int(place))
+    sessions: list[list[Turn]] = []
+    last = None
+    for sender, time, text in messages:
+        if last is None or time - last >= threshold:
+            sessions.append([])
+        if sessions[-1] and sessions[-1][-1]["sender"] == sender:
+            sessions[-1][-1]["text"] += " " + text
+        else:
+            sessions[-1].append({"sender": sender, "time": time, "text": text})
+        last = time
+    return sessions
+
+
+def examples_of(sessions: list[list[Turn]], owner: str, rng: random.Random) -> Iterator[dict[str, Any]]:
+    """History, reply and distractors for each turn of the owner that has a turn before it."""
+    own = sorted({turn["text"] for session in sessions for turn in session if turn["sender"] == owner})
+    if len(own) <= NUM_DISTRACTORS + 1:
+        return
+    for session in sessions:
+        for index, turn in enumerate(session):
+            if index and turn["sender"] == owner:
+                others = [text for text in rng.sample(own, NUM_DISTRACTORS + 1) if text != turn["text"]]
+                yield {
+                    "history": [
+                        {"is_owner": before["sender"] == owner, "text": before["text"]}
+                        for before in session[max(0, index - NUM_HISTORY) : index]
+                    ],
+                    "reply": turn["text"],
+                    "distractors": others[:NUM_DISTRACTORS],
+                }
+
+
+def block_sizes(examples: list[dict[str, Any]], tokenizer: Any, once: bool) -> dict[int, int]:
+    """How many examples fit each block size: all four rows of history and candidate must."""
+
+    def length(texts: list[str]) -> int:
+        return sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
+
+    fit = dict.fromkeys(BLOCK_SIZES, 0)
+    for example in examples:
+        history = [turn["text"] for turn in example["history"]]
+        candidates = [*example["distractors"], example["reply"]]
+        if once:
+            longest = length(history) + max(length([text]) for text in candidates)
+        else:
+            longest = max(length([*history, text]) for text in candidates)
+        for size in BLOCK_SIZES:
+            fit[size] += longest <= size
+    return fit
+
+
+def build(export: Path, owner: str, folder: Path) -> list[dict[str, Any]]:
+    """The whole way from the export to two files of examples."""
+    rng = random.Random(1337)
+    examples: list[dict[str, Any]] = []
+    for messages in threads(export):
+        examples += examples_of(sessions_of(kept_messages(messages)), owner, rng)
+    rng.shuffle(examples)
+    num_valid = int(len(examples) * VALID_FRACTION)
+    for name, part in (("valid", examples[:num_valid]), ("train", examples[num_valid:])):
+        with open(folder / f"{name}.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(example) + "\n" for example in part)
+    return examples
+
+
+def main() -> None:
+    export, owner, *rest = sys.argv[1:]
+    # The seed compares names as they stand in the file, double encoding included.
+    stored = owner.encode().decode("latin-1")
+    with tempfile.TemporaryDirectory() as folder:
+        examples = build(Path(export), stored, Path(folder))
+    print(f"seed_reference: {len(examples):,} examples")
+    if rest:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(rest[0], local_files_only=True)
+        for size, count in block_sizes(examples, tokenizer, once="--once" in rest).items():
+            print(f"  {size:>5}: {count / max(len(examples), 1):.2%}")
+
+
+if __name__ == "__main__":
+    main()
