@@ -1,0 +1,137 @@
+"""System lines: the list in system_lines_en.tsv, and what 258,145 messages of people must not be taken for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import chitchat_dataset
+import orjson
+import pyarrow as pa
+import pytest
+from export_fixtures import OWNER, START, TALKS, as_json, files_of, read, since_2024, write_folder
+
+from jaegpt.errors import JaegptError
+from jaegpt.exports.system_lines import find_system_lines, kind_of
+
+LINES = [line.split("\t") for line in (Path(__file__).parent / "system_lines_en.tsv").read_text("utf-8").splitlines()]
+NAMES = ["Ben Ødeby", "Zoë Tarvén"]
+
+
+def test_the_list_is_whole() -> None:
+    assert len(LINES) == 79
+    assert sum(kind == "KEEP" for kind, _ in LINES) == 8
+
+
+@pytest.mark.parametrize(("kind", "line"), LINES)
+def test_each_line_is_judged_right(kind: str, line: str) -> None:
+    """By RE2, which finds candidates in bulk, and by the rules, which decide."""
+    found = find_system_lines(pa.array(["before", line, "after"]), lambda row: NAMES, [])
+    assert found == ({} if kind == "KEEP" else {1: kind})
+    assert kind_of(line, NAMES) == (None if kind == "KEEP" else kind)
+
+
+def test_the_whole_list_in_an_export(tmp_path: Path) -> None:
+    sender = "Ben Ødeby"
+    lines = tuple((sender, START + index, line) for index, (_, line) in enumerate(LINES))
+    talk = replace(TALKS[0], title=sender, people=(sender, OWNER), messages=((OWNER, START - 1, "hi"), *lines))
+    report, table = read(
+        write_folder(tmp_path / "export", files_of("since 2024", (talk,))), tmp_path / "out", owner=OWNER
+    )
+    assert table["text"].to_pylist() == ["hi", *(line for kind, line in LINES if kind == "KEEP")]
+    assert sum(report.dropped.values()) == 71
+    assert report.dropped == {
+        kind: sum(other == kind for other, _ in LINES) for kind in sorted({kind for kind, _ in LINES} - {"KEEP"})
+    }
+
+
+def test_people_are_not_taken_for_messenger() -> None:
+    content = orjson.loads(Path(chitchat_dataset.__file__).with_name("dataset.json").read_bytes())
+    texts = [message["text"] for talk in content.values() for turn in talk["messages"] for message in turn]
+    assert len(texts) == 258_145
+    found = find_system_lines(pa.array(texts), lambda row: ["Taylor Ødeby", "Eve Tarvén"], [])
+    wrong = {texts[row]: kind for row, kind in found.items() if kind != "empty"}
+    assert len(wrong) <= 3, wrong
+    assert all(not texts[row].strip() for row, kind in found.items() if kind == "empty")
+
+
+@pytest.mark.parametrize(
+    "line", ["Mum called you.", "Dad sent a photo.", "I sent a photo.", "Someone I met called you."]
+)
+def test_who_acts_decides(line: str) -> None:
+    assert kind_of(line, NAMES) is None
+    assert kind_of(line.replace(line.split(" called")[0].split(" sent")[0], "Ben"), NAMES) in ("call", "placeholder")
+
+
+FLAGGED = [
+    ({"is_taken_down": True, "content": "x"}, "taken_down"),
+    ({"is_unsent": True, "content": "still here"}, "unsent"),
+    ({"call_duration": 0, "content": "The video chat ended."}, "call"),
+    ({"call_duration": 12}, "call"),
+    ({"type": "Call", "content": "x"}, "call"),
+    ({"type": "Subscribe", "content": "x", "users": [{"name": "Bo"}]}, "subscription"),
+    ({"type": "Unsubscribe", "content": "x", "users": []}, "subscription"),
+    ({"photos": [{"uri": "a.jpg", "creation_timestamp": 1}]}, "empty"),
+    ({"content": " \n "}, "empty"),
+    ({"content": None, "sticker": {"uri": "s.png"}}, "empty"),
+    ({"share": {"share_text": "Last update: 3 minutes ago"}}, "app_share"),
+    ({"share": {"link": "https://example.org", "share_text": "Play 8 Ball Pool with me"}}, "app_share"),
+    ({"content": "I got a free share on Robinhood", "share": {"link": "https://example.org"}}, "app_share"),
+]
+SHARED = [
+    ({"share": {"link": "https://example.org/a"}}, "https://example.org/a"),
+    ({"content": "Bo sent an attachment.", "share": {"link": "https://example.org/a"}}, "https://example.org/a"),
+    ({"share": {"share_text": "worth reading"}}, "worth reading"),
+    ({"content": "look at this", "share": {"link": "https://example.org/a"}}, "look at this"),
+    ({"type": "Share", "content": "look", "share": {"link": "https://example.org/a"}}, "look"),
+    ({"type": "Something new", "content": "kept"}, "kept"),
+    ({"is_unsent": False, "call_duration": None, "content": "kept"}, "kept"),
+    ({"content": "I like Chess"}, "I like Chess"),
+    ({"content": "caption", "photos": [{"uri": "a.jpg"}], "reactions": [{"reaction": "x", "actor": "y"}]}, "caption"),
+]
+
+
+def _one_message(folder: Path, message: dict[str, object]) -> Path:
+    content = since_2024(TALKS[1])
+    content["messages"].insert(0, {"sender_name": "Bo", "timestamp_ms": START + 10**9, **message})
+    return write_folder(folder, {"messages/inbox/bo_1002/message_1.json": as_json(content)})
+
+
+@pytest.mark.parametrize(("message", "reason"), FLAGGED)
+def test_flags_decide_before_words(tmp_path: Path, message: dict[str, object], reason: str) -> None:
+    report, _ = read(_one_message(tmp_path / "export", message), tmp_path / "out", owner=OWNER)
+    assert report.dropped == {reason: 1}
+
+
+@pytest.mark.parametrize(("message", "text"), SHARED)
+def test_what_stands_for_a_share(tmp_path: Path, message: dict[str, object], text: str) -> None:
+    report, table = read(_one_message(tmp_path / "export", message), tmp_path / "out", owner=OWNER)
+    assert report.dropped == {}
+    assert table["text"].to_pylist()[-1] == text
+
+
+def test_encrypted_placeholders(tmp_path: Path) -> None:
+    messages = [
+        {"senderName": "Bo", "timestamp": START, "text": "hi", "type": "Generic"},
+        {"senderName": OWNER, "timestamp": START + 1, "text": "hello", "type": "text", "isUnsent": False},
+        {"senderName": "Bo", "timestamp": START + 2, "text": "User unsent a message", "type": "placeholder"},
+        {"senderName": "Bo", "timestamp": START + 3, "text": "gone", "type": "text", "isUnsent": True},
+        {"senderName": "Bo", "timestamp": START + 4, "type": "media", "media": [{"uri": "media/1.jpg"}]},
+        {"senderName": "Bo", "timestamp": START + 5, "text": "https://example.org", "type": "link"},
+    ]
+    files = {"Bo_4.json": as_json({"participants": ["Bo", OWNER], "threadName": "Bo_4", "messages": messages})}
+    report, table = read(write_folder(tmp_path / "export", files), tmp_path / "out", owner=OWNER)
+    assert table["text"].to_pylist() == ["hi", "hello", "https://example.org"]
+    assert report.dropped == {"unsent": 2, "empty": 1}
+
+
+def test_patterns_of_the_user(tmp_path: Path) -> None:
+    lines = tuple(("Bo Łęck", START + index, f"Bo a envoyé {index} photos.") for index in range(3))
+    talk = replace(
+        TALKS[1], messages=(*lines, ("Bo Łęck", START + 9, "il a envoyé 3 photos. lol"), (OWNER, START + 10, "ok"))
+    )
+    path = write_folder(tmp_path / "export", files_of("since 2024", (talk,)))
+    report, table = read(path, tmp_path / "out", owner=OWNER, system_patterns=[r"\S+ a envoyé \d+ photos\."])
+    assert report.dropped == {"system_pattern": 3}
+    assert len(table) == 2
+    for pattern in ("(", ".*", r"(?=x)"):
+        with pytest.raises(JaegptError, match=r"export\.system_patterns"):
+            read(path, tmp_path / f"out{len(pattern)}", system_patterns=[pattern])
