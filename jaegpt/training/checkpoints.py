@@ -1,0 +1,55 @@
+"""The model folder: what training leaves, what evaluation and chat load, and what plain transformers can read."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from jaegpt.base_model import load_tokenizer
+from jaegpt.errors import JaegptError
+from jaegpt.files import write_text
+from jaegpt.training.heads import DoubleHeads
+
+HEAD_FILE = "classification_head.safetensors"
+CARD_FILE = "README.md"
+
+
+def load_base(folder: str | Path, seed: int, token_types: bool) -> DoubleHeads:
+    """The untouched base model in float32 under a new classification head, drawn from `seed`.
+
+    Raises:
+        JaegptError: the folder does not hold a causal decoder.
+    """
+    return DoubleHeads(_load_lm(folder), torch.Generator().manual_seed(seed), token_types)
+
+
+def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
+    """The model that training left in `folder`, in float32."""
+    head = Path(folder) / HEAD_FILE
+    if not head.is_file():
+        raise JaegptError(f"{folder}: no {HEAD_FILE} here, so this is not a model of jaegpt. Run `dvc repro`.")
+    model = DoubleHeads(_load_lm(folder), torch.Generator(), token_types)
+    model.score.load_state_dict(load_file(head))
+    return model
+
+
+def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str) -> None:
+    """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`."""
+    model.cpu().lm.save_pretrained(folder)
+    save_file(model.score.state_dict(), folder / HEAD_FILE)
+    load_tokenizer(base).save_pretrained(folder)
+    for licence in sorted(Path(base).glob("LICEN[CS]E*")):
+        shutil.copyfile(licence, folder / licence.name)
+    write_text(folder / CARD_FILE, card)
+
+
+def _load_lm(folder: str | Path) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not (Path(folder) / "config.json").is_file():
+        raise JaegptError(f"{folder}: no config.json here. Run `dvc repro`.")
+    logging.disable_progress_bar()
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)

@@ -1,0 +1,129 @@
+"""Double heads over any causal decoder: its own language modelling head, and a score for each candidate reply."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jaegpt.errors import JaegptError
+from jaegpt.training.attention import SEGMENT_ATTENTION, Segments, block_mask, segments_of
+from jaegpt.training.packing import IGNORED, Batch
+
+HEAD_DROPOUT = 0.1
+
+
+class TensorBatch(NamedTuple):
+    """`packing.Batch` as tensors on the device, field for field, and how attention runs over it."""
+
+    ids: Tensor
+    positions: Tensor
+    example: Tensor
+    candidate: Tensor
+    token_types: Tensor
+    label_at: Tensor
+    label: Tensor
+    label_self: Tensor
+    score_at: Tensor
+    reply: Tensor
+    segments: Segments | None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars with gradients: mean over the batch's reply tokens, mean over its examples. None where not computed."""
+
+    lm: Tensor | None
+    mc: Tensor | None
+
+
+def to_tensors(batch: Batch, device: torch.device, dtype: torch.dtype, fixed_shapes: bool = False) -> TensorBatch:
+    """Copy one packed batch to the device; `dtype` is the precision of attention.
+
+    `fixed_shapes` (for XLA) keeps every unused slot and leaves attention to a dense mask. Elsewhere label slots beyond
+    the last used one are cut off and the examples are lined up for `segment_attention`.
+    """
+    arrays = {name: getattr(batch, name) for name in TensorBatch._fields if name != "segments"}
+    if not fixed_shapes:
+        used = ((batch.label != IGNORED) | (batch.label_self != IGNORED)).any(axis=0)
+        num_labels = int(used.nonzero()[0].max(initial=0)) + 1
+        arrays |= {name: arrays[name][:, :num_labels] for name in ("label_at", "label", "label_self")}
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return TensorBatch(**tensors, segments=None if fixed_shapes else segments_of(batch, dtype, device))
+
+
+class DoubleHeads(nn.Module):
+    """A causal decoder and a classification head: dropout, then Linear(hidden, 1) on a candidate's last token.
+
+    Args:
+        lm: a Hugging Face causal language model.
+        generator: draws the classification head's first weights (normal, standard deviation 0.02; bias 0).
+        token_types: add the seed's 0/1 token type ids (GPT-2 family only).
+
+    Raises:
+        JaegptError: the decoder changes its logits after the output embedding, or takes no token types where asked to.
+    """
+
+    def __init__(self, lm: Any, generator: torch.Generator, token_types: bool = False) -> None:
+        super().__init__()
+        config = lm.config
+        transforms = [
+            name
+            for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+            if getattr(config, name, None) not in (None, 1, 1.0)
+        ]
+        if transforms:
+            raise JaegptError(f"model: {config.model_type} models scale their logits ({transforms[0]}); not supported.")
+        if token_types and config.model_type != "gpt2":
+            raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
+        self.lm = lm
+        self.score = nn.Linear(config.hidden_size, 1)
+        with torch.no_grad():
+            self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) * 0.02)
+            self.score.bias.zero_()
+        self.token_types = token_types
+
+    def trunk(self, batch: TensorBatch) -> Tensor:
+        """Hidden states [rows, width, hidden] of packed rows."""
+        extra: dict[str, Any] = {"token_type_ids": batch.token_types} if self.token_types else {}
+        if batch.segments is None:
+            extra["attention_mask"] = block_mask(batch.example, batch.candidate, self.score.weight.dtype)
+        else:
+            extra["segments"] = batch.segments
+        self.lm.set_attn_implementation("sdpa" if batch.segments is None else SEGMENT_ATTENTION)
+        output = self.lm.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **extra)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def logits(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
+        """Next-token logits at the label slots only: [rows, labels, vocabulary]."""
+        logits: Tensor = self.lm.get_output_embeddings()(_at(hidden, batch.label_at))
+        return logits
+
+    def scores(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
+        """Each candidate's score, read from its last token: [rows, examples, candidates]."""
+        rows, examples, candidates = batch.score_at.shape
+        ends = _at(hidden, batch.score_at.view(rows, examples * candidates))
+        ends = functional.dropout(ends, HEAD_DROPOUT, self.training)
+        return self.score(ends).view(rows, examples, candidates)
+
+    def losses(self, batch: TensorBatch, w_lm: float, w_mc: float) -> Losses:
+        """L_LM and L_MC of the batch; a loss without weight is not computed."""
+        hidden = self.trunk(batch)
+        return Losses(
+            lm=cross_entropy(self.logits(hidden, batch), batch.label) if w_lm else None,
+            mc=cross_entropy(self.scores(hidden, batch), batch.reply) if w_mc else None,
+        )
+
+
+def cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """Cross-entropy in float32 over the slots in use. logits: [..., classes], target: [...]."""
+    return functional.cross_entropy(
+        logits.float().flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction=reduction
+    )
+
+
+def _at(hidden: Tensor, index: Tensor) -> Tensor:
+    """hidden[row, index[row, slot]]: [rows, width, hidden], [rows, slots] -> [rows, slots, hidden]."""
+    return hidden.gather(1, index[:, :, None].expand(-1, -1, hidden.shape[-1]))

@@ -1,0 +1,73 @@
+"""AdamW on float32 weights while the model computes in bf16, with clipping and linear warmup and decay."""
+
+import torch
+from torch import nn
+
+
+class MasterAdamW:
+    """AdamW (Loshchilov and Hutter 2019) whose weights stay in float32 whatever precision the model has.
+
+    bf16 has 8 bits of mantissa: a step of 1e-5 on a weight of 0.1 would be rounded away. So the optimizer moves float32
+    masters, and the model's weights are their rounded copies. A float32 model's weights are masters themselves.
+    """
+
+    def __init__(self, model: nn.Module, weight_decay: float, max_grad_norm: float) -> None:
+        self.max_grad_norm = max_grad_norm
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.masters = [
+            weight if weight.dtype == torch.float32 else nn.Parameter(weight.detach().float())
+            for weight in self.weights
+        ]
+        # Vectors (biases, norms) are not decayed: shrinking a scale or an offset is no regularization.
+        groups = [
+            {"params": [master for master in self.masters if master.ndim > 1], "weight_decay": weight_decay},
+            {"params": [master for master in self.masters if master.ndim <= 1], "weight_decay": 0.0},
+        ]
+        for master, weight in zip(self.masters, self.weights, strict=True):
+            if master is not weight:
+                master.grad = torch.zeros_like(master)
+        self.adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+    def step(self, learning_rate: float) -> float:
+        """One update from the gradients of the model's weights, which are then dropped. Returns their norm, unclipped.
+
+        A norm that is not finite changes nothing: the caller decides what to do.
+        """
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if torch.isfinite(norm):
+            for weight, master in zip(self.weights, self.masters, strict=True):
+                if master is not weight and weight.grad is not None:
+                    assert master.grad is not None
+                    master.grad.copy_(weight.grad)
+            for group in self.adamw.param_groups:
+                group["lr"] = learning_rate
+            # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
+            self.adamw.grad_scale = (norm.float() / self.max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+            self.adamw.found_inf = torch.zeros_like(self.adamw.grad_scale)  # type: ignore[attr-defined]
+            self.adamw.step()
+            self._round_masters()
+        for weight in self.weights:
+            weight.grad = None
+        return float(norm)
+
+    @torch.no_grad()
+    def restore_masters(self, model: nn.Module) -> None:
+        """Give `model` its float32 weights back, unrounded."""
+        model.float()
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            weight.data = master.data
+
+    @torch.no_grad()
+    def _round_masters(self) -> None:
+        pairs = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if m is not w]
+        if pairs:
+            torch._foreach_copy_([weight for weight, _ in pairs], [master for _, master in pairs])
+
+
+def learning_rate_at(step: int, num_steps: int, peak: float, warmup: float) -> float:
+    """Linear warmup over the share `warmup` of the steps, then linear decay to zero; `step` counts from 0."""
+    num_warmup = int(warmup * num_steps)
+    if step < num_warmup:
+        return peak * (step + 1) / num_warmup
+    return peak * (num_steps - step) / max(1, num_steps - num_warmup)

@@ -1,0 +1,73 @@
+"""The figures of a model on held-out examples: both losses, and how often each head is right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads, cross_entropy, to_tensors
+from jaegpt.training.packing import IGNORED, Example, pack, plan_epoch, shape_of
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Means over all reply tokens (lm_loss, token_accuracy) and over all examples (mc_loss, mc_accuracy).
+
+    seed_hits: positions of the reply where argmax(logits[t]) == token[t], the seed's unshifted comparison.
+    """
+
+    lm_loss: float
+    mc_loss: float
+    token_accuracy: float
+    mc_accuracy: float
+    seed_hits: int
+    examples: int
+    tokens: int
+
+
+@torch.no_grad()
+def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, label: str | None = None) -> Measurement:
+    """Run `model` over `examples` without dropout; sums are exact, so the batching does not show in the figures.
+
+    Args:
+        label: names the progress bar; None shows none.
+    """
+    assert examples, "nothing to measure on"
+    was_training = model.training
+    model.eval()
+    lengths = [len(example) for example in examples]
+    plan = plan_epoch(lengths, BATCH_SIZE, rows=1, rng=None)
+    shape = shape_of([plan], examples)
+    sums = torch.zeros(7, dtype=torch.float64)
+    for step in tqdm(plan, desc=label, unit="batch", delay=2, disable=True if label is None else None):
+        batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)
+        hidden = model.trunk(batch)
+        logits = model.logits(hidden, batch)
+        scores = model.scores(hidden, batch)
+        guess = logits.argmax(-1)
+        sums += torch.stack(
+            [
+                cross_entropy(logits, batch.label, reduction="sum").double(),
+                cross_entropy(scores, batch.reply, reduction="sum").double(),
+                (guess == batch.label).sum(),
+                ((scores.argmax(-1) == batch.reply) & (batch.reply != IGNORED)).sum(),
+                (guess == batch.label_self).sum(),
+                (batch.reply != IGNORED).sum(),
+                (batch.label != IGNORED).sum(),
+            ]
+        ).cpu()
+    model.train(was_training)
+    lm_sum, mc_sum, token_hits, mc_hits, seed_hits, num_examples, num_tokens = sums.tolist()
+    return Measurement(
+        lm_loss=lm_sum / num_tokens,
+        mc_loss=mc_sum / num_examples,
+        token_accuracy=token_hits / num_tokens,
+        mc_accuracy=mc_hits / num_examples,
+        seed_hits=int(seed_hits),
+        examples=int(num_examples),
+        tokens=int(num_tokens),
+    )

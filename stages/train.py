@@ -1,0 +1,45 @@
+"""Tokens + base model -> fine-tuned model. Run: python -m stages.train"""
+
+import dataclasses
+
+from jaegpt.errors import run
+from jaegpt.files import write_csv, write_json, writing_folder
+from jaegpt.params import Params
+from jaegpt.tables import read_table
+from jaegpt.training.checkpoints import load_base, save_model
+from jaegpt.training.devices import choose_device
+from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Task, TrainConfig, train
+from jaegpt.training.model_card import model_card
+from jaegpt.training.packing import examples_from_table
+
+
+def main() -> None:
+    params = Params()
+    config = params.section("train", TrainConfig)
+    weights = {"w_lm": params.value("w_lm"), "w_mc": params.value("w_mc")}
+    seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
+    device = choose_device(config.precision)
+    tokens = read_table("data/tokens", "tokens")
+    task = Task(
+        **weights,
+        seed=seed,
+        train=examples_from_table(tokens, "train", block_size),
+        valid=examples_from_table(tokens, "valid", block_size),
+    )
+    print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
+    model = load_base("data/base_model", seed, config.token_types)
+    log = train(model, task, config, device)
+    settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
+    card = model_card(base, settings, log.figures, len(task.train), len(task.valid))
+    with writing_folder("models/jaegpt") as folder:
+        save_model(model, "data/base_model", folder, card)
+    write_csv("plots/train.csv", TRAIN_COLUMNS, log.train)
+    write_csv("plots/valid.csv", VALID_COLUMNS, log.valid)
+    write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
+    write_json("metrics/train.json", log.figures)
+    rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
+    print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
+
+
+if __name__ == "__main__":
+    run(main)
