@@ -1,6 +1,7 @@
 """A download -> the table `messages`, and an account of everything that was read."""
 
 import difflib
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -62,10 +63,20 @@ def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
     Raises:
         JaegptError: nothing to read, bad files (with `on_error: stop`), no owner, or no message left.
     """
-    report = _read(config, Path(folder), num_samples=0)
-    if not report.owner:
-        raise JaegptError(report.problems[-1])
-    _refuse_nothing(report, report.owner)
+    folder = Path(folder)
+    scratch = folder / ".scratch"
+    scratch.mkdir()
+    try:
+        report = _read(config, folder, scratch, num_samples=0)
+        if not report.owner:
+            raise JaegptError(report.problems[-1])
+        _refuse_nothing(report, report.owner)
+    except BaseException:
+        for part in folder.glob("*.parquet"):
+            part.unlink()
+        raise
+    finally:
+        shutil.rmtree(scratch)
     return report
 
 
@@ -75,15 +86,12 @@ def survey_export(config: ExportConfig, num_samples: int) -> ExportReport:
     Raises:
         JaegptError: nothing to read, or bad files (with `on_error: stop`).
     """
-    return _read(config, None, num_samples)
+    return _read(config, None, None, num_samples)
 
 
-def _read(config: ExportConfig, folder: Path | None, num_samples: int) -> ExportReport:
+def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_samples: int) -> ExportReport:
     check_patterns(config.system_patterns)
     found = discover(config.paths)
-    scratch = folder / ".scratch" if folder else None
-    if scratch:
-        scratch.mkdir()
     strict = config.on_error == "stop"
     jobs = batches(found.files, scratch, strict, config.system_patterns, config.redact)
     notes = map_parts(read_batch, jobs, "reading")
@@ -106,10 +114,6 @@ def _read(config: ExportConfig, folder: Path | None, num_samples: int) -> Export
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    if scratch:
-        for file in scratch.iterdir():
-            file.unlink()
-        scratch.rmdir()
     dropped = _dropped(threads, excluded, written)
     problems = [*map(str, bad), *ambiguous, *_html_notice(found), *notices]
     return _report(notes, threads, written, owner, dropped, bad, problems)

@@ -93,8 +93,8 @@ def _owner(names: Sequence[str], how: str, presence: Counter[str], ranked: list[
 
 
 def _candidates(ranked: list[tuple[str, int]]) -> str:
-    listed = ", ".join(f"{name} ({count:,} threads)" for name, count in ranked[:NUM_CANDIDATES])
-    return f"Most frequent: {listed}."
+    listed = ", ".join(f"{name} {count:,}" for name, count in ranked[:NUM_CANDIDATES])
+    return f"Threads by name: {listed}."
 
 
 def _get(value: Any, key: str) -> Any:

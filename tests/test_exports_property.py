@@ -1,0 +1,152 @@
+"""Mutated exports: each ends in messages or in the project's own error, and no message goes missing unaccounted.
+
+`JAEGPT_PROPERTY_CASES=50000 pytest tests/test_exports_property.py` runs more of them than the usual 2,000.
+"""
+
+import copy
+import json
+import os
+import random
+import shutil
+import traceback
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from export_fixtures import ERAS, OWNER, TALKS, as_json, config, encrypted_files, files_of, write_folder, write_zip
+
+from jaegpt.errors import JaegptError
+from jaegpt.exports.extract import read_export
+from jaegpt.tables import read_table
+
+NUM_CASES = int(os.environ.get("JAEGPT_PROPERTY_CASES", "2000"))
+NUM_GROUPS = 8
+
+HOSTILE: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, -(2**63), 2**63, 2**64, 2**70, 1e300, 1.5, 253_402_300_799_000, 4_102_444_800_000,
+    "", " ", "\0", "\ud83d", "\ude00x", "Facebook user", "x" * 5000, "Ã©", "\u202e", "🙂", "You called Bo.",
+    "Liked a message", [], {}, [[]], [None], {"name": None}, {"name": 5}, ["a", 1], "1520000000000", "../../x",
+)  # fmt: skip
+_KEYS = """
+    is_unsent is_taken_down call_duration type share content text timestamp timestamp_ms users sender_name participants
+    messages title thread_type photos threadName isUnsent x
+"""
+KEYS = _KEYS.split()
+
+
+def _nodes(value: Any, parent: Any = None, key: Any = None) -> list[tuple[Any, Any]]:
+    """(container, key) of every value in a JSON tree."""
+    found = [] if parent is None else [(parent, key)]
+    if isinstance(value, dict):
+        for name in value:
+            found += _nodes(value[name], value, name)
+    elif isinstance(value, list):
+        for index in range(len(value)):
+            found += _nodes(value[index], value, index)
+    return found
+
+
+def _mutate_tree(raw: bytes, rng: random.Random) -> bytes:
+    content = json.loads(raw)
+    for _ in range(rng.choice((1, 1, 1, 2, 5))):
+        nodes = _nodes(content)
+        if not nodes:
+            break
+        parent, key = rng.choice(nodes)
+        action = rng.randrange(5)
+        if action == 0:
+            del parent[key]
+        elif action == 1 and isinstance(parent, dict):
+            parent[rng.choice(KEYS)] = copy.deepcopy(rng.choice(HOSTILE))
+        elif action == 2 and isinstance(parent, list):
+            parent.insert(rng.randrange(len(parent) + 1), copy.deepcopy(rng.choice((*HOSTILE, parent[key]))))
+        elif action == 3:
+            parent[key] = copy.deepcopy(rng.choice(nodes)[0])
+        else:
+            parent[key] = copy.deepcopy(rng.choice(HOSTILE))
+    try:
+        return json.dumps(content).encode()
+    except ValueError:  # a mutation made the tree a member of itself
+        return b"[" * 2000
+
+
+def _mutate_bytes(raw: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(raw) + 1)
+    action = rng.randrange(6)
+    if action == 0:
+        return raw[:at]
+    if action == 1:
+        return raw[:at] + bytes([rng.randrange(256)]) + raw[at + 1 :]
+    if action == 2:
+        return (
+            raw[:at]
+            + rng.choice((b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud83d", b'"', b"{", b"]", b"1e999"))
+            + raw[at:]
+        )
+    if action == 3:
+        return raw[at:]
+    if action == 4:
+        return rng.choice((b"", b"\xef\xbb\xbf" + raw, raw + raw, b"[" * 10_000, bytes(300), b"\xff\xfe" + raw))
+    return raw[:at] + raw[at + rng.randrange(40) :]
+
+
+def _export(case: int, folder: Path) -> tuple[list[str], random.Random]:
+    """The mutated export number `case`, written under `folder`: its paths, and the generator for what follows."""
+    rng = random.Random(case)
+    talks = TALKS[: rng.choice((1, 2, 3, 3))]
+    kind = rng.choice((*ERAS, "encrypted", "encrypted"))
+    files = encrypted_files(talks) if kind == "encrypted" else files_of(kind, talks)
+    if rng.random() < 0.2:
+        profile = as_json({"profile_v2": {"name": {"full_name": OWNER}}})
+        files["personal_information/profile_information/profile_information.json"] = profile
+    for name in rng.sample(sorted(files), k=min(len(files), rng.choice((1, 1, 2)))):
+        files[name] = rng.choice((_mutate_tree, _mutate_tree, _mutate_tree, _mutate_bytes))(files[name], rng)
+    if rng.random() < 0.1:
+        name = rng.choice(sorted(files))
+        files[rng.choice((f"../{name}", f"/{name}", name.upper(), name.replace("_1", "_2")))] = files[name]
+    if rng.random() < 0.5 and not any(name.startswith(("/", "..")) for name in files):
+        return [str(write_folder(folder / "export", files))], rng
+    path = write_zip(folder / "export.zip", files)
+    if rng.random() < 0.3:
+        path.write_bytes(
+            _mutate_bytes(path.read_bytes().replace(b"\xff\xfe", b"ab"), rng) if rng.random() < 0.9 else b"PK"
+        )
+    return [str(path)] * rng.choice((1, 1, 2)), rng
+
+
+@pytest.mark.parametrize("group", range(NUM_GROUPS))
+def test_a_mutated_export_ends_in_messages_or_in_one_clear_error(
+    group: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAEGPT_WORKERS", "1")
+    ends: Counter[str] = Counter()
+    for case in range(group, NUM_CASES, NUM_GROUPS):
+        folder = tmp_path / str(case)
+        (folder / "out").mkdir(parents=True)
+        paths, rng = _export(case, folder)
+        before = set(folder.rglob("*"))
+        owner = rng.choice(("auto", "auto", OWNER))
+        mode = rng.choice(("stop", "skip", "skip"))
+        try:
+            report = read_export(config(paths, on_error=mode, owner=owner, redact=rng.random() < 0.1), folder / "out")
+        except JaegptError as error:
+            message = str(error)
+            assert message.startswith(("export.path: ", "export.owner: ")), f"case {case}: {message}"
+            assert not any((folder / "out").iterdir()), f"case {case} left something behind"
+            ends["error"] += 1
+        except Exception:
+            pytest.fail(f"case {case}:\n{traceback.format_exc()}")
+        else:
+            table = read_table(folder / "out", "messages")
+            assert report.messages_kept == len(table) > 0, f"case {case}"
+            assert report.messages_read == report.messages_kept + sum(report.dropped.values()), f"case {case}"
+            assert mode == "skip" or not report.skipped, f"case {case}"
+            ends["messages"] += 1
+        new = set(folder.rglob("*")) - before
+        assert all(path.parent == folder / "out" for path in new), f"case {case} wrote {new}"
+        shutil.rmtree(folder)
+    # Both ends must be common, or the mutations test nothing.
+    assert ends["messages"] > 0.2 * ends.total(), ends
+    assert ends["error"] > 0.1 * ends.total(), ends
+    assert ends.total() >= NUM_CASES // NUM_GROUPS
