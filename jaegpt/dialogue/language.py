@@ -81,8 +81,10 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     starts = thread_starts(column(messages, "thread_id"))
     sizes = np.diff(starts, append=len(messages))
     thread = np.repeat(np.arange(len(starts)), sizes)
-    letters = letters_only(column(messages, "text"))
-    languages, certain = identify(letters)
+    # Each distinct text is cleaned and asked once; people repeat themselves.
+    texts = column(messages, "text").dictionary_encode()
+    letters = letters_only(texts.dictionary)
+    languages, certain = (values[texts.indices.to_numpy(zero_copy_only=False)] for values in identify(letters))
     kept_language = np.isin(languages, config.keep)
     foreign = certain & (languages != UNKNOWN) & ~kept_language
 
@@ -90,7 +92,8 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     share = np.bincount(thread[kept_language], minlength=len(starts)) / np.maximum(told, 1)
     judged = told > 0
     for row in np.flatnonzero(~judged):
-        whole = _language_of_all(letters, int(starts[row]), int(sizes[row]))
+        lines = texts.indices.slice(starts[row], min(sizes[row], MAX_JOINED))
+        whole = identify(pa.array([" ".join(letters.take(lines).to_pylist())]))[0][0]
         judged[row], share[row] = whole != UNKNOWN, whole in config.keep
     keep_thread = judged & (share >= config.min_share)
     foreign &= keep_thread[thread]
@@ -108,9 +111,3 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     )
     filtered = messages.append_column("language", pa.array(languages, pa.string())).filter(pa.array(keep))
     return filtered.cast(SCHEMAS["filtered"]), report
-
-
-def _language_of_all(letters: pa.Array, start: int, size: int) -> str:
-    """The language of a thread's lines taken together."""
-    lines = letters.slice(start, min(size, MAX_JOINED)).to_pylist()
-    return str(identify(pa.array([" ".join(lines)]))[0][0])
