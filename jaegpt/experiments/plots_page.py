@@ -29,10 +29,12 @@ _PAGE = """<!DOCTYPE html>
 </html>
 """
 
+_GLOBALS = "window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;"
+
 
 def plots_page() -> str:
     """The template's HTML, about 0.9 MB, most of it Vega."""
-    return _PAGE.replace("%s", vl_convert.javascript_bundle(None).replace("</script", "<\\/script"))
+    return _PAGE.replace("%s", vl_convert.javascript_bundle(_GLOBALS).replace("</script", "<\\/script"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""Strict parameters: what is read is what was meant, and anything else is one clear line."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from ruamel.yaml import YAML
+
+from jaegpt.errors import JaegptError
+from jaegpt.params import SECTIONS, VALUES, Params
+
+ROOT = Path(__file__).parent.parent
+CLASSES = {
+    "export": "jaegpt.exports.config.ExportConfig",
+    "language": "jaegpt.dialogue.language.LanguageConfig",
+    "session": "jaegpt.dialogue.turns.SessionConfig",
+    "dataset": "jaegpt.dialogue.examples.DatasetConfig",
+    "train": "jaegpt.training.loop.TrainConfig",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    rate: float
+    count: int
+    names: list[str]
+    source: str | list[str]
+    limit: float | None
+    mode: Literal["stop", "skip"]
+    on: bool
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count must be at least 1, found {self.count}.")
+
+
+GOOD = """
+seed: 1
+w_mc: 1
+train:
+  rate: 1e-05
+  count: 2
+  names: [en, no]
+  source: a.zip
+  limit: null
+  mode: stop
+  on: true
+"""
+
+
+def write(folder: Path, text: str) -> Params:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return Params(path)
+
+
+def test_values_are_read_as_meant(tmp_path: Path) -> None:
+    params = write(tmp_path, GOOD)
+    section = params.section("train", Section)
+    assert section.rate == 1e-5
+    assert section.names == ["en", "no"], "YAML 1.1 would read `no` as false"
+    assert section == Section(rate=1e-5, count=2, names=["en", "no"], source="a.zip", limit=None, mode="stop", on=True)
+    assert params.value("w_mc") == 1.0
+    assert isinstance(params.value("w_mc"), float)
+    assert params.field("train", "count", int) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("w_mc: 1", "w_mcc: 1", "unknown key `w_mcc`. Did you mean `w_mc`?"),
+        ("count: 2", "count: two", "`train.count` must be a whole number, found str 'two'"),
+        ("count: 2", "count: 2.5", "`train.count` must be a whole number, found float 2.5"),
+        ("count: 2", "count: true", "`train.count` must be a whole number, found bool True"),
+        ("count: 2", "count: 0", "train.count must be at least 1, found 0"),
+        ("count: 2", "", "missing key `train.count`"),
+        ("count: 2", "count: 2\n  epochs: 3", "unknown key `train.epochs`"),
+        ("rate: 1e-05", "rate: .nan", "`train.rate` must be a number, found float nan"),
+        ("mode: stop", "mode: halt", "`train.mode` must be one of stop, skip, found str 'halt'"),
+        ("names: [en, no]", "names: en", "`train.names` must be a list of str, found str 'en'"),
+        ("source: a.zip", "source: 3", "`train.source` must be a text or a list of str, found int 3"),
+        ("w_mc: 1", "w_mc: -1", "`w_mc` is a loss weight and cannot be negative, found -1.0"),
+        ("w_mc: 1", "w_mc: 1\nw_mc: 2", "not readable as YAML"),
+    ],
+)
+def test_anything_else_is_one_clear_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in GOOD
+
+    def read() -> None:
+        params = write(tmp_path, GOOD.replace(old, new))
+        params.section("train", Section)
+        params.value("w_mc")
+
+    with pytest.raises(JaegptError) as caught:
+        read()
+    assert said in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_parameter_has_a_field_and_every_field_a_commented_parameter() -> None:
+    params = Params(ROOT / "params.yaml")
+    lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
+    content = YAML(typ="safe").load("\n".join(lines))
+    assert set(content) == {*VALUES, *CLASSES}
+    assert set(CLASSES) <= set(SECTIONS)
+    for key in VALUES:
+        params.value(key)
+    for name, path in CLASSES.items():
+        module, cls = path.rsplit(".", 1)
+        section = params.section(name, getattr(importlib.import_module(module), cls))
+        assert {field.name for field in dataclasses.fields(section)} == set(content[name])
+    keys = [index for index, line in enumerate(lines) if line.strip() and not line.strip().startswith(("#", "-"))]
+    uncommented = [
+        lines[index] for index in keys if not lines[index - 1].strip().startswith("#") and lines[index].split(":")[1]
+    ]
+    assert [line for line in uncommented if line.split(":")[0].strip() not in ("w_mc",)] == []

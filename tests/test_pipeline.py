@@ -1,0 +1,241 @@
+"""The whole pipeline with the `tiny` model, in a clone of its own, as a new user runs it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+KEYS = {
+    "extract": "files threads messages_read messages_kept owner_messages dropped",
+    "language": "threads_kept threads_dropped messages_kept dropped",
+    "sessions": "turns sessions threshold_ms owner_turns history_share",
+    "dataset": "examples train valid dropped",
+    "block_size": "yield recommended tokens_padded tokens_packed pack_fill",
+    "train": "device devices precision steps epochs examples examples_per_second tokens_per_second compilations "
+    "peak_memory_mb wall_s resumed_from_step",
+    "evaluate": "loss lm_loss mc_loss lm_ratio mc_ratio perplexity token_accuracy mc_accuracy mc_accuracy_ci "
+    "seed_accuracy examples tokens base",
+}
+COLUMNS = {
+    "train": ["step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate"],
+    "valid": ["step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"],
+    "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
+    "block_size": ["block_size", "yield_percent"],
+}
+
+
+def call(folder: Path, *command: str, expect: int = 0) -> str:
+    """Run a command in `folder` with this environment's programs first; its output, both streams."""
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "JAEGPT_DEVICE": "cpu",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
+    assert done.returncode == expect, done.stdout[-4000:]
+    return done.stdout
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def set_params(folder: Path, **changes: Any) -> None:
+    """`set_params(folder, train__epochs=2)` sets train.epochs in params.yaml."""
+    yaml = YAML()
+    path = folder / "params.yaml"
+    content = yaml.load(path)
+    for name, value in changes.items():
+        *sections, key = name.split("__")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    yaml.dump(content, path)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this tree, uncommitted files included, after `dvc repro` with `tiny`."""
+    folder = tmp_path_factory.mktemp("clone") / "jaegpt"
+    call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
+    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
+    output = call(folder, "dvc", "repro")
+    assert "train" in stages_run(output)
+    return folder
+
+
+def metrics(project: Path, name: str) -> dict[str, Any]:
+    return json.loads((project / f"metrics/{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_metrics_have_their_keys(project: Path, name: str) -> None:
+    assert set(KEYS[name].split()) <= set(metrics(project, name))
+
+
+def test_every_dropped_thing_is_counted(project: Path) -> None:
+    extract, language, dataset = (metrics(project, name) for name in ("extract", "language", "dataset"))
+    assert extract["messages_read"] == extract["messages_kept"] + sum(extract["dropped"].values())
+    assert extract["messages_kept"] == language["messages_kept"] + sum(language["dropped"].values())
+    owner_turns = metrics(project, "sessions")["owner_turns"]
+    assert owner_turns == dataset["examples"] + sum(dataset["dropped"].values())
+    assert dataset["examples"] == dataset["train"] + dataset["valid"]
+    block = metrics(project, "block_size")
+    assert dataset["examples"] == block["examples_kept"] + sum(block["dropped"].values())
+    assert extract["messages_kept"] > 40_000
+    assert dataset["examples"] > 3_000
+
+
+def test_training_and_evaluation_figures_make_sense(project: Path) -> None:
+    train, evaluate = metrics(project, "train"), metrics(project, "evaluate")
+    assert (train["device"], train["epochs"], train["resumed_from_step"]) == ("cpu", 1, 0)
+    assert train["steps"] == -(-train["examples"] // 8)
+    assert set(evaluate["base"]) == set(evaluate) - {"base"}
+    assert evaluate["lm_loss"] < evaluate["base"]["lm_loss"] - 0.5, "even the tiny model learns letter frequencies"
+    low, high = evaluate["mc_accuracy_ci"]
+    assert low < evaluate["mc_accuracy"] < high
+    assert evaluate["seed_accuracy"] < 0.5 * evaluate["token_accuracy"]
+
+
+def test_plot_data_has_its_columns(project: Path) -> None:
+    for name, columns in COLUMNS.items():
+        with open(project / f"plots/{name}.csv", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        assert header == columns
+        assert len(rows) >= 3, name
+
+
+def test_metrics_and_plots_hold_numbers_and_hashed_ids_only(project: Path) -> None:
+    harmless = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?|[0-9a-f]{16,64}(-\d+)?|True|False|cpu|bf16|fp32|")
+
+    def values(content: Any) -> list[str]:
+        if isinstance(content, dict):
+            return [text for value in content.values() for text in values(value)]
+        if isinstance(content, list):
+            return [text for value in content for text in values(value)]
+        return [content] if isinstance(content, str) else []
+
+    checked = 0
+    for path in (project / "metrics").glob("*.json"):
+        texts = values(json.loads(path.read_text(encoding="utf-8")))
+        assert [text for text in texts if not harmless.fullmatch(text)] == [], path.name
+        checked += 1
+    for path in (project / "plots").glob("*.csv"):
+        with open(path, encoding="utf-8") as file:
+            cells = [cell for row in list(csv.reader(file))[1:] for cell in row]
+        assert [cell for cell in cells if not harmless.fullmatch(cell)] == [], path.name
+        checked += 1
+    assert checked >= 12
+
+
+def test_no_tracked_file_holds_text_from_the_export(project: Path) -> None:
+    parts = [pq.read_table(path) for path in (project / "data/messages").glob("part-*.parquet")]
+    texts = {text for part in parts for text in part.column("text").to_pylist() if len(text) > 25}
+    names = {name for part in parts for name in part.column("sender").to_pylist()}
+    titles = {path.parent.name for path in (project / "data/sample_export").rglob("message_1.json")}
+    assert min(len(texts), len(names), len(titles)) > 100
+    tracked = call(project, "git", "ls-files", "metrics", "plots").split()
+    written = [
+        str(path.relative_to(project)) for folder in ("metrics", "plots") for path in (project / folder).iterdir()
+    ]
+    files = sorted({*tracked, *written})
+    assert len(files) >= 12
+    for file in files:
+        content = (project / file).read_text(encoding="utf-8")
+        assert not [text for text in (*texts, *names, *titles) if text in content], file
+
+
+def test_plain_transformers_loads_the_model(project: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = project / "models/jaegpt"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("hello", return_tensors="pt").input_ids
+    assert model(ids).logits.shape == (1, 5, model.config.vocab_size)
+    assert "not the person" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_nothing_changed_runs_nothing(project: Path) -> None:
+    output = call(project, "dvc", "repro")
+    assert stages_run(output) == []
+    assert "up to date" in output
+
+
+def test_another_loss_weight_runs_train_and_evaluate_only(project: Path) -> None:
+    before = metrics(project, "evaluate")
+    output = call(project, "dvc", "exp", "run", "-S", "w_mc=1")
+    assert stages_run(output) == ["train", "evaluate"]
+    after = metrics(project, "evaluate")
+    assert after["lm_loss"] != before["lm_loss"]
+    assert after["loss"] == pytest.approx(after["lm_loss"] + after["mc_loss"])
+    assert "w_mc" in call(project, "dvc", "exp", "show", "--csv")
+
+
+def test_another_percentile_leaves_extraction_and_language_alone(project: Path) -> None:
+    set_params(project, session__percentile=95)
+    try:
+        output = call(project, "dvc", "status")
+        assert "merge_turns" in output
+        assert "extract" not in output
+        assert "filter_language" not in output
+    finally:
+        set_params(project, session__percentile=50)
+
+
+def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
+    call(project, sys.executable, "-m", "jaegpt.experiments.plots_page")
+    call(project, "dvc", "plots", "show")
+    page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+    for title in ("Examples that fit a block", "Training losses", "Validation losses"):
+        assert title in page
+    assert not re.findall(r"(?:src|href)=[\"']https?://", page)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "said"),
+    [
+        ("train", {"train__epochs": "two"}, "`train.epochs` must be a whole number, found str 'two'"),
+        ("train", {"w_mcc": 1}, "unknown key `w_mcc`. Did you mean `w_mc`?"),
+        ("train", {"w_lm": 0, "w_mc": 0}, "w_lm and w_mc are both 0"),
+        ("train", {"block_size": 3}, "no training example fits block_size"),
+        ("block_size", {"block_size": 3}, "block_size"),
+        ("extract", {"export__path": "nowhere"}, "nowhere"),
+        ("extract", {"export__path": "tests"}, "tests"),
+        ("extract", {"export__owner": "Nobody At All"}, "Nobody At All"),
+        ("base_model", {"model": "no/such-model"}, "cannot load 'no/such-model'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_changes_nothing(
+    project: Path, stage: str, changes: dict[str, Any], said: str
+) -> None:
+    original = (project / "params.yaml").read_text(encoding="utf-8")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in (project / "data").rglob("*"))
+    try:
+        set_params(project, **changes)
+        output = call(project, "python", "-m", f"stages.{stage}", expect=1)
+    finally:
+        (project / "params.yaml").write_text(original, encoding="utf-8")
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, output
+    assert said in errors[0]
+    assert "Traceback" not in output
+    assert sorted((str(path), path.stat().st_mtime_ns) for path in (project / "data").rglob("*")) == before

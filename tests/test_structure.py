@@ -1,0 +1,89 @@
+"""The house stays a house: what may import what, dvc.yaml lists exactly what a stage needs, files stay short."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from stage_imports import imported_modules
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["exports", "dialogue", "training", "evaluation", "chat", "experiments"]  # data flows down, never back
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+MODULES = sorted(path.relative_to(ROOT) for folder in ("jaegpt", "stages") for path in (ROOT / folder).rglob("*.py"))
+
+
+def tracked(*patterns: str) -> list[str]:
+    listing = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listing.stdout.splitlines()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_deps_are_exactly_the_modules_it_imports(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert listed == imported_modules(f"stages.{stage}")
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    assert STAGES[stage]["desc"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_params_are_exactly_those_it_reads(stage: str) -> None:
+    calls = re.findall(
+        r"\.(value|section|field)\(\s*\"(\w+)\"", (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")
+    )
+    read = {name for kind, name in calls if kind != "field"}
+    listed = {name for name in STAGES[stage].get("params", []) if "." not in name}
+    assert listed == read
+    fields = {name.split(".")[0] for name in STAGES[stage].get("params", []) if "." in name}
+    assert fields == {name for kind, name in calls if kind == "field"}
+
+
+def test_every_stage_module_is_in_the_pipeline() -> None:
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert modules == set(STAGES)
+    assert len(modules) >= 11
+
+
+def test_packages_import_only_from_those_above_them() -> None:
+    checked = 0
+    for path in MODULES:
+        if path.parts[0] != "jaegpt" or path.name in ("cli.py", "inspection.py"):  # the command line may use all
+            continue
+        place = PACKAGES.index(path.parts[1]) if len(path.parts) > 2 else -1
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("jaegpt", "stages")):
+                parts = str(node.module).split(".")
+                assert parts[0] == "jaegpt", f"{path} imports a stage"
+                if len(parts) > 1 and parts[1] in PACKAGES:
+                    assert PACKAGES.index(parts[1]) <= place, f"{path} imports {node.module}"
+                checked += 1
+    assert checked > 50
+
+
+def test_package_files_hold_a_docstring_only() -> None:
+    files = [path for path in MODULES if path.name == "__init__.py"]
+    assert len(files) >= 6
+    for path in files:
+        body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+        assert len(body) == 1, path
+        assert isinstance(body[0], ast.Expr), path
+
+
+def test_files_stay_short() -> None:
+    files = tracked("*.py")
+    assert len(files) > 20
+    long = {name: count for name in files if (count := len((ROOT / name).read_text("utf-8").splitlines())) > 300}
+    assert long == {}
+
+
+def test_nothing_tracked_names_a_registry_or_a_path_of_this_machine() -> None:
+    # The patterns are put together here so that this file does not match itself.
+    forbidden = re.compile(
+        "|".join(["index" + "-url", "find" + "-links", r"https?://[^ ]*/simp" + "le/", r"/ro" + "ot/"])
+    )
+    files = [name for name in tracked() if not name.endswith((".svg", ".png"))]
+    assert "requirements.lock" in files
+    found = [name for name in files if forbidden.search((ROOT / name).read_text(encoding="utf-8"))]
+    assert found == []
