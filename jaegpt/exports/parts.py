@@ -86,12 +86,11 @@ def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]
 def make_part(job: PartJob) -> PartNote:
     """Write one part of `messages` and count it."""
     note = PartNote()
-    table = _part_table(job.threads, note.dropped)
+    table = _part_table(job.threads, note)
     note.kept = len(table)
     note.owner = int(np.count_nonzero(table.column("is_owner").to_numpy()))
     years = table.column("sent_at").to_numpy().astype("datetime64[Y]").astype(int) + 1970
     note.years = Counter(dict(zip(*(part.tolist() for part in np.unique(years, return_counts=True)), strict=True)))
-    note.suspects = find_suspects(table)
     if job.samples and len(table):
         rows = np.unique(np.linspace(0, len(table) - 1, job.samples).astype(int))
         note.samples = table.column("text").take(pa.array(rows)).to_pylist()
@@ -100,7 +99,7 @@ def make_part(job: PartJob) -> PartNote:
     return note
 
 
-def _part_table(threads: Sequence[ThreadJob], dropped: Counter[str]) -> pa.Table:
+def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
     """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
     numbers: dict[Sender, int] = {}
     batches: dict[str | bytes, pa.Table] = {}
@@ -119,13 +118,13 @@ def _part_table(threads: Sequence[ThreadJob], dropped: Counter[str]) -> pa.Table
     code, time = np.concatenate(codes), joined.column("sent_at").to_numpy()
     order = np.lexsort((time, thread_of))  # by thread, then by time; stable
     senders = list(numbers)
-    order = _count_out(
-        order, np.array([sender.is_excluded for sender in senders], bool)[code[order]], dropped, "excluded"
-    )
+    is_excluded = np.array([sender.is_excluded for sender in senders], bool)
+    order = _count_out(order, is_excluded[code[order]], note.dropped, "excluded")
     texts = joined.column("text").take(pa.array(order))
     double = _is_double(thread_of[order], time[order], code[order], texts)
-    order = _count_out(order, double, dropped, "double")
+    order = _count_out(order, double, note.dropped, "double")
     texts = texts.filter(pa.array(~double)) if double.any() else texts
+    note.suspects = find_suspects(texts, thread_of[order], code[order], [sender.name for sender in senders])
     thread_of, code = pa.array(thread_of[order]), pa.array(code[order])
     columns = {
         "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread_of),

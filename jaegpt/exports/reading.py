@@ -22,7 +22,7 @@ from jaegpt.exports.sources import BadFileError, read_bytes
 from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import load_json
 
-BATCH_BYTES = 4 * 2**20
+BATCH_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
 
 def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
     """All rows of a batch, and the names that its sender numbers mean."""
-    senders = pa.array(chain.from_iterable(rows.senders for rows in files), pa.string()).dictionary_encode()
-    texts = pa.array(chain.from_iterable(rows.texts for rows in files), pa.string())
+    senders = pa.array(list(chain.from_iterable(rows.senders for rows in files)), pa.string()).dictionary_encode()
+    texts = pa.array(list(chain.from_iterable(rows.texts for rows in files)), pa.string())
     if pc.any(pc.match_substring(texts, "\0")).as_py():
         texts = pc.replace_substring(texts, "\0", "")
-    times = pa.array(chain.from_iterable(rows.times for rows in files), pa.int64())
+    times = pa.array(list(chain.from_iterable(rows.times for rows in files)), pa.int64())
     table = pa.table({"sender": senders.indices, "sent_at": times, "text": texts})
     return table, [clean_name(name) for name in senders.dictionary.to_pylist()]
 

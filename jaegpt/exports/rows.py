@@ -54,25 +54,31 @@ class Rows:
 
 def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
     """The messages of one file, whatever its list holds; system lines are still among them."""
-    well_formed, fault = _well_formed(messages, shape)
-    texts: list[Any] = [message.get(shape.text) for message in well_formed]
+    well_formed, fault = messages, None
+    columns = _columns(messages, shape)
+    if columns is None:
+        well_formed, fault = _without_faults(messages, shape)
+        columns = _columns(well_formed, shape)
+        assert columns is not None, fault
+    senders, times, texts = columns
     reasons: dict[int, str] = {}
-    is_plain = shape.plain.issuperset
-    for index in [index for index, message in enumerate(well_formed) if not is_plain(message)]:
-        texts[index], reason = shape.judge(well_formed[index])
-        if reason:
-            reasons[index] = reason
-            texts[index] = None
+    odd_keys = set().union(*well_formed) - shape.plain
+    if odd_keys:
+        for index in [index for index, message in enumerate(well_formed) if not odd_keys.isdisjoint(message)]:
+            texts[index], reason = shape.judge(well_formed[index])
+            if reason:
+                reasons[index] = reason
+                texts[index] = None
     if None in texts:
         for index, text in enumerate(texts):
             if text is None:
                 reasons.setdefault(index, "empty")
-    senders = [message[shape.sender] for message in well_formed]
-    times = [message[shape.time] for message in well_formed]
     writers = set(senders)
     if reasons:
         kept = [index for index in range(len(texts)) if index not in reasons]
-        senders, times, texts = ([column[index] for index in kept] for column in (senders, times, texts))
+        senders = [senders[index] for index in kept]
+        times = [times[index] for index in kept]
+        texts = [texts[index] for index in kept]
     # Newest first is the rule. Turned round, a stable sort keeps messages of one moment as they were written.
     step = -1 if len(times) < 2 or times[0] >= times[-1] else 1
     dropped = Counter(reasons.values())
@@ -94,17 +100,22 @@ def clean_name(name: str) -> str:
     return repair(name).replace("\0", "").strip() or "Facebook user"
 
 
-def _well_formed(messages: Sequence[Any], shape: Shape) -> tuple[Sequence[dict[str, Any]], str | None]:
+def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:
+    """(senders, times, texts), or None when one of them is not of its type."""
+    if not set(map(type, messages)) <= {dict}:
+        return None
+    senders = [message.get(shape.sender) for message in messages]
+    times = [message.get(shape.time) for message in messages]
+    texts = [message.get(shape.text) for message in messages]
+    if not (set(map(type, senders)) <= {str} and set(map(type, times)) <= {int}):
+        return None
+    if times and not (min(times) >= 0 and max(times) * shape.time_unit_ms < END_OF_TIME_MS):
+        return None
+    return (senders, times, texts) if set(map(type, texts)) <= {str, type(None)} else None
+
+
+def _without_faults(messages: Sequence[Any], shape: Shape) -> tuple[Sequence[dict[str, Any]], str]:
     """The messages whose sender, time and text are of the right types, and what is wrong with the first other one."""
-    if set(map(type, messages)) <= {dict}:
-        times = [message.get(shape.time) for message in messages]
-        if (
-            set(map(type, times)) <= {int}
-            and (not times or (min(times) >= 0 and max(times) * shape.time_unit_ms < END_OF_TIME_MS))
-            and set(map(type, [message.get(shape.sender) for message in messages])) <= {str}
-            and set(map(type, [message.get(shape.text) for message in messages])) <= {str, type(None)}
-        ):
-            return messages, None
     faults = [_fault(message, shape) for message in messages]
     first = next((index, fault) for index, fault in enumerate(faults) if fault)
     bad = len(faults) - faults.count(None)

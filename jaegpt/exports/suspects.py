@@ -6,7 +6,6 @@ its own sender's name ("Ben a envoyé une photo.") and others have it with their
 decides, with `export.system_patterns`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,8 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Ints = npt.NDArray[np.int64]
+
 NAME = "NAME"  # what stands for the sender in a suspect that opens with it
-MIN_CHARACTERS, MAX_CHARACTERS = 15, 160
+MIN_BYTES, MAX_BYTES = 15, 200
 MIN_THREADS, MIN_SENDERS = 6, 4  # for a line without a name
 MIN_THREADS_WITH_NAME, MIN_SENDERS_WITH_NAME = 2, 2
 MIN_SAME_SPELLING = 0.98
@@ -33,17 +34,26 @@ class Suspect:
     senders: set[str] = field(default_factory=set)
 
 
-def find_suspects(table: pa.Table) -> dict[str, Suspect]:
-    """Wordings of one part of `messages` that might turn out to be suspects once all parts are known."""
-    lengths = pc.utf8_length(table.column("text"))
-    table = table.filter(pc.and_(pc.greater_equal(lengths, MIN_CHARACTERS), pc.less_equal(lengths, MAX_CHARACTERS)))
-    if not len(table):
+def find_suspects(texts: pa.ChunkedArray, threads: Ints, senders: Ints, names: Sequence[str]) -> dict[str, Suspect]:
+    """Wordings of one part of `messages` that might turn out to be suspects once all parts are known.
+
+    Args:
+        texts, threads, senders: one value a message; threads and senders as numbers from 0.
+        names: what the sender numbers mean.
+    """
+    lengths = pc.binary_length(texts)
+    rows = pc.indices_nonzero(
+        pc.and_(pc.greater_equal(lengths, MIN_BYTES), pc.less_equal(lengths, MAX_BYTES))
+    ).to_numpy()
+    if not len(rows):
         return {}
-    with_name = _opening_with_own_name(table)
-    found = _repeated(table.column("text"), table, MIN_THREADS // 2)
-    if with_name is not None:
-        rows, templates = with_name
-        found |= _repeated(pa.array(templates, pa.string()), table.take(pa.array(rows)), 1)
+    lines, threads, senders = texts.take(pa.array(rows)).combine_chunks(), threads[rows], senders[rows]
+    found = _repeated(lines, threads, senders, names, MIN_THREADS // 2)
+    with_name = _opening_with_own_name(lines, senders, names)
+    if with_name:
+        own = np.array(list(with_name), np.int64)
+        templates = pa.array(list(with_name.values()), pa.string())
+        found |= _repeated(templates, threads[own], senders[own], names, 1)
     ranked = sorted(found.items(), key=lambda item: (-item[1].threads, item[0]))
     return dict(ranked[:MAX_A_PART])
 
@@ -69,53 +79,49 @@ def _is_suspect(line: str, suspect: Suspect) -> bool:
     return enough and suspect.count >= MIN_SAME_SPELLING * suspect.any_spelling
 
 
-def _opening_with_own_name(table: pa.Table) -> tuple[list[int], list[str]] | None:
+def _opening_with_own_name(lines: pa.Array, senders: Ints, names: Sequence[str]) -> dict[int, str]:
     """Rows whose text opens with a name of their own sender, and the text with NAME in its place."""
-    senders = table.column("sender").combine_chunks().dictionary_encode()
-    codes = senders.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    texts = table.column("text").take(pa.array(order))
-    ends = np.cumsum(np.bincount(codes, minlength=len(senders.dictionary)))
-    rows: list[int] = []
-    templates: list[str] = []
-    for name, start, end in zip(senders.dictionary.to_pylist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+    order = np.argsort(senders, kind="stable")
+    by_sender = lines.take(pa.array(order))
+    ends = np.cumsum(np.bincount(senders, minlength=len(names))).tolist()
+    found: dict[int, str] = {}
+    for name, start, end in zip(names, [0, *ends], ends, strict=False):
         first = name.split(" ")[0]
-        own = texts.slice(start, end - start)
-        for index in pc.indices_nonzero(pc.starts_with(own, first + " ")).to_pylist():
+        own = by_sender.slice(start, end - start)
+        for index in pc.indices_nonzero(pc.starts_with(own, first + " ")).to_pylist() if len(own) else ():
             text = own[index].as_py()
             rest = text.removeprefix(name) if text.startswith(name + " ") else text.removeprefix(first)
-            rows.append(int(order[start + index]))
-            templates.append(NAME + rest)
-    return (rows, templates) if rows else None
+            found[int(order[start + index])] = NAME + rest
+    return found
 
 
-def _repeated(lines: pa.ChunkedArray | pa.Array, table: pa.Table, more_than: int) -> dict[str, Suspect]:
+def _repeated(
+    lines: pa.Array, threads: Ints, senders: Ints, names: Sequence[str], more_than: int
+) -> dict[str, Suspect]:
     """Lines that stand in more than so many threads of the part."""
-    encoded = (lines.combine_chunks() if isinstance(lines, pa.ChunkedArray) else lines).dictionary_encode()
-    codes: npt.NDArray[np.int64] = encoded.indices.to_numpy().astype(np.int64)
-    threads = table.column("thread_id").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    pairs = np.unique(codes * (int(threads.max()) + 1) + threads)
-    num_threads = np.bincount(pairs // (int(threads.max()) + 1), minlength=len(encoded.dictionary))
-    counts = np.bincount(codes, minlength=len(encoded.dictionary))
+    encoded = lines.dictionary_encode()
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    distinct = encoded.dictionary
+    counts = np.bincount(codes, minlength=len(distinct))
+    often = np.flatnonzero(counts[codes] > more_than)  # rows of lines that can qualify at all
+    pairs = np.unique(codes[often] * (int(threads.max()) + 1) + threads[often])
+    num_threads = np.bincount(pairs // (int(threads.max()) + 1), minlength=len(distinct))
     frequent = np.flatnonzero(num_threads > more_than)
     if not len(frequent):
         return {}
-    spellings = _spelling(encoded.dictionary)
-    any_spelling: Counter[str] = Counter()
-    wanted = set(spellings.take(pa.array(frequent)).to_pylist())
-    rows = pc.indices_nonzero(pc.is_in(spellings, pa.array(sorted(wanted)))).to_pylist()
-    for row, spelling in zip(rows, spellings.take(pa.array(rows)).to_pylist(), strict=True):
-        any_spelling[spelling] += int(counts[row])
-    found: dict[str, Suspect] = {}
+    spellings = _spelling(distinct)
+    wanted = spellings.take(pa.array(frequent))
+    same = pc.index_in(spellings, wanted.unique())
+    rows = pc.indices_nonzero(pc.is_valid(same)).to_numpy()
+    any_spelling = np.bincount(same.drop_null().to_numpy(), weights=counts[rows])
+    of_frequent = pc.index_in(wanted, wanted.unique()).to_numpy()
     wrote: dict[int, set[str]] = {code: set() for code in frequent.tolist()}
-    used = np.flatnonzero(np.isin(codes, frequent))
-    for code, sender in zip(codes[used].tolist(), table.column("sender").take(pa.array(used)).to_pylist(), strict=True):
-        wrote[code].add(sender)
-    for code in frequent.tolist():
-        spelling = spellings[code].as_py()
-        line = encoded.dictionary[code].as_py()
-        found[line] = Suspect(int(counts[code]), int(num_threads[code]), any_spelling[spelling], wrote[code])
-    return found
+    for row in often[np.isin(codes[often], frequent)].tolist():
+        wrote[int(codes[row])].add(names[senders[row]])
+    return {
+        distinct[code].as_py(): Suspect(int(counts[code]), int(num_threads[code]), int(total), wrote[code])
+        for code, total in zip(frequent.tolist(), any_spelling[of_frequent].tolist(), strict=True)
+    }
 
 
 def _spelling(lines: pa.Array) -> pa.Array:

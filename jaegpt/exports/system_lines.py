@@ -6,6 +6,7 @@ start. RE2 finds the few lines of a file that any rule could mean; those are the
 
 import functools
 import re
+import string
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -81,7 +82,13 @@ _NO_NAME_WORDS = """
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
 _WHO = r".+?"
-_BLANK = r"^[\s\pZ\x{200B}\x{FE0F}]*$"
+# White space, and two characters that show nothing of their own.
+_INVISIBLE = (
+    string.whitespace
+    + "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\ufe0f"
+    + "".join(map(chr, range(0x2000, 0x200B)))
+)
+_BLANK = r"[\s\pZ\x1c-\x1f\x{85}\x{200B}\x{FE0F}]*"
 
 
 def find_system_lines(
@@ -94,12 +101,12 @@ def find_system_lines(
         people_of: the names in the thread of a row.
         own_patterns: RE2 expressions for whole lines; their kind is `system_pattern`.
     """
-    found = dict.fromkeys(pc.indices_nonzero(pc.match_substring_regex(texts, _BLANK)).to_pylist(), "empty")
+    found: dict[int, str] = {}
     candidates = pc.indices_nonzero(pc.match_substring_regex(texts, _any_rule()))
     for row, line in zip(candidates.to_pylist(), texts.take(candidates).to_pylist(), strict=True):
-        kind = kind_of(line, people_of(row))
+        kind = kind_of(line, people_of(row)) if line.strip(_INVISIBLE) else "empty"
         if kind:
-            found.setdefault(row, kind)
+            found[row] = kind
     if own_patterns:
         mask = pc.match_substring_regex(texts, _whole_lines(own_patterns))
         for row in pc.indices_nonzero(mask).to_pylist():
@@ -164,7 +171,7 @@ def _whole_lines(patterns: Sequence[str]) -> str:
 def _any_rule() -> str:
     """All rules in one, for RE2, whoever the name is."""
     rules = [rule.replace("{own}", ".+").replace("{any}", ".+") for _, rule in _RULES]
-    return "(?s)" + _whole_lines(rules)
+    return "(?s)" + _whole_lines([*rules, _BLANK])
 
 
 @functools.cache
