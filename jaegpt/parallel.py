@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
@@ -20,6 +21,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 30
+
+# The pool of the open `one_pool` block, if there is a block and if it has needed one.
+_pools: list[list[ProcessPoolExecutor]] = []
 
 
 def num_workers() -> int:
@@ -49,13 +53,29 @@ def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: 
     if workers <= 1:
         return list(_progress(map(function, items), items, label))
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            return list(_progress(pool.map(function, items), items, label))
+        with one_pool():
+            if not _pools[-1]:
+                _pools[-1].append(ProcessPoolExecutor(num_workers(), mp_context=get_context("spawn")))
+            return list(_progress(_pools[-1][0].map(function, items), items, label))
     except BrokenProcessPool:
         raise JaegptError(
             f"{label}: a worker process was ended from outside, most likely for want of memory. "
             f"Set JAEGPT_WORKERS below {workers}."
         ) from None
+
+
+@contextmanager
+def one_pool() -> Iterator[None]:
+    """Within this block calls of `map_parts` share their processes, which take half a second each to start."""
+    if _pools:
+        yield  # an outer block owns the processes
+        return
+    _pools.append([])
+    try:
+        yield
+    finally:
+        for pool in _pools.pop():
+            pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

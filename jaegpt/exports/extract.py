@@ -17,7 +17,7 @@ from jaegpt.exports.sources import BadFileError
 from jaegpt.exports.suspects import Suspect, merge_suspects
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Thread, collect, presence, stitch
-from jaegpt.parallel import map_parts
+from jaegpt.parallel import map_parts, one_pool
 from jaegpt.tables import part_name
 
 
@@ -67,7 +67,8 @@ def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
     scratch = folder / ".scratch"
     scratch.mkdir()
     try:
-        report = _read(config, folder, scratch, num_samples=0)
+        with one_pool():
+            report = _read(config, folder, scratch, num_samples=0)
         if not report.owner:
             raise JaegptError(report.problems[-1])
         _refuse_nothing(report, report.owner)
@@ -86,7 +87,8 @@ def survey_export(config: ExportConfig, num_samples: int) -> ExportReport:
     Raises:
         JaegptError: nothing to read, or bad files (with `on_error: stop`).
     """
-    return _read(config, None, None, num_samples)
+    with one_pool():
+        return _read(config, None, None, num_samples)
 
 
 def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_samples: int) -> ExportReport:
