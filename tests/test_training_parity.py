@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from models import random_examples
 from transformers import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
@@ -15,15 +16,8 @@ VOCABULARY, BLOCK = 97, 128
 CPU = torch.device("cpu")
 
 
-def make_examples(count: int, num_distractors: int, longest_history: int, seed: int = 3) -> list[Example]:
-    rng = np.random.default_rng(seed)
-    examples = []
-    for index in range(count):
-        history = rng.integers(0, VOCABULARY, rng.integers(1, longest_history))
-        candidates = [rng.integers(0, VOCABULARY, rng.integers(1, 30)) for _ in range(num_distractors + 1)]
-        roles = rng.integers(0, 2, len(history))
-        examples.append(Example(example_id=str(index), history=history, roles=roles, candidates=candidates))
-    return examples
+def make_examples(count: int, num_distractors: int, longest_history: int) -> list[Example]:
+    return random_examples(count, num_distractors, longest_history, VOCABULARY)
 
 
 def gpt2() -> GPT2LMHeadModel:

@@ -12,6 +12,7 @@ from jaegpt.training.attention import SEGMENT_ATTENTION, Segments, block_mask, s
 from jaegpt.training.packing import IGNORED, Batch
 
 HEAD_DROPOUT = 0.1
+NO_CANDIDATE = -1e9  # finite, so that a slot without any candidate has no NaN in its gradient
 
 
 class TensorBatch(NamedTuple):
@@ -102,11 +103,12 @@ class DoubleHeads(nn.Module):
         return logits
 
     def scores(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
-        """Each candidate's score, read from its last token: [rows, examples, candidates]."""
+        """Each candidate's score in float32, read from its last token: [rows, examples, candidates]."""
         rows, examples, candidates = batch.score_at.shape
-        ends = _at(hidden, batch.score_at.view(rows, examples * candidates))
+        ends = _at(hidden, batch.score_at.clamp(min=0).view(rows, examples * candidates))
         ends = functional.dropout(ends, HEAD_DROPOUT, self.training)
-        return self.score(ends).view(rows, examples, candidates)
+        scores = self.score(ends).view(rows, examples, candidates).float()
+        return scores.masked_fill(batch.score_at < 0, NO_CANDIDATE)
 
     def losses(self, batch: TensorBatch, w_lm: float, w_mc: float) -> Losses:
         """L_LM and L_MC of the batch; a loss without weight is not computed."""

@@ -65,7 +65,8 @@ class Batch:
     ids, positions, example, candidate, token_types: [rows, width]; example is -1 where the row is empty.
     label_at, label, label_self: [rows, labels]: where logits are wanted, the token that follows there, the token there
         itself (only where it belongs to the reply); IGNORED in unused slots.
-    score_at: [rows, examples, candidates]: each candidate's last token; reply: [rows, examples]: the true one's number.
+    score_at: [rows, examples, candidates]: each candidate's last token, -1 where there is no candidate.
+    reply: [rows, examples]: the number of the true reply among the candidates.
     """
 
     ids: Ints
@@ -158,7 +159,7 @@ def pack(rows: Step, examples: Sequence[Example], shape: Shape) -> Batch:
         label_at=np.zeros((shape.rows, shape.labels), np.int64),
         label=np.full((shape.rows, shape.labels), IGNORED, np.int64),
         label_self=np.full((shape.rows, shape.labels), IGNORED, np.int64),
-        score_at=np.zeros((shape.rows, shape.examples, shape.candidates), np.int64),
+        score_at=np.full((shape.rows, shape.examples, shape.candidates), -1, np.int64),
         reply=np.full((shape.rows, shape.examples), IGNORED, np.int64),
     )
     for row, members in enumerate(rows):

@@ -1,0 +1,160 @@
+"""The loop: repeatable to the byte, master weights that keep small steps, and clear stops."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from models import CPU, random_examples, save_tiny
+
+from jaegpt.errors import JaegptError
+from jaegpt.training.checkpoints import load_base, load_tuned, save_model
+from jaegpt.training.devices import choose_device
+from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.loop import Log, Task, TrainConfig, evaluation_steps, train
+from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
+
+CONFIG = TrainConfig(
+    learning_rate=1e-2, epochs=2, batch_size=8, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0, pack_width=0,
+    precision="fp32", token_types=False, evaluations=2, valid_examples=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def run(tiny: Path, w_lm: float = 1.0, w_mc: float = 0.5, seed: int = 7, **changes: object) -> tuple[DoubleHeads, Log]:
+    config = dataclasses.replace(CONFIG, **changes)  # type: ignore[arg-type]
+    task = Task(w_lm=w_lm, w_mc=w_mc, seed=seed, train=random_examples(50), valid=random_examples(9, seed=4))
+    model = load_base(tiny, seed, token_types=False)
+    device = CPU if config.precision == "fp32" else dataclasses.replace(CPU, dtype=torch.bfloat16)
+    return model, train(model, task, config, device)
+
+
+def weights(model: DoubleHeads) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_learns_and_repeats_to_the_byte(tiny: Path, precision: str) -> None:
+    first, log = run(tiny, precision=precision)
+    second, again = run(tiny, precision=precision)
+    assert all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
+    assert all(weight.dtype == torch.float32 for weight in weights(first).values())
+    assert (log.train, log.valid, log.gradients) == (again.train, again.valid, again.gradients)
+    assert log.figures["steps"] == len(log.train) == 14
+    assert log.figures["examples"] == 100
+    losses = [row[2] for row in log.train]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    assert [row[0] for row in log.valid] == [0, 3, 6, 9, 12, 14]
+    assert all(-1 <= cosine <= 1 and lm > 0 and mc > 0 for _, lm, mc, cosine in log.gradients)
+
+
+def test_another_seed_trains_another_model(tiny: Path) -> None:
+    assert not torch.equal(run(tiny)[0].score.weight, run(tiny, seed=8)[0].score.weight)
+
+
+def test_a_loss_without_weight_moves_nothing(tiny: Path) -> None:
+    before = load_base(tiny, 7, token_types=False)
+    model, log = run(tiny, w_mc=0.0, weight_decay=0.0)
+    assert torch.equal(before.score.weight, model.score.weight)
+    assert {row[4] for row in log.train} == {0.0}
+    assert log.gradients == []
+    model, log = run(tiny, w_lm=0.0)
+    assert not torch.equal(before.score.weight, model.score.weight)
+    assert {row[3] for row in log.train} == {0.0}
+
+
+def test_the_saved_model_is_the_trained_one(tiny: Path, tmp_path: Path) -> None:
+    model, _ = run(tiny)
+    save_model(model, tiny, tmp_path, "card")
+    loaded = load_tuned(tmp_path, token_types=False)
+    expected = weights(model)
+    assert len(expected) > 20
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights(loaded).items())
+
+
+def test_masters_keep_steps_that_bf16_would_round_away() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 8, bias=False).to(torch.bfloat16)
+    model.weight.data.fill_(1.0)
+    optimizer = MasterAdamW(model, weight_decay=0.0, max_grad_norm=1e9)
+    for _ in range(100):
+        model.weight.grad = torch.ones_like(model.weight)
+        optimizer.step(1e-4)  # the spacing of bf16 below 1 is 4e-3: no single step of these would show
+    assert model.weight.float().mean().item() == pytest.approx(0.99, abs=2e-3)
+
+
+def test_clipping_equals_torchs_own() -> None:
+    torch.manual_seed(0)
+    ours, reference = (torch.nn.Linear(5, 5) for _ in range(2))
+    reference.load_state_dict(ours.state_dict())
+    optimizer = MasterAdamW(ours, weight_decay=0.1, max_grad_norm=0.5)
+    groups = [{"params": [reference.weight], "weight_decay": 0.1}, {"params": [reference.bias], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=1e-2)
+    for _ in range(3):
+        inputs = torch.randn(4, 5)
+        for model in (ours, reference):
+            model(inputs).square().sum().backward()
+        expected = torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+        adamw.step()
+        adamw.zero_grad()
+        assert optimizer.step(1e-2) == pytest.approx(expected.item())
+    assert torch.allclose(ours.weight, reference.weight, atol=1e-6)
+    assert torch.allclose(ours.bias, reference.bias, atol=1e-6)
+
+
+def test_the_learning_rate_rises_and_falls_in_straight_lines() -> None:
+    rates = [learning_rate_at(step, 100, 1.0, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 100)])
+    assert learning_rate_at(0, 100, 1.0, 0.0) == 1.0
+
+
+def test_evaluations_are_spread_evenly_and_end_with_the_last_step() -> None:
+    assert sorted(evaluation_steps(100, 50, 2)) == [25, 50, 75, 100]
+    assert sorted(evaluation_steps(549, 549, 4)) == [137, 274, 411, 549]
+    assert evaluation_steps(10, 10, 0) == {10}
+    assert sorted(evaluation_steps(3, 3, 50)) == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_examples(tiny: Path) -> None:
+    with pytest.raises(JaegptError, match=r"step \d+ is .*not finite.*Lower train.learning_rate.*examples: \d+"):
+        run(tiny, learning_rate=1e30)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, found 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"warmup": 1.0}, "warmup is a share"),
+        ({"valid_examples": -1}, "valid_examples cannot be negative"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAEGPT_DEVICE", "gpu")
+    with pytest.raises(JaegptError, match="must be auto, cpu, cuda or xla, found 'gpu'"):
+        choose_device("auto")
+    if not torch.cuda.is_available():
+        monkeypatch.setenv("JAEGPT_DEVICE", "cuda")
+        with pytest.raises(JaegptError, match="sees no CUDA GPU"):
+            choose_device("auto")
+    monkeypatch.setenv("JAEGPT_DEVICE", "cpu")
+    assert choose_device("fp32").precision == "fp32"
+    assert "asked for by train.precision" in choose_device("fp32").reason
+
+
+def test_models_that_scale_their_logits_are_refused(tiny: Path) -> None:
+    lm = copy.deepcopy(load_base(tiny, 0, token_types=False).lm)
+    lm.config.logit_scale = 0.5
+    with pytest.raises(JaegptError, match="scale their logits"):
+        DoubleHeads(lm, torch.Generator())
