@@ -3,7 +3,7 @@
 import difflib
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,9 +108,8 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     names = owner.names if owner else ()
     threads, ambiguous = stitch(threads, names)
     excluded = _excluded_threads(threads, config.exclude, names)
-    parts = group_into_parts(
-        [_thread_job(thread, names, config.exclude) for thread in threads if thread.key not in excluded]
-    )
+    senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
+    parts = group_into_parts([_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded])
     part_jobs = [
         PartJob(part, str(folder / part_name(index)) if folder else None, -(-num_samples // len(parts)))
         for index, part in enumerate(parts)
@@ -131,17 +130,14 @@ def _owner_or_notice(
         return None
 
 
-def _thread_job(thread: Thread, owners: Sequence[str], exclude: Sequence[str]) -> ThreadJob:
-    names = dict.fromkeys(owners, Sender(owners[0], is_owner=True)) if owners else {}
-    pieces = tuple(
-        Piece(
-            batch.messages,
-            note.start,
-            note.rows,
-            tuple(names.get(name, Sender(name, is_excluded=name in exclude)) for name in batch.senders),
-        )
-        for note, batch in thread.pieces
-    )
+def _senders(batch: BatchNote, owners: Sequence[str], exclude: Sequence[str]) -> tuple[Sender, ...]:
+    """Who the sender numbers of a batch mean, now that the owner is known."""
+    owner = [Sender(owners[0], is_owner=True)] if owners else []
+    return tuple(owner[0] if name in owners else Sender(name, is_excluded=name in exclude) for name in batch.senders)
+
+
+def _thread_job(thread: Thread, owners: Sequence[str], senders: Mapping[int, tuple[Sender, ...]]) -> ThreadJob:
+    pieces = tuple(Piece(batch.messages, note.start, note.rows, senders[id(batch)]) for note, batch in thread.pieces)
     return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
 
 

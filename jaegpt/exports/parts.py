@@ -102,15 +102,16 @@ def make_part(job: PartJob) -> PartNote:
 def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
     """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
     numbers: dict[Sender, int] = {}
-    batches: dict[str | bytes, pa.Table] = {}
+    batches: dict[str | bytes, tuple[pa.Table, Ints]] = {}  # its rows, and its sender numbers as those of the part
     tables, codes, lengths = [], [np.zeros(0, np.int64)], []
     for thread in threads:
         for piece in thread.pieces:
             if piece.messages not in batches:
-                batches[piece.messages] = load_messages(piece.messages)
-            rows = batches[piece.messages].slice(piece.start, piece.rows)
-            local = np.array([numbers.setdefault(sender, len(numbers)) for sender in piece.senders], np.int64)
-            codes.append(local[rows.column("sender").to_numpy()])
+                part_numbers = [numbers.setdefault(sender, len(numbers)) for sender in piece.senders]
+                batches[piece.messages] = load_messages(piece.messages), np.array(part_numbers, np.int64)
+            table, part_number_of = batches[piece.messages]
+            rows = table.slice(piece.start, piece.rows)
+            codes.append(part_number_of[rows.column("sender").to_numpy()])
             tables.append(rows)
         lengths.append(thread.num_rows)
     joined = pa.concat_tables(tables)
