@@ -53,12 +53,28 @@ def test_people_are_not_taken_for_messenger() -> None:
     assert all(not texts[row].strip() for row, kind in found.items() if kind == "empty")
 
 
+def test_blank_lines_of_all_kinds_are_empty() -> None:
+    spaces = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+    assert len(spaces) > 20
+    lines = ["", " \t\n", "\u200b", "\ufe0f \u200b", "".join(spaces), *spaces, "a", "👍"]
+    found = find_system_lines(pa.array(lines), lambda row: NAMES, [])
+    assert found == dict.fromkeys(range(len(lines) - 2), "empty")
+
+
 @pytest.mark.parametrize(
     "line", ["Mum called you.", "Dad sent a photo.", "I sent a photo.", "Someone I met called you."]
 )
 def test_who_acts_decides(line: str) -> None:
     assert kind_of(line, NAMES) is None
     assert kind_of(line.replace(line.split(" called")[0].split(" sent")[0], "Ben"), NAMES) in ("call", "placeholder")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["You called me.", "You called it.", "You left the chat.", "You responded", "Eve responded", "You sent me $20."],
+)
+def test_lines_that_people_write_too(line: str) -> None:
+    assert kind_of(line, NAMES) is None
 
 
 FLAGGED = [

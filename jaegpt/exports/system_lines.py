@@ -6,7 +6,6 @@ start. RE2 finds the few lines of a file that any rule could mean; those are the
 
 import functools
 import re
-import string
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -16,9 +15,10 @@ from jaegpt.errors import JaegptError
 
 MAX_LENGTH = 500  # characters; longer lines are people's
 
-# {own}: "You" or somebody of the thread. {any}: also a name from outside it (members leave, people are renamed).
-# A call or a photo needs {own}: "I called you." and "Mum called you." are human.
-_CALL = r"(?:video |audio |voice )?(?:call|chat)"
+# {own}: "You" or somebody of the thread; {them}: the same without "You". {any} and {to}: also a name from outside the
+# thread (members leave, people are renamed). A call needs all that: "I called you.", "Mum called you." and "You called
+# me." are human, and so are "You left the chat." and "You responded".
+_CALL = r"(?:(?:video |audio |voice )?call|(?:video|audio|voice) chat)"
 _RULES: tuple[tuple[str, str], ...] = (
     ("placeholder", r"{own} (?:sent|shared) (?:an?|\d+) (?:live )?(?:attachment|photo|video|GIF|sticker|location)s?\."),
     ("placeholder", r"{own} (?:sent|shared) (?:an?|\d+) (?:voice message|audio clip|link|file|post|reel|story)s?\."),
@@ -26,8 +26,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("reaction", r"(?:Liked|{own} liked) (?:a|your) message"),
     ("unsent", r"(?:{own}|User) (?:unsent|removed) a message\.?"),
     ("unsent", r"This message was unsent\.?"),
-    ("call", r"{own} called .+\."),
-    ("call", r"{own} missed an? " + _CALL + r" (?:from|with) .+\."),
+    ("call", r"{own} called (?:you|{to})\."),
+    ("call", r"{own} missed an? " + _CALL + r" (?:from|with) {to}\."),
     ("call", r"{own} missed your " + _CALL + r"\."),
     ("call", r"The " + _CALL + r" ended\."),
     ("call", r"{own} (?:started|joined|left) (?:an?|the) " + _CALL + r"\."),
@@ -63,14 +63,14 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("poll", r"{any} changed (?:your|his|her|their) vote to .+ in the poll: .+"),
     ("poll", r"This poll is no longer available\."),
     ("plan", r"{any} (?:started a plan|named the plan .+)\."),
-    ("plan", r"{own} responded(?: (?:Going|Maybe|Can['’]t Go)(?: to .+)?\.?)?"),
+    ("plan", r"{them} responded(?: (?:Going|Maybe|Can['’]t Go)(?: to .+)?\.?)?"),
     ("plan", r"Reminder, .+ at \d{1,2}(?::\d\d)? ?[AP]M"),
     ("game", r"{any} scored [\d.,]+ points? playing .+\."),
     ("game", r"{any} (?:is|are) now in \w+ place in .+"),
     ("game", r"{any} challenged you in .+"),
     ("game", r"{any} played back, now it is your turn!"),
     ("listing", r"{any} changed the listing (?:title|price|description|location|photo)(?: to .+)?\."),
-    ("payment", r"{own} (?:sent|requested) .{0,80}[$€£]\d[\d.,]*\d(?: (?:to|from) .+)?\."),
+    ("payment", r"{own} (?:sent|requested) .{0,80}[$€£]\d[\d,]*\.\d\d(?: (?:to|from) {to})?\."),
 )
 KINDS = tuple(dict.fromkeys(kind for kind, _ in _RULES))
 
@@ -81,14 +81,8 @@ _NO_NAME_WORDS = """
     Because Did Do Does Has Have Had Is Was Were Are Maybe Now Not Only Even Still An One Some All Both
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
-_WHO = r".+?"
-# White space, and two characters that show nothing of their own.
-_INVISIBLE = (
-    string.whitespace
-    + "\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\ufe0f"
-    + "".join(map(chr, range(0x2000, 0x200B)))
-)
-_BLANK = r"[\s\pZ\x1c-\x1f\x{85}\x{200B}\x{FE0F}]*"
+# White space of all kinds, and two characters that show nothing of their own.
+_BLANK = r"[\x09-\x0d\x1c-\x20\x{85}\x{200B}\x{FE0F}\pZ]*"
 
 
 def find_system_lines(
@@ -104,7 +98,7 @@ def find_system_lines(
     found: dict[int, str] = {}
     candidates = pc.indices_nonzero(pc.match_substring_regex(texts, _any_rule()))
     for row, line in zip(candidates.to_pylist(), texts.take(candidates).to_pylist(), strict=True):
-        kind = kind_of(line, people_of(row)) if line.strip(_INVISIBLE) else "empty"
+        kind = kind_of(line, people_of(row)) if _is_visible(line) else "empty"
         if kind:
             found[row] = kind
     if own_patterns:
@@ -122,12 +116,12 @@ def kind_of(line: str, names: Sequence[str]) -> str | None:
     for kind, pattern in _compiled_rules():
         match = pattern.fullmatch(line)
         if match:
-            own, anyone = match.groupdict().get("own"), match.groupdict().get("any")
-            if own is not None and not _is_own(own, names):
-                continue
-            if anyone is not None and not (_is_own(anyone, names) or _looks_like_a_name(anyone)):
-                continue
-            return kind
+            who = match.groupdict()
+            own, others = who.pop("own", None), [name for name in who.values() if name]
+            if (own is None or _is_own(own, names)) and all(
+                _is_own(name, names) or _looks_like_a_name(name) for name in others
+            ):
+                return kind
     return None
 
 
@@ -145,6 +139,10 @@ def check_patterns(patterns: Sequence[str]) -> None:
             raise JaegptError(f"export.system_patterns: {pattern!r} is no RE2 expression ({reason}).") from None
         if matches_nothing_at_all:
             raise JaegptError(f"export.system_patterns: {pattern!r} also matches an empty line. Describe a whole line.")
+
+
+def _is_visible(line: str) -> bool:
+    return bool(line.replace("\u200b", "").replace("\ufe0f", "").strip())
 
 
 def _is_own(who: str, names: Sequence[str]) -> bool:
@@ -170,13 +168,14 @@ def _whole_lines(patterns: Sequence[str]) -> str:
 @functools.cache
 def _any_rule() -> str:
     """All rules in one, for RE2, whoever the name is."""
-    rules = [rule.replace("{own}", ".+").replace("{any}", ".+") for _, rule in _RULES]
+    rules = [re.sub(r"\{[a-z]+\}", ".+", rule) for _, rule in _RULES]
     return "(?s)" + _whole_lines([*rules, _BLANK])
 
 
 @functools.cache
 def _compiled_rules() -> list[tuple[str, re.Pattern[str]]]:
+    groups = {"own": r"(?P<own>.+?)", "them": r"(?!You )(?P<own>.+?)", "any": r"(?P<any>.+?)", "to": r"(?P<to>.+?)"}
     return [
-        (kind, re.compile(rule.replace("{own}", f"(?P<own>{_WHO})").replace("{any}", f"(?P<any>{_WHO})"), re.DOTALL))
+        (kind, re.compile(re.sub(r"\{([a-z]+)\}", lambda name: groups[name[1]], rule), re.DOTALL))
         for kind, rule in _RULES
     ]
