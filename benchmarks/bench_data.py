@@ -37,8 +37,10 @@ class Result:
     workers: int
     megabytes: float
     rows: int
-    seconds: float
-    mb_per_s_per_core: float
+    seconds: float  # by the clock
+    cpu_seconds: float  # of the stage's process and all its workers: says the same when other work shares the machine
+    mb_per_s_per_core: float  # by the clock
+    mb_per_cpu_s: float
     peak_memory_mb: float
 
 
@@ -88,10 +90,15 @@ def _parse_only(work: Path) -> int:
     return num_messages
 
 
+def _cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def _measure(name: str, function: Callable[[Path], int], copies: int, workers: int, megabytes: float) -> Result:
     os.environ["JAEGPT_WORKERS"] = str(workers)
     context = get_context("spawn")
-    answer: SimpleQueue[tuple[float, int]] = context.SimpleQueue()
+    answer: SimpleQueue[tuple[float, float, int]] = context.SimpleQueue()
     process = context.Process(target=_timed, args=(function, WORK, answer))
     process.start()
     assert process.pid
@@ -101,15 +108,28 @@ def _measure(name: str, function: Callable[[Path], int], copies: int, workers: i
         time.sleep(POLL_S)
     if process.exitcode:
         raise SystemExit(f"{name} ended with exit code {process.exitcode}")
-    seconds, rows = answer.get()
-    speed = megabytes / seconds / workers
-    return Result(name, copies, workers, round(megabytes, 1), rows, round(seconds, 3), round(speed, 1), round(peak, 1))
+    seconds, cpu_seconds, rows = answer.get()
+    return Result(
+        stage=name,
+        copies=copies,
+        workers=workers,
+        megabytes=round(megabytes, 1),
+        rows=rows,
+        seconds=round(seconds, 3),
+        cpu_seconds=round(cpu_seconds, 3),
+        mb_per_s_per_core=round(megabytes / seconds / workers, 1),
+        mb_per_cpu_s=round(megabytes / cpu_seconds, 1),
+        peak_memory_mb=round(peak, 1),
+    )
 
 
-def _timed(function: Callable[[Path], int], work: Path, answer: "SimpleQueue[tuple[float, int]]") -> None:
-    began = time.perf_counter()
+def _timed(function: Callable[[Path], int], work: Path, answer: "SimpleQueue[tuple[float, float, int]]") -> None:
+    began, cpu_began = time.perf_counter(), _cpu_seconds()
     rows = function(work)
-    answer.put((getattr(function, "seconds", time.perf_counter() - began), rows))
+    seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_began
+    if hasattr(function, "seconds"):
+        seconds = cpu_seconds = function.seconds
+    answer.put((seconds, cpu_seconds, rows))
 
 
 def _memory_mb(pid: int) -> float:
@@ -129,11 +149,15 @@ def _memory_mb(pid: int) -> float:
 
 
 def _print_table(results: list[Result]) -> None:
-    print(f"{'stage':<14}{'workers':>8}{'MB':>9}{'rows':>12}{'seconds':>9}{'MB/s/core':>11}{'peak MB':>9}")
+    print(
+        f"{'stage':<14}{'workers':>8}{'MB':>9}{'rows':>12}{'seconds':>9}{'cpu s':>8}{'MB/s/core':>11}{'MB/cpu s':>10}"
+        f"{'peak MB':>9}"
+    )
     for result in results:
         print(
             f"{result.stage:<14}{result.workers:>8}{result.megabytes:>9,.0f}{result.rows:>12,}{result.seconds:>9.2f}"
-            f"{result.mb_per_s_per_core:>11,.0f}{result.peak_memory_mb:>9,.0f}"
+            f"{result.cpu_seconds:>8.2f}{result.mb_per_s_per_core:>11,.0f}{result.mb_per_cpu_s:>10,.0f}"
+            f"{result.peak_memory_mb:>9,.0f}"
         )
 
 

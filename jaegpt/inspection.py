@@ -84,7 +84,7 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     yield ", ".join(paths)
     for era, count in report.eras.items():
         yield f"  format     {era}: {_count(count, 'file')}"
-    yield f"  size       {report.num_bytes / 1e6:,.1f} MB of JSON"
+    yield f"  size       {report.num_bytes / 1e3:,.0f} kB of JSON"
     yield f"  threads    {report.threads:,}, of which {_count(report.groups, 'group')}"
     yield from _table({box: f"{count:,}" for box, count in report.boxes.items()})
     yield f"  messages   {report.messages_kept:,} kept of {report.messages_read:,} read"

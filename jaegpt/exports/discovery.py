@@ -134,7 +134,7 @@ def nothing_found(paths: Sequence[str], found: Discovery) -> str:
     where = ", ".join(paths)
     if found.html:
         return (
-            f"export.path: {where} holds messages as HTML only ({len(found.html):,} files), whose times have no zone "
+            f"export.path: {where} holds messages as HTML only (files: {len(found.html):,}), whose times have no zone "
             "and no seconds. Ask Meta for the download again: Accounts Centre > Your information and permissions > "
             "Export your information > Messages, all time, format JSON."
         )

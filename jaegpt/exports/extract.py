@@ -99,17 +99,22 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     notes = map_parts(read_batch, jobs, "reading")
     bad = [*found.problems, *(problem for note in notes for problem in note.problems)]
     if bad and strict:
-        raise JaegptError(_list_bad_files(bad))
+        raise JaegptError(f"{_list_bad_files(bad)}\nMend or remove them, or set export.on_error to skip.")
     threads = collect(notes)
     if not threads:
-        raise JaegptError(_list_bad_files(bad) if bad else nothing_found(config.paths, found))
+        raise JaegptError(
+            f"{_list_bad_files(bad)}\nNothing else is there." if bad else nothing_found(config.paths, found)
+        )
     notices: list[str] = []
     owner = _owner_or_notice(threads, config, found, notices)
     names = owner.names if owner else ()
     threads, ambiguous = stitch(threads, names)
     excluded = _excluded_threads(threads, config.exclude, names)
     senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
-    parts = group_into_parts([_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded])
+    threads_kept = [_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded]
+    if folder:  # without one, reading order keeps neighbours in the same batch, which travels to the worker as bytes
+        threads_kept.sort(key=lambda thread: thread.thread_id)
+    parts = group_into_parts(threads_kept)
     part_jobs = [
         PartJob(part, str(folder / part_name(index)) if folder else None, -(-num_samples // len(parts)))
         for index, part in enumerate(parts)
@@ -231,12 +236,10 @@ def _refuse_nothing(report: ExportReport, owner: Owner) -> None:
 def _list_bad_files(bad: Sequence[BadFileError]) -> str:
     lines = "".join(f"\n  {problem}" for problem in bad)
     plural = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
-    return f"export.path: {plural} cannot be read:{lines}\nMend or remove them, or set export.on_error to skip."
+    return f"export.path: {plural} cannot be read:{lines}"
 
 
 def _html_notice(found: Discovery) -> list[str]:
     if not found.html:
         return []
-    return [
-        f"{len(found.html):,} HTML files of messages are not read; ask Meta for the JSON format if threads are missing."
-    ]
+    return [f"HTML copies of messages are not read ({len(found.html):,}); ask for JSON if threads are missing."]

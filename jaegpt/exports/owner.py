@@ -27,7 +27,7 @@ class Owner:
     runner_up: tuple[str, int] | None
 
     def __str__(self) -> str:
-        return f"{' / '.join(self.names)} (by {self.how})"
+        return f"{' / '.join(self.names)} (named by {self.how})"
 
 
 def find_owner(presence: Counter[str], configured: Sequence[str], profile: Sequence[str]) -> Owner:

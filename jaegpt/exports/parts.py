@@ -71,10 +71,10 @@ class PartNote:
 
 
 def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]]:
-    """Whole threads by thread_id, filled up to MAX_PART_MESSAGES; a larger thread has a part of its own."""
+    """Whole threads in their order, filled up to MAX_PART_MESSAGES; a larger thread has a part of its own."""
     parts: list[list[ThreadJob]] = []
     size = 0
-    for thread in sorted(threads, key=lambda thread: thread.thread_id):
+    for thread in threads:
         if not parts or size + thread.num_rows > MAX_PART_MESSAGES:
             parts.append([])
             size = 0
@@ -114,14 +114,16 @@ def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
             codes.append(part_number_of[rows.column("sender").to_numpy()])
             tables.append(rows)
         lengths.append(thread.num_rows)
-    joined = pa.concat_tables(tables)
+    joined = pa.concat_tables(tables).combine_chunks()
     thread_of = np.repeat(np.arange(len(threads)), lengths)
     code, time = np.concatenate(codes), joined.column("sent_at").to_numpy()
-    order = np.lexsort((time, thread_of))  # by thread, then by time; stable
+    order = _order(thread_of, time)
     senders = list(numbers)
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
     order = _count_out(order, is_excluded[code[order]], note.dropped, "excluded")
-    texts = joined.column("text").take(pa.array(order))
+    texts = joined.column("text")
+    if len(order) < len(time) or not _is_sorted(order):
+        texts = texts.take(pa.array(order))
     double = _is_double(thread_of[order], time[order], code[order], texts)
     order = _count_out(order, double, note.dropped, "double")
     texts = texts.filter(pa.array(~double)) if double.any() else texts
@@ -137,6 +139,17 @@ def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
         "text": texts,
     }
     return pa.table(columns, schema=SCHEMAS["messages"])
+
+
+def _order(thread: Ints, time: Ints) -> Ints:
+    """The rows by thread, then by time, those of one moment as they stand; threads stand together already."""
+    if _is_sorted(time, thread[1:] != thread[:-1]):
+        return np.arange(len(time))
+    return np.lexsort((time, thread))
+
+
+def _is_sorted(values: Ints, may_fall: Bools | bool = False) -> bool:
+    return bool(((values[1:] >= values[:-1]) | may_fall).all())
 
 
 def _count_out(order: Ints, gone: Bools, dropped: Counter[str], reason: str) -> Ints:
