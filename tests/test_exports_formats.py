@@ -121,6 +121,13 @@ def test_html_alone_is_recognised_with_instructions(tmp_path: Path, files: dict[
         read(write_folder(tmp_path / "export", files), tmp_path / "out")
 
 
+def test_threads_of_2018_without_a_box(tmp_path: Path) -> None:
+    files = {name.replace("/inbox/", "/"): raw for name, raw in files_of("early 2018").items()}
+    report, table = read(write_zip(tmp_path / "export.zip", files), tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.boxes == {"inbox": len(TALKS)}
+
+
 def test_html_beside_json_is_a_notice(tmp_path: Path) -> None:
     files = files_of("since 2024") | {"messages/inbox/bo_1002/message_1.html": b"<html>"}
     report, table = read(write_folder(tmp_path / "export", files), tmp_path / "out")

@@ -26,8 +26,9 @@ _YEARS = {
     "your_instagram_activity": "since 2022",
 }
 
-# Greedy, so that the last `messages/BOX/` counts: the folder given may itself lie below another one of that name.
-_THREAD_FILE = re.compile(rf"^(?:.*/)?messages/({'|'.join(BOXES)})/([^/]+)/message(?:_(\d+))?\.(json|html)$")
+# Until autumn 2018 threads lay under `messages/` without a box. The search is greedy, so that the last `messages/` counts:
+# the folder given may itself lie below another one of that name.
+_THREAD_FILE = re.compile(rf"^(?:.*/)?messages/(?:({'|'.join(BOXES)})/)?([^/]+)/message(?:_(\d+))?\.(json|html)$")
 _OLD_HTML = re.compile(r"(?:^|/)(?:messages\.html?|messages/\d+\.html)$")
 # The encrypted download is flat: `Anna Berg_12.json` at its top, or one folder down when a zip was unpacked by hand.
 _ENCRYPTED_FILE = re.compile(r"^(?:[^/]+/)?(?!message_)[^/]+_\d+\.json$")
@@ -119,7 +120,7 @@ def _sort_in(found: Discovery, entry: Entry, prefix: str) -> None:
             found.html.append(entry)
             return
         format: Format = "instagram" if "your_instagram_activity/" in prefix + entry.name else "messenger"
-        found.files.append(MessageFile(entry, format, box, thread, int(number or 1)))
+        found.files.append(MessageFile(entry, format, box or BOXES[0], thread, int(number or 1)))
     elif _PROFILE.search(entry.name):
         found.profiles.append(entry)
     elif _OLD_HTML.search(entry.name):
