@@ -26,8 +26,8 @@ _YEARS = {
     "your_instagram_activity": "since 2022",
 }
 
-# Until autumn 2018 threads lay under `messages/` without a box. The search is greedy, so that the last `messages/` counts:
-# the folder given may itself lie below another one of that name.
+# Until autumn 2018 threads lay under `messages/` without a box. The search is greedy, so that the last `messages/`
+# counts: the folder given may itself lie below another one of that name.
 _THREAD_FILE = re.compile(rf"^(?:.*/)?messages/(?:({'|'.join(BOXES)})/)?([^/]+)/message(?:_(\d+))?\.(json|html)$")
 _OLD_HTML = re.compile(r"(?:^|/)(?:messages\.html?|messages/\d+\.html)$")
 # The encrypted download is flat: `Anna Berg_12.json` at its top, or one folder down when a zip was unpacked by hand.
