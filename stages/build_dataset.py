@@ -4,26 +4,15 @@ import sys
 from functools import partial
 
 from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
-from jaegpt.errors import JaegptError, run
+from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.transform import transform_table
 
 
 def refuse_one_sided(reports: list[ExampleReport], config: DatasetConfig) -> None:
-    """An error when there is nothing to train on or nothing to validate on, before anything is written."""
-    total = ExampleReport.total(reports)
-    if not total.train + total.valid:
-        raise JaegptError(
-            f"dataset: none of the owner's {total.owner_turns:,} turns gives an example "
-            f"({', '.join(f'{reason} {total.dropped[reason]:,}' for reason in REASONS)}). "
-            "Raise session.percentile, lower dataset.num_distractors, or check export.owner."
-        )
-    if not total.train or not total.valid:
-        raise JaegptError(
-            f"dataset: {total.train:,} examples for training, {total.valid:,} for validation by {config.split}. "
-            "Change dataset.valid_fraction or dataset.split."
-        )
+    """Before anything is written."""
+    ExampleReport.total(reports).refuse_one_sided(config)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ import pyarrow as pa
 
 from jaegpt.dialogue.context import (
     GAP_BOUNDS_S,
-    MAX_CONTEXT,
     RULES,
     Context,
     Floats,
@@ -13,6 +12,7 @@ from jaegpt.dialogue.context import (
     compare_rules,
     gap_histogram,
     session_context,
+    session_figures,
 )
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.errors import run
@@ -39,29 +39,12 @@ def main() -> None:
     used = Context.total(context for context, _ in reports)
     rules = {name: Context.total(part[name] for part, _ in others) for name in RULES}
     thresholds = np.concatenate([part for _, part in reports])
-    levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3
-    write_json(
-        "metrics/sessions.json",
-        {
-            "turns": used.turns,
-            "sessions": used.sessions,
-            "mean_turns": used.mean_turns(),
-            "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
-            "owner_turns": int(used.owner_turns.sum()),
-            "history_share": used.shares(),
-            "context": {
-                name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
-                for name, rule in rules.items()
-            },
-        },
-    )
+    write_json("metrics/sessions.json", session_figures(used, thresholds, rules))
     gaps = np.sum([gaps for _, gaps in others], axis=0).tolist()
     rows = list(zip(GAP_BOUNDS_S.tolist(), gaps, gap_histogram(thresholds).tolist(), strict=True))
     write_csv("plots/gaps.csv", ("gap_s", "gaps", "thresholds"), rows)
-    shares = [rule.shares().values() for rule in rules.values()]
-    write_csv(
-        "plots/context.csv", ("turns_of_context", *RULES), list(zip(range(MAX_CONTEXT + 1), *shares, strict=True))
-    )
+    shares = [used.shares(), *(rule.shares().values() for rule in rules.values())]
+    write_csv("plots/context.csv", ("turns_of_context", *RULES), list(zip(*shares, strict=True)))
     print(f"sessionize: {used.turns:,} turns in {used.sessions:,} sessions, {used.mean_turns():.1f} turns each")
     for name, rule in rules.items():
         print(f"  {name:>5}: {rule.sessions:,} sessions, {rule.mean_turns():.1f} turns each")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,3 +83,20 @@ def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
     """[bins] how many gaps are at most each bound and above the one before; the last bin also takes what is longer."""
     bins = np.searchsorted(GAP_BOUNDS_S * 1000, gap_ms)
     return np.bincount(np.minimum(bins, len(GAP_BOUNDS_S) - 1), minlength=len(GAP_BOUNDS_S))
+
+
+def session_figures(used: Context, thresholds: Floats, rules: dict[str, Context]) -> dict[str, Any]:
+    """The metrics: the cut in use, the spread of the threads' thresholds, and each of RULES beside it."""
+    levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3
+    return {
+        "turns": used.turns,
+        "sessions": used.sessions,
+        "mean_turns": used.mean_turns(),
+        "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
+        "owner_turns": int(used.owner_turns.sum()),
+        "history_share": used.shares(),
+        "context": {
+            name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
+            for name, rule in rules.items()
+        },
+    }

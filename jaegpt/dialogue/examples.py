@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
+from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 Ints = npt.NDArray[np.int64]
@@ -79,6 +80,20 @@ class ExampleReport:
             whole.train_replies = np.unique(np.concatenate([row.train_replies for row in rows]))
             whole.valid_replies = np.concatenate([row.valid_replies for row in rows])
         return whole
+
+    def refuse_one_sided(self, config: DatasetConfig) -> None:
+        """A JaegptError when there is nothing to train on or nothing to validate on."""
+        if not self.train + self.valid:
+            raise JaegptError(
+                f"dataset: none of the owner's {self.owner_turns:,} turns gives an example "
+                f"({', '.join(f'{reason} {self.dropped[reason]:,}' for reason in REASONS)}). "
+                "Raise session.percentile, lower dataset.num_distractors, or check export.owner."
+            )
+        if not self.train or not self.valid:
+            raise JaegptError(
+                f"dataset: {self.train:,} examples for training, {self.valid:,} for validation by {config.split}. "
+                "Change dataset.valid_fraction or dataset.split."
+            )
 
     def valid_replies_in_train(self) -> int:
         """How many validation replies stand word for word among the training replies."""
