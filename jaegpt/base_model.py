@@ -3,15 +3,16 @@
 Whatever the source, the result is a folder of safetensors, config, tokenizer and, where it is known, the licence.
 """
 
+import jaegpt.environment  # noqa: F401
+
 import importlib.util
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from jaegpt.errors import JaegptError
+from safetensors import SafetensorError
 
-os.environ.setdefault("USE_TORCH_XLA", "0")  # keeps transformers off XLA unless the device is chosen to be XLA
+from jaegpt.errors import JaegptError
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
@@ -38,13 +39,11 @@ def save_base_model(model: str, folder: Path) -> None:
         _save_pretrained(model, folder)
 
 
-def load_tokenizer(folder: str | Path) -> Any:
-    """The tokenizer that `save_base_model` or training left in `folder`; nothing is looked up elsewhere."""
-    from transformers import AutoTokenizer
-
-    if not (Path(folder) / "tokenizer.json").is_file():
-        raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+def copy_tokenizer(base: Path, folder: Path) -> None:
+    """Copy what a tokenizer consists of, and the licence, from one model folder to another."""
+    names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICEN[CS]E*")
+    for path in sorted(path for name in names for path in base.glob(name)):
+        shutil.copyfile(path, folder / path.name)
 
 
 def _save_embedded(folder: Path) -> None:
@@ -113,7 +112,7 @@ def _save_pretrained(model: str, folder: Path) -> None:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, dtype="float32")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise JaegptError(
             f"model: cannot load {model!r} ({first_line}). Choices: {EMBEDDED} (embedded, needs no network), a local "
@@ -129,6 +128,8 @@ def _save_pretrained(model: str, folder: Path) -> None:
         )
     loaded.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise JaegptError(f"model: {model!r} has no fast tokenizer (tokenizer.json). Choose another base model.")
     for licence in sorted(local.glob("LICEN[CS]E*")) if local.is_dir() else []:
         shutil.copyfile(licence, folder / licence.name)
 

@@ -19,7 +19,7 @@ from jaegpt.errors import JaegptError
 
 # Kept at the top level so that `dvc exp run -S w_mc=1` works.
 VALUES: dict[str, type] = {"seed": int, "model": str, "block_size": int, "w_lm": float, "w_mc": float}
-SECTIONS = ("export", "language", "session", "dataset", "train", "generate", "fidelity")
+SECTIONS = ("export", "language", "session", "dataset", "train")
 
 Section = TypeVar("Section")
 
@@ -60,14 +60,13 @@ class Params:
         except ValueError as error:
             raise JaegptError(f"{self.path}: {name}.{error}") from None
 
-    def field(self, section: str, key: str, hint: Any) -> Any:
-        """One value of a section, for a stage that should not run again when another changes."""
+    def field(self, name: str, hint: Any) -> Any:
+        """One value of a section, such as `train.batch_size`, for a stage that should not run again for the others."""
+        section, key = name.split(".")
         content = self._content.get(section)
         if not isinstance(content, dict) or key not in content:
-            raise JaegptError(
-                f"{self.path}: missing key `{section}.{key}`. Every parameter stands in the file; add it."
-            )
-        return _checked(content[key], hint, f"{section}.{key}", self.path)
+            raise JaegptError(f"{self.path}: missing key `{name}`. Every parameter stands in the file; add it.")
+        return _checked(content[key], hint, name, self.path)
 
 
 def _check_keys(content: dict[str, Any], known: list[str], where: str, path: Path, need_all: bool) -> None:

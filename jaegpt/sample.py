@@ -17,6 +17,7 @@ import chitchat_dataset
 import orjson
 
 MESSAGES_A_FILE = 10_000  # Messenger's own limit
+CONVERSATIONS = 590  # the owner's first so many, so that `make repro` takes less than 15 minutes on two cores
 OWNER_NAME = "Maëlle Tarvén"
 FIRST_NAMES = (
     "Zoë", "André", "Chloé", "Łucja", "Søren", "Jürgen", "Nuño", "Renée", "Inês", "Björn", "Anaïs", "Siân",
@@ -36,7 +37,8 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 def write_sample(folder: str | Path, copies: int = 1) -> dict[str, int]:
     """Write the sample export under `folder` and return its counts (`threads`, `messages`).
 
-    Conversations in which the owner is alone are left out: nobody answered them, so they belong to no thread.
+    Conversations in which the owner is alone are left out: nobody answered them, so they belong to no thread. Of the
+    others the first CONVERSATIONS are taken.
     With `copies` > 1 the same threads are written again under other thread numbers, for measurements of speed.
     """
     folder = Path(folder)
@@ -66,13 +68,17 @@ def _threads_by_partner() -> list[tuple[str, list[dict[str, Any]]]]:
     written = Counter(message["sender"] for talk in conversations for message in talk)
     owner = min(written, key=lambda speaker: (-written[speaker], speaker))
     threads: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for talk in conversations:
-        partners = {message["sender"] for message in talk} - {owner}
-        if len(partners) == 1 and any(message["sender"] == owner for message in talk):
-            threads[partners.pop()] += [{**message, "is_owner": message["sender"] == owner} for message in talk]
+    shared = [talk for talk in conversations if len(speakers := _speakers(talk)) == 2 and owner in speakers]
+    for talk in sorted(shared, key=lambda talk: talk[0]["timestamp"])[:CONVERSATIONS]:
+        (partner,) = _speakers(talk) - {owner}
+        threads[partner] += [{**message, "is_owner": message["sender"] == owner} for message in talk]
     for messages in threads.values():
         messages.sort(key=lambda message: message["timestamp"])  # stable: ISO times of one zone sort as text
     return sorted(threads.items(), key=lambda item: (-len(item[1]), item[0]))
+
+
+def _speakers(talk: list[dict[str, Any]]) -> set[str]:
+    return {message["sender"] for message in talk}
 
 
 def _write_thread(folder: Path, index: int, key: str, messages: list[dict[str, Any]]) -> None:

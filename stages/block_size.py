@@ -7,8 +7,8 @@ from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
-from jaegpt.tables import part_paths, read_part, read_table
-from jaegpt.training.packing import examples_from_table, fill, plan_training
+from jaegpt.tables import part_paths, read_part
+from jaegpt.training.packing import fill, plan_training
 
 
 def sizes_of_part(path: Path) -> Sizes:
@@ -19,14 +19,14 @@ def sizes_of_part(path: Path) -> Sizes:
 def main() -> None:
     params = Params()
     block_size, seed = params.value("block_size"), params.value("seed")
-    batch_size, pack_width = (params.field("train", key, int) for key in ("batch_size", "pack_width"))
+    batch_size, pack_width = (params.field(name, int) for name in ("train.batch_size", "train.pack_width"))
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
     fitting = sizes.fitting(block_size)
     shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}
     padded = int(fitting.candidates.sum()) * block_size
     packed = int(fitting.packed.sum())
-    examples = examples_from_table(read_table("data/tokens", "tokens"), "train", block_size)
-    pack_fill = fill(*plan_training(examples, batch_size, pack_width, seed=seed)) if examples else None
+    lengths = fitting.packed.tolist()
+    pack_fill = fill(plan_training(lengths, batch_size, pack_width, seed), lengths)
     content = {
         "examples": len(sizes.needed),
         "examples_kept": len(fitting.needed),
@@ -42,7 +42,7 @@ def main() -> None:
         "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
     )
     print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
-    fewer = f"{padded / packed:.1f} times fewer; rows {pack_fill or 0:.1%} full"
+    fewer = f"{padded / packed:.1f} times fewer; rows {pack_fill:.1%} full"
     print(f"  padded {padded:,} tokens, packed {packed:,} ({fewer})")
 
 

@@ -1,28 +1,34 @@
 """Examples -> token ids, by the base model's tokenizer. Run: python -m stages.encode"""
 
-from functools import partial
-from pathlib import Path
+from functools import cache
 
-from jaegpt.base_model import load_tokenizer
-from jaegpt.dialogue.encoding import Encoder, encode_examples
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaegpt.dialogue.encode_table import encode_examples
+from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
-from jaegpt.files import writing_folder
-from jaegpt.parallel import map_parts
-from jaegpt.tables import part_paths, read_part, write_part
+from jaegpt.transform import transform_table
 
 
-def encode_part(path: Path, folder: Path) -> tuple[int, int]:
-    """Encode one part; the number of examples and of their tokens."""
-    tokens = encode_examples(read_part(path, "examples"), Encoder(load_tokenizer("data/base_model")))
-    write_part(tokens, folder / path.name, "tokens")
-    history = tokens.column("history_ids").combine_chunks().flatten()
-    candidates = tokens.column("candidate_ids").combine_chunks().flatten().flatten()
-    return len(tokens), len(history) + len(candidates)
+@cache
+def encoder() -> Encoder:
+    """The base model's, read once a process."""
+    return Encoder("data/base_model")
+
+
+def encode_part(examples: pa.Table) -> tuple[pa.Table, tuple[int, int]]:
+    """The tokens of a part, and its numbers of examples and of tokens."""
+    tokens = encode_examples(examples, encoder())
+    num_tokens = sum(
+        pc.sum(pc.list_value_length(ids)).as_py() or 0
+        for ids in (tokens["history_ids"], pc.list_flatten(tokens["candidate_ids"]))
+    )
+    return tokens, (len(tokens), num_tokens)
 
 
 def main() -> None:
-    with writing_folder("data/tokens") as folder:
-        counts = map_parts(partial(encode_part, folder=folder), part_paths("data/examples"), "encode")
+    counts = transform_table(encode_part, ("data/examples", "examples"), ("data/tokens", "tokens"), "encode")
     examples, tokens = map(sum, zip(*counts, strict=True))
     print(f"encode: {examples:,} examples, {tokens:,} tokens, {tokens / max(examples, 1):.1f} an example")
 

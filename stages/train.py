@@ -7,6 +7,7 @@ from jaegpt.files import write_csv, write_json, writing_folder
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.checkpoints import load_base, save_model
+from jaegpt.training.decoders import check_decoder
 from jaegpt.training.devices import choose_device
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Task, TrainConfig, train
 from jaegpt.training.model_card import model_card
@@ -28,6 +29,7 @@ def main() -> None:
     )
     print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
+    check_decoder(model, block_size)
     log = train(model, task, config, device)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
     card = model_card(base, settings, log.figures, len(task.train), len(task.valid))

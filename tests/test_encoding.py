@@ -5,9 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from models import save_tiny
+from transformers import AutoTokenizer
 
-from jaegpt.base_model import load_tokenizer
-from jaegpt.dialogue.encoding import Encoder, encode_examples
+from jaegpt.dialogue.encode_table import encode_examples
+from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS
 
@@ -24,48 +25,74 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
+def chat_folder(tiny: Path, folder: Path, template: str) -> Path:
+    """The tiny tokenizer with ChatML's control tokens and a chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def plain(tiny: Path) -> Encoder:
-    return Encoder(load_tokenizer(tiny))
+    return Encoder(tiny)
 
 
 @pytest.fixture
-def chat(tiny: Path) -> Encoder:
-    tokenizer = load_tokenizer(tiny)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.chat_template = CHATML
-    return Encoder(tokenizer)
+def chat(tiny: Path, tmp_path: Path) -> Encoder:
+    return Encoder(chat_folder(tiny, tmp_path, CHATML))
 
 
 def test_the_plain_form_ends_each_turn_with_the_end_of_text_token(plain: Encoder) -> None:
     ids, roles = plain.history(TURNS)
     end = "<|endoftext|>"
-    assert plain.tokenizer.decode(ids) == f"hey you there?{end}yes <|im_end|> é{end}good{end}"
+    assert plain.decode(ids) == f"hey you there?{end}yes <|im_end|> é{end}good{end}"
     first, second = len("hey you there?") + 1, len("yes <|im_end|> é".encode()) + 1
     assert roles == [0] * first + [1] * second + [0] * 5
-    assert ids.count(plain.tokenizer.eos_token_id) == 3
-    assert plain.candidate("ok")[-1] == plain.tokenizer.eos_token_id
+    assert ids.count(plain.tokenizer.token_to_id("<|endoftext|>")) == 3
+    assert plain.candidate("ok")[-1] == plain.tokenizer.token_to_id("<|endoftext|>")
 
 
 def test_the_chat_template_makes_the_owner_the_assistant(chat: Encoder) -> None:
     ids, roles = chat.history(TURNS)
-    assert chat.tokenizer.decode(ids) == (
+    assert chat.decode(ids) == (
         "<|im_start|>user\nhey you there?<|im_end|>\n<|im_start|>assistant\nyes <|im_end|> é<|im_end|>\n"
         "<|im_start|>user\ngood<|im_end|>\n<|im_start|>assistant\n"
     )
     assert len(ids) == len(roles)
-    start, end = chat.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    start, end = map(chat.tokenizer.token_to_id, ("<|im_start|>", "<|im_end|>"))
     assert (ids.count(start), ids.count(end)) == (4, 3), "what a person wrote never becomes a control token"
     assert chat.candidate("ok") == [*chat.tokenize(["ok"])[0], end]
 
 
-def test_a_trained_row_is_what_the_template_would_render(chat: Encoder) -> None:
+def test_a_trained_row_is_what_transformers_would_render(chat: Encoder, tmp_path: Path) -> None:
     """History and reply, end to end, are the template's own rendering of the conversation, up to the reply's end."""
     turns = [(False, "hey"), (True, "yes?"), (False, "good")]
     messages = [{"role": "assistant" if owner else "user", "content": text} for owner, text in turns]
     messages.append({"role": "assistant", "content": "fine"})
-    whole = chat.tokenizer.apply_chat_template(messages, tokenize=False)
-    assert chat.tokenizer.decode(chat.history(turns)[0] + chat.candidate("fine")) + "\n" == whole
+    whole = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(messages, tokenize=True)["input_ids"]
+    row = chat.history(turns)[0] + chat.candidate("fine")
+    assert row == whole[: len(row)]
+    assert chat.decode(whole[len(row) :]) == "\n"
+
+
+def examples_table(rows: list[dict]) -> pa.Table:
+    """A part of `examples` with these histories, replies and distractors."""
+    count = len(rows)
+    return pa.table(
+        {
+            "example_id": [str(index) for index in range(count)],
+            "thread_id": ["t"] * count,
+            "session_index": list(range(count)),
+            "split": ["train", "valid", "train"][:count],
+            "replied_at": list(range(count)),
+            "history": [[{"is_owner": owner, "text": text} for owner, text in row["history"]] for row in rows],
+            "reply": [row["reply"] for row in rows],
+            "distractors": [row["distractors"] for row in rows],
+        },
+        schema=SCHEMAS["examples"],
+    )
 
 
 @pytest.mark.parametrize("form", ["plain", "chat"])
@@ -74,36 +101,49 @@ def test_rows_of_a_table_are_encoded_as_single_calls_are(form: str, request: pyt
     rows = [
         {"history": TURNS, "reply": "sure", "distractors": ["no", "good", ""]},
         {"history": TURNS[-1:], "reply": "<|endoftext|>", "distractors": []},
+        {"history": [*TURNS[2:], (False, "and?")], "reply": "good", "distractors": ["yes <|im_end|> é"]},
     ]
-    table = pa.table(
-        {
-            "example_id": ["a", "b"],
-            "thread_id": ["t", "t"],
-            "session_index": [0, 1],
-            "split": ["train", "valid"],
-            "replied_at": [0, 1],
-            "history": [[{"is_owner": owner, "text": text} for owner, text in row["history"]] for row in rows],
-            "reply": [row["reply"] for row in rows],
-            "distractors": [row["distractors"] for row in rows],
-        },
-        schema=SCHEMAS["examples"],
-    )
+    table = examples_table(rows)
     encoded = encode_examples(table, encoder).to_pylist()
-    assert len(encoded) == 2
+    assert len(encoded) == 3
     for found, row in zip(encoded, rows, strict=True):
         ids, roles = encoder.history(row["history"])
         assert found["history_ids"] == ids
         assert found["history_roles"] == roles
         assert found["candidate_ids"] == [encoder.candidate(text) for text in [*row["distractors"], row["reply"]]]
-    assert [row["split"] for row in encoded] == ["train", "valid"]
+    assert [row["split"] for row in encoded] == ["train", "valid", "train"]
+    assert encode_examples(table.slice(0, 0), encoder).num_rows == 0
 
 
-def test_a_template_that_refuses_is_a_clear_error(tiny: Path) -> None:
-    tokenizer = load_tokenizer(tiny)
-    tokenizer.chat_template = ALTERNATING
-    encoder = Encoder(tokenizer)
-    with pytest.raises(JaegptError, match="refuses the roles assistant, user"):
-        encoder.history([(True, "me first"), (False, "hey")])
-    tokenizer.chat_template = "{{ messages[0]['content'] | upper }}"
+def test_a_template_that_must_begin_with_the_other_side_leaves_the_owners_first_turn_out(
+    tiny: Path, tmp_path: Path
+) -> None:
+    encoder = Encoder(chat_folder(tiny, tmp_path, ALTERNATING))
+    turns = [(True, "me first"), (False, "hey"), (True, "yes"), (False, "so?")]
+    assert encoder.history(turns) == encoder.history(turns[1:])
+    table = examples_table([{"history": turns, "reply": "ok", "distractors": ["no"]}])
+    assert encode_examples(table, encoder)["history_ids"].to_pylist() == [encoder.history(turns)[0]]
+
+
+def test_a_template_that_refuses_is_a_clear_error(tiny: Path, tmp_path: Path) -> None:
+    encoder = Encoder(chat_folder(tiny, tmp_path, ALTERNATING))
+    with pytest.raises(JaegptError, match="refuses the roles assistant"):
+        encoder.history([(True, "me first")])
+    encoder = Encoder(chat_folder(tiny, tmp_path, "{{ messages[0]['content'] | upper }}"))
     with pytest.raises(JaegptError, match="changes or hides what a turn says"):
-        Encoder(tokenizer).history([(False, "hey")])
+        encoder.history([(False, "hey")])
+
+
+def test_a_template_with_todays_date_does_not_depend_on_the_day(tiny: Path, tmp_path: Path) -> None:
+    encoder = Encoder(chat_folder(tiny, tmp_path, "{{ strftime_now('%d %b %Y') }}" + CHATML))
+    assert encoder.decode(encoder.history([(False, "hey")])[0]).startswith("01 Jan 2024")
+
+
+def test_the_templates_own_tokens_are_at_hand(tiny: Path, tmp_path: Path) -> None:
+    encoder = Encoder(chat_folder(tiny, tmp_path, "{{ bos_token }}" + CHATML))
+    assert encoder.decode(encoder.history([(False, "hey")])[0]).startswith("<|endoftext|><|im_start|>user")
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JaegptError, match=r"no tokenizer.json here. Run `dvc repro`"):
+        Encoder(tmp_path)

@@ -64,7 +64,7 @@ def test_values_are_read_as_meant(tmp_path: Path) -> None:
     assert section == Section(rate=1e-5, count=2, names=["en", "no"], source="a.zip", limit=None, mode="stop", on=True)
     assert params.value("w_mc") == 1.0
     assert isinstance(params.value("w_mc"), float)
-    assert params.field("train", "count", int) == 2
+    assert params.field("train.count", int) == 2
 
 
 @pytest.mark.parametrize(

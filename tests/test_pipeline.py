@@ -40,6 +40,7 @@ def call(folder: Path, *command: str, expect: int = 0) -> str:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JAEGPT_DEVICE": "cpu",
+        "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
     }
     done = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
@@ -101,7 +102,7 @@ def test_every_dropped_thing_is_counted(project: Path) -> None:
     assert dataset["examples"] == dataset["train"] + dataset["valid"]
     block = metrics(project, "block_size")
     assert dataset["examples"] == block["examples_kept"] + sum(block["dropped"].values())
-    assert extract["messages_kept"] > 40_000
+    assert extract["messages_kept"] > 30_000
     assert dataset["examples"] > 3_000
 
 
@@ -217,7 +218,8 @@ def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
         ("train", {"w_mcc": 1}, "unknown key `w_mcc`. Did you mean `w_mc`?"),
         ("train", {"w_lm": 0, "w_mc": 0}, "w_lm and w_mc are both 0"),
         ("train", {"block_size": 3}, "no training example fits block_size"),
-        ("block_size", {"block_size": 3}, "block_size"),
+        ("block_size", {"block_size": 3}, "none of"),
+        ("train", {"block_size": 5000}, "the model has 1,024 positions"),
         ("extract", {"export__path": "nowhere"}, "nowhere"),
         ("extract", {"export__path": "tests"}, "tests"),
         ("extract", {"export__owner": "Nobody At All"}, "Nobody At All"),

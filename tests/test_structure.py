@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,12 @@ def test_a_stages_deps_are_exactly_the_modules_it_imports(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_params_are_exactly_those_it_reads(stage: str) -> None:
-    calls = re.findall(
-        r"\.(value|section|field)\(\s*\"(\w+)\"", (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")
-    )
-    read = {name for kind, name in calls if kind != "field"}
+    source = (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")
+    read = set(re.findall(r"\.(?:value|section)\(\s*\"(\w+)\"", source))
     listed = {name for name in STAGES[stage].get("params", []) if "." not in name}
     assert listed == read
-    fields = {name.split(".")[0] for name in STAGES[stage].get("params", []) if "." in name}
-    assert fields == {name for kind, name in calls if kind == "field"}
+    single = {name for name in STAGES[stage].get("params", []) if "." in name}
+    assert single == set(re.findall(r"\"(\w+\.\w+)\"", source) if ".field(" in source else [])
 
 
 def test_every_stage_module_is_in_the_pipeline() -> None:
@@ -87,3 +86,10 @@ def test_nothing_tracked_names_a_registry_or_a_path_of_this_machine() -> None:
     assert "requirements.lock" in files
     found = [name for name in files if forbidden.search((ROOT / name).read_text(encoding="utf-8"))]
     assert found == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_loads_xla_unasked(stage: str) -> None:
+    code = f"import stages.{stage}, sys; sys.exit('torch_xla' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ from models import random_examples
 from transformers import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
-from jaegpt.training.packing import Example, pack, plan_epoch, plan_training, shape_of
+from jaegpt.training.packing import Example, fill, pack, plan_epoch, plan_training, shape_of
 
 VOCABULARY, BLOCK = 97, 128
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ def double_heads(lm: torch.nn.Module, token_types: bool = False) -> DoubleHeads:
 
 def packed(examples: list[Example], rows: int = 1, fixed_shapes: bool = False) -> TensorBatch:
     plan = plan_epoch([len(example) for example in examples], len(examples), rows, np.random.default_rng(0))
-    batch = pack(plan[0], examples, shape_of([plan], examples))
+    batch = pack(plan[0], examples, shape_of(plan, examples))
     return to_tensors(batch, CPU, torch.float32, fixed_shapes)
 
 
@@ -170,22 +170,26 @@ def test_without_classification_weight_distractors_change_nothing_and_are_not_co
 
 def test_steps_hold_the_batch_size_and_rows_are_full() -> None:
     examples = make_examples(803, 3, 60)
-    steps, shape, lengths = plan_training(examples, batch_size=8, pack_width=0, seed=5, epochs=2)
+    lengths = [len(example) for example in examples]
+    steps = plan_training(lengths, batch_size=8, pack_width=0, seed=5, epochs=2)
+    shape = shape_of(steps, examples)
     assert len(steps) == 2 * 101
     for epoch in (steps[:101], steps[101:]):
         assert sorted(index for step in epoch for row in step for index in row) == list(range(803))
     sizes = sorted(len(row) for step in steps for row in step)
     assert sizes[-1] == 8
     assert sum(8 - size for size in sizes) == 2 * 5  # 803 examples leave 5 places of 808 empty
-    assert sum(lengths) * 2 / (len(steps) * shape.rows * shape.width) > 0.95
+    assert fill(steps, lengths) == sum(lengths) * 2 / (len(steps) * shape.rows * shape.width) > 0.95
     assert all(sum(lengths[index] for index in row) <= shape.width for step in steps for row in step)
     assert steps[:101] != steps[101:], "epochs are shuffled anew"
 
 
 def test_a_wide_pack_width_splits_steps_into_rows() -> None:
     examples = make_examples(160, 3, 60)
-    _, one, lengths = plan_training(examples, batch_size=8, pack_width=0, seed=5)
-    steps, four, _ = plan_training(examples, batch_size=8, pack_width=int(np.mean(lengths)) * 2, seed=5)
+    lengths = [len(example) for example in examples]
+    one = shape_of(plan_training(lengths, batch_size=8, pack_width=0, seed=5), examples)
+    steps = plan_training(lengths, batch_size=8, pack_width=int(np.mean(lengths)) * 2, seed=5)
+    four = shape_of(steps, examples)
     assert (one.rows, four.rows) == (1, 4)
     assert four.width < one.width
     assert all(sum(map(len, step)) == 8 for step in steps)
@@ -198,8 +202,7 @@ def test_positions_go_on_where_the_history_ends() -> None:
         roles=np.array([0, 0, 1]),
         candidates=[np.array([8, 9]), np.array([10, 11, 12])],
     )
-    plan = [[[0]]]
-    batch = pack(plan[0], [example], shape_of([plan], [example]))
+    batch = pack([[0]], [example], shape_of([[[0]]], [example]))
     assert batch.ids.shape == (1, 16)
     assert batch.positions[0, :8].tolist() == [0, 1, 2, 3, 4, 3, 4, 5]
     assert batch.candidate[0, :8].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]

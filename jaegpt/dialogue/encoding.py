@@ -2,97 +2,127 @@
 
 With a chat template, the owner is the assistant and everyone else the user; without one, DialoGPT's form: each turn
 followed by the end-of-text token. What people wrote is always encoded as text: a message that spells out a control
-token never becomes one.
+token never becomes one. Neither torch nor a model is needed: loading them would take longer than the encoding.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from jinja2 import TemplateError
+from tokenizers import Tokenizer
 
 from jaegpt.errors import JaegptError
-from jaegpt.tables import SCHEMAS
+
+# Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
+_FIXED_DATE = "{% macro strftime_now(format) %}01 Jan 2024{% endmacro %}"
 
 Turn = tuple[bool, str]  # (is_owner, text)
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """What the template puts before each turn's text and after the last, as token ids, for one sequence of roles."""
+class Layout:
+    """What stands around the texts of a history, as token ids, for one sequence of roles.
 
-    before: tuple[tuple[int, ...], ...]
-    after: tuple[int, ...]
+    Attributes:
+        before: (closing, opening) of each text: what ends the turn before it, and what begins its own.
+        after: (closing, opening) after the last text: what ends its turn, and what begins the owner's reply.
+        skipped: leading turns left out: 1 where the owner spoke first and the template must begin with someone else.
+    """
+
+    before: tuple[tuple[Ids, Ids], ...]
+    after: tuple[Ids, Ids]
+    skipped: int = 0
 
 
 class Encoder:
     """Turns and replies -> token ids.
 
     Args:
-        tokenizer: a fast Hugging Face tokenizer, such as `AutoTokenizer.from_pretrained` gives.
+        folder: holds tokenizer.json, tokenizer_config.json and, for a chat model, chat_template.jinja, as
+            `save_pretrained` writes them.
 
     Raises:
-        JaegptError: the tokenizer has neither a chat template nor an end-of-text token, or its template cannot be used.
+        JaegptError: a file is missing, the tokenizer has neither a chat template nor an end-of-text token, or its
+            template cannot be used.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self._layouts: dict[tuple[bool, ...], _Layout] = {}
-        if not tokenizer.chat_template:
-            if tokenizer.eos_token_id is None:
-                raise JaegptError("model: its tokenizer has neither a chat template nor an end-of-text token.")
-            self.end_of_turn: tuple[int, ...] = (tokenizer.eos_token_id,)
-        else:
-            self.end_of_turn = self._template_end_of_turn()
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        if not (folder / "tokenizer.json").is_file():
+            raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        config = folder / "tokenizer_config.json"
+        self._config: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        template = folder / "chat_template.jinja"
+        self.template = _FIXED_DATE + template.read_text(encoding="utf-8") if template.is_file() else None
+        self._layouts: dict[tuple[bool, ...], Layout] = {}
+        self.end_of_turn = self._template_end_of_turn() if self.template else self._end_of_text()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Plain text to ids; special tokens spelled out in the text stay text."""
-        if not texts:
-            return []
-        encoded = self.tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
-        )
-        return list(encoded["input_ids"])
+        """Plain text to ids; special tokens spelled out in a text stay text."""
+        self.tokenizer.encode_special_tokens = True
+        return [encoded.ids for encoded in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to text, special tokens spelled out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def history(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
         """Context turns -> ids up to where the owner's reply begins, and as many roles (1 = owner, 0 = other)."""
-        joined = _join_neighbours(turns)
-        return self._assemble(joined, self.tokenize([text for _, text in joined]))
+        joined = join_neighbours(turns)
+        layout = self.layout(tuple(is_owner for is_owner, _ in joined))
+        joined = joined[layout.skipped :]
+        ids: list[int] = []
+        roles: list[int] = []
+        role = 0
+        for (closing, opening), (is_owner, _), content in zip(
+            layout.before, joined, self.tokenize([text for _, text in joined]), strict=True
+        ):
+            ids += [*closing, *opening, *content]
+            roles += [role] * len(closing) + [int(is_owner)] * (len(opening) + len(content))
+            role = int(is_owner)
+        closing, opening = layout.after
+        return [*ids, *closing, *opening], [*roles, *[role] * len(closing), *[1] * len(opening)]
 
     def candidate(self, text: str) -> list[int]:
         """A reply -> ids, closed by the end-of-turn token, so that the model learns to stop."""
         return [*self.tokenize([text])[0], *self.end_of_turn]
 
-    def _assemble(self, turns: Sequence[Turn], contents: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-        owners = tuple(is_owner for is_owner, _ in turns)
-        layout = self._layout(owners)
-        ids: list[int] = []
-        roles: list[int] = []
-        previous = False
-        for is_owner, before, content in zip(
-            [*owners, True], [*layout.before, layout.after], [*contents, ()], strict=True
-        ):
-            # What closes a turn belongs to the turn it closes: `hi <eos> yo <eos>` has roles 0 0 1 1.
-            closing = len(self.end_of_turn) if ids and before[: len(self.end_of_turn)] == self.end_of_turn else 0
-            ids += [*before, *content]
-            roles += [int(previous)] * closing + [int(is_owner)] * (len(before) - closing + len(content))
-            previous = is_owner
-        return ids, roles
+    def layout(self, owners: tuple[bool, ...]) -> Layout:
+        """What stands around the texts of turns by these (alternating) speakers.
 
-    def _layout(self, owners: tuple[bool, ...]) -> _Layout:
+        Raises:
+            JaegptError: the template refuses the roles, or changes what a turn says.
+        """
         if owners not in self._layouts:
-            self._layouts[owners] = (
-                self._template_layout(owners) if self.tokenizer.chat_template else self._plain(owners)
-            )
+            skipped = int(bool(self.template) and len(owners) > 1 and owners[0] and not self._takes(owners))
+            shown = owners[skipped:]
+            pieces = self._template_pieces(shown) if self.template else [(), *[self.end_of_turn] * len(shown)]
+            *before, after = [((), pieces[0]), *map(self._split, pieces[1:])]
+            self._layouts[owners] = Layout(tuple(before), after, skipped)
         return self._layouts[owners]
 
-    def _plain(self, owners: tuple[bool, ...]) -> _Layout:
-        """`a <eos> b <eos>`: nothing before the first text, the end-of-text token before each next, and at the end."""
-        return _Layout(before=((), *[self.end_of_turn] * (len(owners) - 1)), after=self.end_of_turn)
+    def _takes(self, owners: tuple[bool, ...]) -> bool:
+        try:
+            self._template_pieces(owners)
+        except JaegptError:
+            return False
+        return True
 
-    def _template_layout(self, owners: tuple[bool, ...]) -> _Layout:
+    def _split(self, piece: Ids) -> tuple[Ids, Ids]:
+        """A piece between two texts into what closes the one and opens the other: `<end> \n <start> user \n`."""
+        closing = len(self.end_of_turn) if piece[: len(self.end_of_turn)] == self.end_of_turn else 0
+        return piece[:closing], piece[closing:]
+
+    def _template_pieces(self, owners: tuple[bool, ...]) -> list[Ids]:
+        """The template's own tokens before each text and after the last: one more piece than texts."""
         marks = [_mark(index) for index in range(len(owners))]
         messages = [
             {"role": "assistant" if is_owner else "user", "content": mark}
@@ -106,67 +136,60 @@ class Encoder:
                 raise JaegptError(
                     "model: its chat template changes or hides what a turn says. Choose another base model."
                 )
-            pieces.append(piece)
-        return _Layout(before=tuple(tuple(self._control(piece)) for piece in pieces), after=tuple(self._control(text)))
+            pieces.append(self._control(piece))
+        return [*pieces, self._control(text)]
 
-    def _template_end_of_turn(self) -> tuple[int, ...]:
+    def _template_end_of_turn(self) -> Ids:
         """What the template writes after the assistant's text, up to and with its first special token."""
-        mark = _mark(0)
-        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": mark}]
-        ids = self._control(self._render(messages, add_generation_prompt=False).partition(mark)[2])
-        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": _mark(0)}]
+        ids = self._control(self._render(messages, add_generation_prompt=False).partition(_mark(0))[2])
+        special = self.tokenizer.get_added_tokens_decoder()
         for index, token in enumerate(ids):
             if token in special:
-                return tuple(ids[: index + 1])
-        if self.tokenizer.eos_token_id is None:
-            raise JaegptError("model: nothing in its chat template ends a turn, and it has no end-of-text token.")
-        return (self.tokenizer.eos_token_id,)
+                return ids[: index + 1]
+        return self._end_of_text()
+
+    def _end_of_text(self) -> Ids:
+        token = self._special_tokens().get("eos_token")
+        number = None if token is None else self.tokenizer.token_to_id(token)
+        if number is None:
+            raise JaegptError("model: its tokenizer has neither a chat template that ends turns nor an eos_token.")
+        return (number,)
+
+    def _special_tokens(self) -> dict[str, str]:
+        """The configured tokens by name, such as {"eos_token": "</s>"}; templates refer to them."""
+        named = {key: value for key, value in self._config.items() if key.endswith("_token")}
+        texts = {key: value["content"] if isinstance(value, dict) else value for key, value in named.items()}
+        return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        # Imported here because the plain form needs none of it.
+        import jaegpt.environment  # noqa: F401
+
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=add_generation_prompt
-                )
+            rendered = render_jinja_template(
+                [messages],
+                chat_template=self.template,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens(),
             )
         except TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
-            raise JaegptError(f"model: its chat template refuses the roles {roles} ({error}).") from None
+            raise JaegptError(
+                f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."
+            ) from None
+        texts = rendered[0] if isinstance(rendered, tuple) else rendered
+        return str(texts[0])
 
-    def _control(self, text: str) -> list[int]:
+    def _control(self, text: str) -> Ids:
         """The template's own text to ids: here special tokens are meant."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        self.tokenizer.encode_special_tokens = False
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
-    """A part of the table `examples` -> the same part of `tokens`: row for row, nothing dropped.
-
-    Each distinct text is tokenized once, whichever histories and candidates it occurs in.
-    """
-    histories = [
-        _join_neighbours([(turn["is_owner"], turn["text"]) for turn in turns])
-        for turns in examples.column("history").to_pylist()
-    ]
-    candidates = [
-        [*distractors, reply]
-        for distractors, reply in zip(
-            examples.column("distractors").to_pylist(), examples.column("reply").to_pylist(), strict=True
-        )
-    ]
-    texts = sorted({text for turns in histories for _, text in turns} | {text for row in candidates for text in row})
-    ids = dict(zip(texts, encoder.tokenize(texts), strict=True))
-    encoded = [encoder._assemble(turns, [ids[text] for _, text in turns]) for turns in histories]
-    columns = {
-        "example_id": examples.column("example_id"),
-        "split": examples.column("split"),
-        "history_ids": [row for row, _ in encoded],
-        "history_roles": [roles for _, roles in encoded],
-        "candidate_ids": [[[*ids[text], *encoder.end_of_turn] for text in row] for row in candidates],
-    }
-    return pa.table(columns, schema=SCHEMAS["tokens"])
-
-
-def _join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
+def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
     """Neighbouring turns of one role become one: [(F, "a"), (F, "b"), (T, "c")] -> [(F, "a b"), (T, "c")]."""
     joined: list[Turn] = []
     for is_owner, text in turns:

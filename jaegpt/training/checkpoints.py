@@ -1,13 +1,14 @@
 """The model folder: what training leaves, what evaluation and chat load, and what plain transformers can read."""
 
-import shutil
+import jaegpt.environment  # noqa: F401
+
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from jaegpt.base_model import load_tokenizer
+from jaegpt.base_model import copy_tokenizer
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_text
 from jaegpt.training.heads import DoubleHeads
@@ -39,9 +40,7 @@ def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str) ->
     """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`."""
     model.cpu().lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)
-    load_tokenizer(base).save_pretrained(folder)
-    for licence in sorted(Path(base).glob("LICEN[CS]E*")):
-        shutil.copyfile(licence, folder / licence.name)
+    copy_tokenizer(Path(base), folder)
     write_text(folder / CARD_FILE, card)
 
 

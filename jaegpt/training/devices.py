@@ -54,7 +54,7 @@ def peak_memory_mb() -> float:
 
 
 def _cpu(precision: Precision, reason: str) -> Device:
-    native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and (
+    native = torch.backends.mkldnn.is_available() and (
         torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     )
     if precision == "auto":

@@ -54,6 +54,12 @@ def to_tensors(batch: Batch, device: torch.device, dtype: torch.dtype, fixed_sha
     return TensorBatch(**tensors, segments=None if fixed_shapes else segments_of(batch, dtype, device))
 
 
+def round_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give the weights another precision, and only the weights: buffers, such as rotary frequencies, stay exact."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+
+
 class DoubleHeads(nn.Module):
     """A causal decoder and a classification head: dropout, then Linear(hidden, 1) on a candidate's last token.
 
@@ -63,19 +69,12 @@ class DoubleHeads(nn.Module):
         token_types: add the seed's 0/1 token type ids (GPT-2 family only).
 
     Raises:
-        JaegptError: the decoder changes its logits after the output embedding, or takes no token types where asked to.
+        JaegptError: the decoder takes no token types where they are asked for.
     """
 
     def __init__(self, lm: Any, generator: torch.Generator, token_types: bool = False) -> None:
         super().__init__()
         config = lm.config
-        transforms = [
-            name
-            for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
-            if getattr(config, name, None) not in (None, 1, 1.0)
-        ]
-        if transforms:
-            raise JaegptError(f"model: {config.model_type} models scale their logits ({transforms[0]}); not supported.")
         if token_types and config.model_type != "gpt2":
             raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
         self.lm = lm
@@ -92,7 +91,9 @@ class DoubleHeads(nn.Module):
             extra["attention_mask"] = block_mask(batch.example, batch.candidate, self.score.weight.dtype)
         else:
             extra["segments"] = batch.segments
-        self.lm.set_attn_implementation("sdpa" if batch.segments is None else SEGMENT_ATTENTION)
+        attention = "sdpa" if batch.segments is None else SEGMENT_ATTENTION
+        if self.lm.config._attn_implementation != attention:
+            self.lm.set_attn_implementation(attention)
         output = self.lm.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **extra)
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -19,7 +19,7 @@ from jaegpt.training.validation import measure
 TRAIN_COLUMNS = ("step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate")
 VALID_COLUMNS = ("step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")
 GRADIENT_COLUMNS = ("step", "lm_norm", "mc_norm", "cosine")
-GRADIENT_EXAMPLES = 4
+GRADIENT_EXAMPLES = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +102,11 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -
     """
     started = time.monotonic()
     examples = [example if task.w_mc else example.reply_only() for example in task.train]
-    steps, shape, lengths = plan_training(
-        examples, config.batch_size, config.pack_width, task.seed, config.epochs, device.num_devices
-    )
-    model.to(device.torch_device, device.dtype).train()
-    optimizer = MasterAdamW(model, config.weight_decay, config.max_grad_norm)
+    lengths = [len(example) for example in examples]
+    steps = plan_training(lengths, config.batch_size, config.pack_width, task.seed, config.epochs, device.num_devices)
+    shape = shape_of(steps, examples)
+    model.to(device.torch_device).train()
+    optimizer = MasterAdamW(model, device.dtype, config.weight_decay, config.max_grad_norm)
     valid = _subset(task.valid, config.valid_examples, task.seed)
     probe = _probe(examples, task.seed, device)
     evaluate_after = evaluation_steps(len(steps), len(steps) // config.epochs, config.evaluations)
@@ -120,20 +120,20 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -
             began = time.monotonic()
             learning_rate = learning_rate_at(index, len(steps), config.learning_rate, config.warmup)
             batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)
-            lm, mc = _step(model, optimizer, batch, task, learning_rate, _torch_seed(task.seed, index))
-            loss = task.w_lm * lm + task.w_mc * mc
+            lm, mc, norm = _step(model, optimizer, batch, task, learning_rate, _torch_seed(task.seed, index))
+            loss = task.w_lm * (lm or 0.0) + task.w_mc * (mc or 0.0)
             members = [example for row in step for example in row]
-            if not np.isfinite(loss):
+            if not (np.isfinite(loss) and np.isfinite(norm)):
                 _stop_not_finite(index + 1, loss, [examples[member].example_id for member in members])
             seen += len(members)
             tokens += sum(len(examples[member]) for member in members)
             busy += time.monotonic() - began
             log.train.append((index + 1, seen, loss, lm, mc, learning_rate))
             bar.update(len(members))
-            bar.set_postfix(loss=f"{loss:.3f}", lm=f"{lm:.3f}", mc=f"{mc:.3f}")
+            bar.set_postfix({"loss": loss, "lm": lm, "mc": mc})
             if index + 1 in evaluate_after:
                 _evaluate(model, index + 1, valid, probe, task, device, log)
-    optimizer.restore_masters(model)
+    optimizer.restore_masters()
     log.figures = {
         "device": device.kind,
         "devices": device.num_devices,
@@ -143,7 +143,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -
         "examples": seen,
         "examples_per_second": seen / busy,
         "tokens_per_second": tokens / busy,
-        "pack_fill": fill(steps, shape, lengths),
+        "pack_fill": fill(steps, lengths),
         "compilations": 0,
         "peak_memory_mb": peak_memory_mb(),
         "wall_s": time.monotonic() - started,
@@ -162,15 +162,15 @@ def evaluation_steps(num_steps: int, steps_an_epoch: int, evaluations: int) -> s
 
 def _step(
     model: DoubleHeads, optimizer: MasterAdamW, batch: TensorBatch, task: Task, learning_rate: float, seed: int
-) -> tuple[float, float]:
-    """One update; the two losses, 0 for one without weight."""
+) -> tuple[float | None, float | None, float]:
+    """One update; the two losses (None for one without weight), and the gradient's norm."""
     torch.manual_seed(seed)  # dropout draws from torch's own generator: seeded a step, so that a step can be repeated
     losses = model.losses(batch, task.w_lm, task.w_mc)
     terms = [weight * loss for weight, loss in ((task.w_lm, losses.lm), (task.w_mc, losses.mc)) if loss is not None]
     torch.stack(terms).sum().backward()
     norm = optimizer.step(learning_rate)
-    lm, mc = (0.0 if loss is None else float(loss.detach()) for loss in (losses.lm, losses.mc))
-    return (lm, mc) if np.isfinite(norm) else (float("nan"), mc)
+    lm, mc = (None if loss is None else float(loss.detach()) for loss in (losses.lm, losses.mc))
+    return lm, mc, norm
 
 
 def _evaluate(
@@ -216,7 +216,7 @@ def _probe(examples: Sequence[Example], seed: int, device: Device) -> TensorBatc
     """A few training examples, the same at each probe."""
     chosen = _subset(examples, GRADIENT_EXAMPLES, seed)
     plan = plan_epoch([len(example) for example in chosen], GRADIENT_EXAMPLES, rows=1, rng=None)
-    return to_tensors(pack(plan[0], chosen, shape_of([plan], chosen)), device.torch_device, device.dtype)
+    return to_tensors(pack(plan[0], chosen, shape_of(plan, chosen)), device.torch_device, device.dtype)
 
 
 def _subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:

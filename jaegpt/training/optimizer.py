@@ -3,29 +3,31 @@
 import torch
 from torch import nn
 
+from jaegpt.training.heads import round_weights
+
 
 class MasterAdamW:
     """AdamW (Loshchilov and Hutter 2019) whose weights stay in float32 whatever precision the model has.
 
     bf16 has 8 bits of mantissa: a step of 1e-5 on a weight of 0.1 would be rounded away. So the optimizer moves float32
-    masters, and the model's weights are their rounded copies. A float32 model's weights are masters themselves.
+    masters, and the model's weights are their rounded copies. In float32 the weights are masters themselves.
+
+    Args:
+        model: in float32; its weights are rounded to `dtype`.
     """
 
-    def __init__(self, model: nn.Module, weight_decay: float, max_grad_norm: float) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
         self.max_grad_norm = max_grad_norm
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.masters = [
-            weight if weight.dtype == torch.float32 else nn.Parameter(weight.detach().float())
-            for weight in self.weights
-        ]
+        assert all(weight.dtype == torch.float32 for weight in self.weights)
+        rounds = dtype != torch.float32
+        self.masters = [nn.Parameter(weight.data) if rounds else weight for weight in self.weights]
+        round_weights(model, dtype)  # gives each weight new data; the masters keep the old
         # Vectors (biases, norms) are not decayed: shrinking a scale or an offset is no regularization.
         groups = [
             {"params": [master for master in self.masters if master.ndim > 1], "weight_decay": weight_decay},
             {"params": [master for master in self.masters if master.ndim <= 1], "weight_decay": 0.0},
         ]
-        for master, weight in zip(self.masters, self.weights, strict=True):
-            if master is not weight:
-                master.grad = torch.zeros_like(master)
         self.adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
 
     def step(self, learning_rate: float) -> float:
@@ -37,9 +39,12 @@ class MasterAdamW:
         norm = nn.utils.get_total_norm(gradients)
         if torch.isfinite(norm):
             for weight, master in zip(self.weights, self.masters, strict=True):
-                if master is not weight and weight.grad is not None:
-                    assert master.grad is not None
-                    master.grad.copy_(weight.grad)
+                if master is weight:
+                    continue
+                if weight.grad is None or master.grad is None:
+                    master.grad = None if weight.grad is None else weight.grad.float()
+                else:
+                    master.grad.copy_(weight.grad)  # into the memory of the last step
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate
             # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
@@ -52,9 +57,8 @@ class MasterAdamW:
         return float(norm)
 
     @torch.no_grad()
-    def restore_masters(self, model: nn.Module) -> None:
-        """Give `model` its float32 weights back, unrounded."""
-        model.float()
+    def restore_masters(self) -> None:
+        """Give the model its float32 weights back, unrounded."""
         for weight, master in zip(self.weights, self.masters, strict=True):
             weight.data = master.data
 

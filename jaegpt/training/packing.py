@@ -132,15 +132,38 @@ def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: i
     return bins
 
 
-def shape_of(plans: Sequence[Sequence[Step]], examples: Sequence[Example]) -> Shape:
-    """The smallest shape that holds every step of every plan, its width a multiple of WIDTH_MULTIPLE."""
-    lengths = [len(example) for example in examples]
+def plan_training(
+    lengths: Sequence[int], batch_size: int, pack_width: int, seed: int, epochs: int = 1, num_devices: int = 1
+) -> list[Step]:
+    """The steps of all epochs, for examples of these lengths.
+
+    `pack_width` 0 makes one row a step and device; otherwise rows are about that wide.
+    """
+    wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
+    rows = max(1, min(wanted, batch_size)) * num_devices
+    plans = [plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, epoch])) for epoch in range(epochs)]
+    return [step for plan in plans for step in plan]
+
+
+def row_width(steps: Sequence[Step], lengths: Sequence[int]) -> int:
+    """Tokens a row needs so that every row of every step fits, a multiple of WIDTH_MULTIPLE."""
+    widest = max(sum(lengths[index] for index in row) for step in steps for row in step)
+    return -(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+
+
+def fill(steps: Sequence[Step], lengths: Sequence[int]) -> float:
+    """Share of the rows' tokens that are an example's."""
+    tokens = sum(lengths[index] for step in steps for row in step for index in row)
+    return tokens / (sum(map(len, steps)) * row_width(steps, lengths))
+
+
+def shape_of(steps: Sequence[Step], examples: Sequence[Example]) -> Shape:
+    """The smallest shape that holds every step."""
     num_labels = [len(example.candidates[-1]) + 1 for example in examples]
-    rows = [row for plan in plans for step in plan for row in step]
-    widest = max(sum(lengths[index] for index in row) for row in rows)
+    rows = [row for step in steps for row in step]
     return Shape(
-        rows=max(len(step) for plan in plans for step in plan),
-        width=-(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE,
+        rows=max(map(len, steps)),
+        width=row_width(steps, [len(example) for example in examples]),
         labels=max(sum(num_labels[index] for index in row) for row in rows),
         examples=max(map(len, rows)),
         candidates=max(len(example.candidates) for example in examples),
@@ -193,23 +216,3 @@ def _place(batch: Batch, row: int, slot: int, start: int, first_label: int, exam
     batch.label_at[row, labels] = [start + history - 1, *range(end - len(reply), end)]
     batch.label[row, labels] = [*reply, IGNORED]
     batch.label_self[row, labels] = [IGNORED, *reply]
-
-
-def plan_training(
-    examples: Sequence[Example], batch_size: int, pack_width: int, seed: int, epochs: int = 1, num_devices: int = 1
-) -> tuple[list[Step], Shape, list[int]]:
-    """The steps of all epochs, the one shape they all have, and the examples' lengths.
-
-    `pack_width` 0 makes one row a step and device; otherwise rows are about that wide.
-    """
-    lengths = [len(example) for example in examples]
-    wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
-    rows = max(1, min(wanted, batch_size)) * num_devices
-    plans = [plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, epoch])) for epoch in range(epochs)]
-    return [step for plan in plans for step in plan], shape_of(plans, examples), lengths
-
-
-def fill(steps: Sequence[Step], shape: Shape, lengths: Sequence[int]) -> float:
-    """Share of the rows' tokens that are an example's."""
-    tokens = sum(lengths[index] for step in steps for row in step for index in row)
-    return tokens / (len(steps) * shape.rows * shape.width)

@@ -41,7 +41,7 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
     model.eval()
     lengths = [len(example) for example in examples]
     plan = plan_epoch(lengths, BATCH_SIZE, rows=1, rng=None)
-    shape = shape_of([plan], examples)
+    shape = shape_of(plan, examples)
     sums = torch.zeros(7, dtype=torch.float64)
     for step in tqdm(plan, desc=label, unit="batch", delay=2, disable=True if label is None else None):
         batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)

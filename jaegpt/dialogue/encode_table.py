@@ -1,0 +1,125 @@
+"""A part of the table `examples` into a part of `tokens`, whole columns at a time.
+
+A history is a row of pieces: what closes a turn, what opens the next, its text, and so on. Each distinct piece is
+tokenized once; the rest is looking up and laying end to end.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jaegpt.dialogue.encoding import Encoder, Ids
+from jaegpt.tables import SCHEMAS, column
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class _Pieces:
+    """Token ids of distinct pieces, end to end; `number` of a piece is its place among `lengths`."""
+
+    parts: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    numbers: dict[Ids, int] = field(default_factory=dict)
+
+    def add_all(self, rows: list[list[int]]) -> None:
+        """Add the texts, whose numbers are then their places."""
+        self.lengths += map(len, rows)
+        self.parts += [np.array(row, np.int32) for row in rows]
+
+    def number(self, ids: Ids) -> int:
+        """The number of a piece of the template, added when it is new."""
+        if ids not in self.numbers:
+            self.numbers[ids] = len(self.lengths)
+            self.add_all([list(ids)])
+        return self.numbers[ids]
+
+    def gather(self, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+        """The ids of these pieces end to end, and [numbers] their lengths: pieces a=[5], b=[6, 7]; b a -> [6, 7, 5]."""
+        flat = np.concatenate([*self.parts, np.zeros(0, np.int32)])
+        lengths = np.array(self.lengths, np.int64)
+        starts = np.cumsum(lengths) - lengths
+        taken = lengths[numbers]
+        within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
+        return flat[np.repeat(starts[numbers], taken) + within], taken
+
+
+def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
+    """A part of `examples` -> the same part of `tokens`: row for row, nothing dropped."""
+    is_owner, texts, of_row = _joined_turns(column(examples, "history"))
+    distractors, replies = column(examples, "distractors"), column(examples, "reply")
+    num_others = pc.list_value_length(distractors).to_numpy(zero_copy_only=False).astype(np.int64)
+    spoken = pa.concat_arrays([texts, distractors.flatten(), replies]).dictionary_encode()
+    pieces = _Pieces()
+    pieces.add_all(encoder.tokenize(spoken.dictionary.to_pylist()))
+    numbers = spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    of_turns, of_others, of_replies = np.split(numbers, np.cumsum([len(texts), int(num_others.sum())]))
+
+    ids, roles, lengths = _histories(encoder, pieces, is_owner, of_turns, np.bincount(of_row, minlength=len(examples)))
+    # The reply comes after the distractors of its row, and every candidate is followed by what ends a turn.
+    candidates = np.insert(of_others, np.cumsum(num_others), of_replies)
+    ends = np.full_like(candidates, pieces.number(encoder.end_of_turn))
+    candidate_ids, taken = pieces.gather(np.column_stack([candidates, ends]).ravel())
+    inner = _lists(taken.reshape(-1, 2).sum(axis=1), pa.array(candidate_ids, pa.int32()))
+    columns = {
+        "example_id": column(examples, "example_id"),
+        "split": column(examples, "split"),
+        "history_ids": _lists(lengths, pa.array(ids, pa.int32())),
+        "history_roles": _lists(lengths, pa.array(roles, pa.int8())),
+        "candidate_ids": _lists(num_others + 1, inner),
+    }
+    return pa.table(columns, schema=SCHEMAS["tokens"])
+
+
+def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, Ints]:
+    """All rows' turns, neighbours of one role joined: [turns] is_owner, texts, and the row each belongs to."""
+    sizes = pc.list_value_length(history).to_numpy(zero_copy_only=False).astype(np.int64)
+    of_row = np.repeat(np.arange(len(history)), sizes)
+    turns = history.flatten()
+    is_owner = turns.field("is_owner").to_numpy(zero_copy_only=False)
+    begins = np.diff(of_row, prepend=-1) != 0
+    begins[1:] |= is_owner[1:] != is_owner[:-1]
+    heads = np.flatnonzero(begins)
+    bounds = pa.array(np.append(heads, len(turns)), pa.int32())
+    texts = pc.binary_join(pa.ListArray.from_arrays(bounds, turns.field("text")), " ")
+    return is_owner[heads], texts, of_row[heads]
+
+
+def _histories(
+    encoder: Encoder, pieces: _Pieces, is_owner: npt.NDArray[np.bool_], texts: Ints, sizes: Ints
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
+    """Ids and roles of all rows' histories end to end, and [rows] their lengths.
+
+    is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns a row.
+    """
+    # Roles alternate, so a row's layout follows from its number of turns and who speaks first.
+    first_turn = np.cumsum(sizes) - sizes
+    kind = sizes * 2 + is_owner[np.minimum(first_turn, max(len(is_owner) - 1, 0))] if len(is_owner) else sizes * 2
+    widths = 3 * sizes + 2  # closing, opening, text for each turn; closing, opening before the reply
+    starts = np.cumsum(widths) - widths
+    numbers = np.full(int(widths.sum()), pieces.number(()), np.int64)
+    piece_roles = np.zeros(len(numbers), np.int8)
+    for value in np.unique(kind).tolist():
+        rows = np.flatnonzero(kind == value)
+        num_turns, owner_first = divmod(value, 2)
+        owners = tuple((turn + owner_first) % 2 == 1 for turn in range(num_turns))
+        layout = encoder.layout(owners)
+        around = [*layout.before, layout.after]
+        speakers = [0, *map(int, owners), 1]
+        for turn, (closing, opening) in enumerate(around, start=layout.skipped):
+            place = starts[rows] + 3 * turn
+            numbers[place], piece_roles[place] = pieces.number(closing), speakers[turn]
+            numbers[place + 1], piece_roles[place + 1] = pieces.number(opening), speakers[turn + 1]
+            if turn < num_turns:
+                numbers[place + 2], piece_roles[place + 2] = texts[first_turn[rows] + turn], speakers[turn + 1]
+    ids, taken = pieces.gather(numbers)
+    lengths = np.add.reduceat(taken, starts) if len(starts) else widths
+    return ids, np.repeat(piece_roles, taken), lengths
+
+
+def _lists(lengths: Ints, values: pa.Array) -> pa.Array:
+    """A list column: lengths [2, 1], values a b c -> [[a, b], [c]]."""
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), values)

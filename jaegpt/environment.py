@@ -1,0 +1,20 @@
+"""What must be settled before torch and transformers are imported; every module that imports one imports this first.
+
+- USE_TORCH_XLA=0 keeps transformers from loading torch_xla, which takes over the process, on CPU and CUDA runs.
+- Freed memory is kept, in huge pages where Linux allows it: a training step allocates the same large tensors each time,
+  and getting them back from the system anew costs an eighth of the step.
+"""
+
+import ctypes
+import os
+import sys
+
+os.environ.setdefault("USE_TORCH_XLA", "0")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch
+
+if sys.platform == "linux":
+    _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h; other C libraries ignore or lack the call
+    _libc = ctypes.CDLL(None)
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_MMAP_THRESHOLD, 2**31 - 1)
+        _libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

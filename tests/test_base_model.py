@@ -1,0 +1,79 @@
+"""Resolving base models: `tiny` to the byte, local folders, and clear refusals. (No test downloads anything.)"""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from models import save_tiny
+from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
+
+from jaegpt.base_model import save_base_model
+from jaegpt.dialogue.encoding import Encoder
+from jaegpt.errors import JaegptError
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_tiny_is_the_same_to_the_byte_every_time(tmp_path: Path) -> None:
+    first, second = digests(save_tiny(tmp_path / "a")), digests(save_tiny(tmp_path / "b"))
+    assert first == second
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(first)
+
+
+def test_tiny_reads_any_text_back(tmp_path: Path) -> None:
+    encoder = Encoder(save_tiny(tmp_path / "tiny"))
+    text = "héllo 안녕 ❤️\n\t<|endoftext|>"
+    (ids,) = encoder.tokenize([text])
+    assert len(ids) == len(text.encode())
+    assert encoder.decode(ids) == text
+
+
+def test_a_local_folder_is_copied_with_its_licence(tmp_path: Path) -> None:
+    source, target = save_tiny(tmp_path / "source"), tmp_path / "target"
+    (source / "LICENSE").write_text("free", encoding="utf-8")
+    target.mkdir()
+    save_base_model(str(source), target)
+    assert (target / "LICENSE").read_text(encoding="utf-8") == "free"
+    assert (target / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert (
+        AutoTokenizer.from_pretrained(target)("hi").input_ids == AutoTokenizer.from_pretrained(source)("hi").input_ids
+    )
+
+
+def test_what_is_not_here_names_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(JaegptError, match=r"cannot load 'no-such/model'.*smollm2-135m \(embedded.*local folder"):
+        save_base_model("no-such/model", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(JaegptError, match=r"holds no config.json"):
+        save_base_model(str(tmp_path / "empty"), tmp_path / "empty")
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    source, target = save_tiny(tmp_path / "source"), tmp_path / "target"
+    target.mkdir()
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.add_tokens(["<extra>"])
+    tokenizer.save_pretrained(source)
+    with pytest.raises(JaegptError, match="has 258 tokens, its embedding only 257"):
+        save_base_model(str(source), target)
+    model = AutoModelForCausalLM.from_pretrained(source)
+    model.resize_token_embeddings(258)
+    model.save_pretrained(source)
+    save_base_model(str(source), target)
+    assert (target / "config.json").is_file()
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path / "source")
+    config = T5Config(vocab_size=257, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(source)
+    with pytest.raises(JaegptError, match=r"cannot load|encoder-decoder"):
+        save_base_model(str(source), tmp_path)
