@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from browser import open_page
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,9 @@ COLUMNS = {
     "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
     "block_size": ["block_size", "yield_percent"],
 }
+
+
+PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
 
 
 def call(folder: Path, *command: str, expect: int = 0) -> str:
@@ -65,6 +69,12 @@ def set_params(folder: Path, **changes: Any) -> None:
             target = target[section]
         target[key] = value
     yaml.dump(content, path)
+
+
+def outputs(project: Path) -> list[tuple[str, int]]:
+    """Every file that stages write, and when it was last written."""
+    folders = (project / name for name in ("data", "models", "metrics", "plots"))
+    return sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
 
 
 @pytest.fixture(scope="module")
@@ -205,10 +215,37 @@ def test_another_percentile_leaves_extraction_and_language_alone(project: Path) 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
     call(project, sys.executable, "-m", "jaegpt.experiments.plots_page")
     call(project, "dvc", "plots", "show")
-    page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
-    for title in ("Examples that fit a block", "Training losses", "Validation losses"):
-        assert title in page
-    assert not re.findall(r"(?:src|href)=[\"']https?://", page)
+    with open_page((project / "dvc_plots/index.html").as_uri()) as (page, errors, requests):
+        page.wait_for_selector("canvas, svg.marks")
+        page.wait_for_timeout(1000)
+        assert page.locator("canvas, svg.marks").count() == len(PLOTS)
+        assert errors == []
+        assert requests == [], "the page needs no network"
+        assert page.title() == "jaegpt: plots"
+
+
+def test_every_command_in_the_readme_works(project: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```\n(.*?)```", readme, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    commands = {line for line in lines if line.startswith(("make ", "dvc ", "jaegpt "))}
+    assert {"make repro", "make test", "dvc repro", "dvc plots show", "dvc exp run -S w_mc=1"} <= commands
+    for command in sorted(commands):
+        if command.startswith("make "):
+            call(project, "make", "--dry-run", command.split()[1])
+        else:
+            call(project, *command.replace("~/Downloads/facebook-download.zip", "data/sample_export").split())
+
+
+def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Path) -> None:
+    original = (project / "params.yaml").read_text(encoding="utf-8")
+    try:
+        set_params(project, export__path="nowhere.zip")
+        assert "nowhere.zip" in call(project, "dvc", "repro", expect=255)
+    finally:
+        (project / "params.yaml").write_text(original, encoding="utf-8")
+    call(project, "dvc", "checkout")
+    assert stages_run(call(project, "dvc", "repro")) == []
 
 
 @pytest.mark.parametrize(
@@ -230,7 +267,7 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     project: Path, stage: str, changes: dict[str, Any], said: str
 ) -> None:
     original = (project / "params.yaml").read_text(encoding="utf-8")
-    before = sorted((str(path), path.stat().st_mtime_ns) for path in (project / "data").rglob("*"))
+    before = outputs(project)
     try:
         set_params(project, **changes)
         output = call(project, "python", "-m", f"stages.{stage}", expect=1)
@@ -240,4 +277,4 @@ def test_bad_input_is_one_clear_line_and_changes_nothing(
     assert len(errors) == 1, output
     assert said in errors[0]
     assert "Traceback" not in output
-    assert sorted((str(path), path.stat().st_mtime_ns) for path in (project / "data").rglob("*")) == before
+    assert outputs(project) == before
