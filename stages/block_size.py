@@ -10,6 +10,8 @@ from jaegpt.params import Params
 from jaegpt.tables import part_paths, read_part
 from jaegpt.training.packing import fill, plan_training
 
+FILL_EXAMPLES = 20_000  # enough to tell how full rows get; planning all of a large archive takes memory
+
 
 def sizes_of_part(path: Path) -> Sizes:
     """The sizes of the examples of one part."""
@@ -25,7 +27,7 @@ def main() -> None:
     shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}
     padded = int(fitting.candidates.sum()) * block_size
     packed = int(fitting.packed.sum())
-    lengths = fitting.packed.tolist()
+    lengths = fitting.packed[:FILL_EXAMPLES].tolist()
     pack_fill = fill(plan_training(lengths, batch_size, pack_width, seed), lengths)
     content = {
         "examples": len(sizes.needed),
