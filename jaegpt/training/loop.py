@@ -19,7 +19,7 @@ from jaegpt.training.validation import measure
 TRAIN_COLUMNS = ("step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate")
 VALID_COLUMNS = ("step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")
 GRADIENT_COLUMNS = ("step", "lm_norm", "mc_norm", "cosine")
-GRADIENT_EXAMPLES = 16
+GRADIENT_EXAMPLES = 8
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,12 +39,8 @@ class MasterAdamW:
         norm = nn.utils.get_total_norm(gradients)
         if torch.isfinite(norm):
             for weight, master in zip(self.weights, self.masters, strict=True):
-                if master is weight:
-                    continue
-                if weight.grad is None or master.grad is None:
-                    master.grad = None if weight.grad is None else weight.grad.float()
-                else:
-                    master.grad.copy_(weight.grad)  # into the memory of the last step
+                if master is not weight and weight.grad is not None:
+                    master.grad, weight.grad = weight.grad.float(), None
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate
             # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
@@ -52,8 +48,9 @@ class MasterAdamW:
             self.adamw.found_inf = torch.zeros_like(self.adamw.grad_scale)  # type: ignore[attr-defined]
             self.adamw.step()
             self._round_masters()
-        for weight in self.weights:
-            weight.grad = None
+        # Nothing is kept for the next step: its activations need the memory.
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            weight.grad = master.grad = None
         return float(norm)
 
     @torch.no_grad()
