@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaegpt.dialogue.block_size import BLOCK_SIZES, Sizes
-from jaegpt.errors import run
+from jaegpt.errors import JaegptError, run
 from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
@@ -22,6 +22,11 @@ def main() -> None:
     params = Params()
     block_size, seed = params.value("block_size"), params.value("seed")
     batch_size, pack_width = (params.field(name, int) for name in ("train.batch_size", "train.pack_width"))
+    if batch_size < 1 or pack_width < 0:
+        raise JaegptError(
+            "params.yaml: train.batch_size must be at least 1 and train.pack_width not negative, "
+            f"found {batch_size} and {pack_width}."
+        )
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
     fitting = sizes.fitting(block_size)
     shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}

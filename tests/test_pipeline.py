@@ -256,6 +256,7 @@ def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Pat
         ("train", {"w_lm": 0, "w_mc": 0}, "w_lm and w_mc are both 0"),
         ("train", {"block_size": 3}, "no training example fits block_size"),
         ("block_size", {"block_size": 3}, "none of"),
+        ("block_size", {"train__batch_size": 0}, "train.batch_size must be at least 1"),
         ("train", {"block_size": 5000}, "the model has 1,024 positions"),
         ("extract", {"export__path": "nowhere"}, "nowhere"),
         ("extract", {"export__path": "tests"}, "tests"),
