@@ -1,164 +1,193 @@
-"""Speed and memory of the data stages on the sample export, several times over: `python -m benchmarks.bench_data`.
+"""The data stages on the sample export, several times over: speed against the seed's way and orjson, memory, bytes.
 
-Each stage runs in a process of its own, with one worker and with all, while this one adds up the memory of the whole
-family. Prints one table and, last, one JSON line. Beside extraction stands what orjson takes to parse the same bytes.
+Each stage runs as it is run by hand (`python -m stages.NAME`, process start included): with one worker, with more, and
+with one worker on more data. Prints one table and, last, one JSON line of the same figures. About 6 minutes on two
+cores, and 3 GB of disk. Needs data/base_model (`dvc repro base_model`) for its tokenizer.
+
+Run: python -m benchmarks.bench_data [--copies 15] [--grow 10] [--workers 2 4] [--no-seed]
+The run on 1 GB alone: python -m benchmarks.bench_data --copies 100 --grow 0 --workers 2 --no-seed
 """
 
 import argparse
+import hashlib
 import json
-import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from jaegpt.exports.config import ExportConfig
-from jaegpt.exports.extract import read_export
-from jaegpt.files import writing_folder
+from benchmarks.processes import ROOT, Usage, elsewhere, run_module
 from jaegpt.parallel import num_workers
-from jaegpt.sample import write_sample
+from jaegpt.sample import OWNER_NAME, write_sample
 
-WORK = Path("data/.bench")
-POLL_S = 0.05
-MIN_COPIES = 14  # 170 MB
+STAGES = ("extract", "filter_language", "merge_turns", "sessionize", "build_dataset", "encode", "block_size")
+TOGETHER = "all stages"
+COPIES = 15  # of the sample's 10.1 MB: 150 MB
+SEED: dict[str, list[str]] = {"row by row": [], "each text once": ["--once"]}
+HEADER = (
+    f"{'run':<22}{'workers':>8}{'MB':>8}{'seconds':>9}{'CPU s':>8}{'share':>7}"
+    f"{'MB/s/core':>11}{'peak MB':>9}{'growth':>8}"
+)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One measured run; `rows` are messages, turns, examples, whatever the stage hands on."""
+class Row:
+    """One line of the table. `share` is of the CPU seconds of all stages, `growth` of memory against less data."""
 
-    stage: str
-    copies: int
+    run: str
     workers: int
     megabytes: float
-    rows: int
-    seconds: float  # by the clock
-    cpu_seconds: float  # of the stage's process and all its workers: says the same when other work shares the machine
-    mb_per_s_per_core: float  # by the clock
-    mb_per_cpu_s: float
-    peak_memory_mb: float
+    seconds: float
+    cpu_seconds: float
+    mb_per_s_per_core: float
+    share: float | None = None
+    peak_mb: float | None = None
+    growth: float | None = None
 
-
-def extract(work: Path) -> int:
-    """The export -> messages."""
-    config = ExportConfig(
-        path=str(work / "export"), owner="auto", exclude=[], on_error="stop", system_patterns=[], redact=False
-    )
-    with writing_folder(work / "messages") as folder:
-        return read_export(config, folder).messages_kept
-
-
-# In order: each reads what the ones before wrote under the same folder, and returns its number of rows.
-STAGES: list[tuple[str, Callable[[Path], int]]] = [("extract", extract)]
+    def __str__(self) -> str:
+        share = "" if self.share is None else f"{self.share:.1%}"
+        peak = "" if self.peak_mb is None else f"{self.peak_mb:,.0f}"
+        growth = "" if self.growth is None else f"{self.growth:.2f}"
+        return (
+            f"{self.run:<22}{self.workers:>8}{self.megabytes:>8,.0f}{self.seconds:>9.2f}{self.cpu_seconds:>8.2f}"
+            f"{share:>7}{self.mb_per_s_per_core:>11,.1f}{peak:>9}{growth:>8}"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--copies", type=int, nargs="+", default=[MIN_COPIES], help="sizes, in copies of the sample")
-    parser.add_argument("--workers", type=int, nargs="+", default=sorted({1, num_workers()}))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", type=int, default=COPIES, help="of the sample, which is 10 MB")
+    parser.add_argument("--grow", type=int, default=10, help="times the data for the memory ratio; 0 leaves it out")
+    parser.add_argument("--workers", type=int, nargs="*", default=sorted({2, 4, num_workers()} - {1}))
+    parser.add_argument("--no-seed", action="store_true", help="leave out the seed's way")
     arguments = parser.parse_args()
-    results: list[Result] = []
-    try:
-        for copies in arguments.copies:
-            shutil.rmtree(WORK, ignore_errors=True)
-            write_sample(WORK / "export", copies)
-            megabytes = sum(path.stat().st_size for path in (WORK / "export").rglob("message_*.json")) / 1e6
-            results.append(_measure("orjson alone", _parse_only, copies, 1, megabytes))
-            for name, function in STAGES:
-                results += [_measure(name, function, copies, workers, megabytes) for workers in arguments.workers]
-    finally:
-        shutil.rmtree(WORK, ignore_errors=True)
-    _print_table(results)
-    print(json.dumps([asdict(result) for result in results]))
+    figures: dict[str, Any] = {"times_the_seed": {}, "fingerprints": {}}
+    rows: list[Row] = []
+
+    def show(more: list[Row]) -> None:
+        rows.extend(more)
+        print("\n".join(map(str, more)), flush=True)
+
+    print(HEADER)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        megabytes = prepare(folder, arguments.copies)
+        parsing = elsewhere(parse_only, folder)
+        show([Row("orjson alone", 1, megabytes, parsing, parsing, megabytes / parsing)])
+        alone = run_stages(folder, 1)
+        show(stage_rows(alone, 1, megabytes))
+        figures["fingerprints"]["1"] = fingerprint(folder)
+        if arguments.grow:
+            show(grown_rows(alone, arguments.copies * arguments.grow))
+        for label in () if arguments.no_seed else SEED:
+            seed = run_seed(folder, SEED[label])
+            show([_row(f"seed, {label}", 1, megabytes, seed)])
+            figures["times_the_seed"][label] = round(seed.cpu_seconds / rows[len(STAGES) + 1].cpu_seconds, 2)
+        for workers in arguments.workers:
+            show(stage_rows(run_stages(folder, workers), workers, megabytes))
+            figures["fingerprints"][str(workers)] = fingerprint(folder)
+    figures["same_bytes"] = len(set(figures["fingerprints"].values())) == 1
+    for label, ratio in figures["times_the_seed"].items():
+        print(f"{ratio:.2f} times the seed's speed a core ({label})")
+    same = "the same" if figures["same_bytes"] else "DIFFERENT"
+    print(f"{same} bytes whatever the workers: {figures['fingerprints']}")
+    print(json.dumps({**figures, "runs": [_rounded(row) for row in rows]}))
 
 
-def _parse_only(work: Path) -> int:
-    """What every reader of JSON has to do at least; reading the files is not counted, so this bound is strict."""
-    seconds, num_messages = 0.0, 0
-    for path in sorted((work / "export").rglob("message_*.json")):
+def prepare(folder: Path, copies: int) -> float:
+    """An export of that many copies of the sample, the parameters and the tokenizer; megabytes of its message files."""
+    elsewhere(write_sample, folder / "data/sample_export")
+    for path in sorted(folder.rglob("message_*.json")):
+        title, number = path.parent.name.rsplit("_", 1)
+        for copy in range(1, copies):  # under another thread number: a thread is known by its folder alone
+            other = path.parent.with_name(f"{title}_{int(number) + copy}")
+            other.mkdir(exist_ok=True)
+            shutil.copyfile(path, other / path.name)
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "data/base_model").mkdir()
+    for path in (ROOT / "data/base_model").iterdir():
+        if path.suffix != ".safetensors":
+            shutil.copy(path, folder / "data/base_model")
+    return sum(path.stat().st_size for path in folder.rglob("message_*.json")) / 1e6
+
+
+def parse_only(folder: Path) -> float:
+    """Seconds of what every reader of JSON has to do at least; reading the files is not counted: a strict bound."""
+    seconds = 0.0
+    for path in sorted(folder.rglob("message_*.json")):
         raw = path.read_bytes()
         began = time.perf_counter()
-        content = orjson.loads(raw)
+        orjson.loads(raw)
         seconds += time.perf_counter() - began
-        num_messages += len(content["messages"])
-    _parse_only.seconds = seconds  # type: ignore[attr-defined]
-    return num_messages
+    return seconds
 
 
-def _cpu_seconds() -> float:
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+def run_stages(folder: Path, workers: int) -> dict[str, Usage]:
+    """All stages, one after the other."""
+    return {name: run_module([f"stages.{name}"], folder, workers) for name in STAGES}
 
 
-def _measure(name: str, function: Callable[[Path], int], copies: int, workers: int, megabytes: float) -> Result:
-    os.environ["JAEGPT_WORKERS"] = str(workers)
-    context = get_context("spawn")
-    answer: SimpleQueue[tuple[float, float, int]] = context.SimpleQueue()
-    process = context.Process(target=_timed, args=(function, WORK, answer))
-    process.start()
-    assert process.pid
-    peak = 0.0
-    while process.is_alive():
-        peak = max(peak, _memory_mb(process.pid))
-        time.sleep(POLL_S)
-    if process.exitcode:
-        raise SystemExit(f"{name} ended with exit code {process.exitcode}")
-    seconds, cpu_seconds, rows = answer.get()
-    return Result(
-        stage=name,
-        copies=copies,
-        workers=workers,
-        megabytes=round(megabytes, 1),
-        rows=rows,
-        seconds=round(seconds, 3),
-        cpu_seconds=round(cpu_seconds, 3),
-        mb_per_s_per_core=round(megabytes / seconds / workers, 1),
-        mb_per_cpu_s=round(megabytes / cpu_seconds, 1),
-        peak_memory_mb=round(peak, 1),
+def run_seed(folder: Path, extra: list[str]) -> Usage:
+    """The seed's way on the same files, tokens included."""
+    command = ["benchmarks.seed_reference", "data/sample_export", OWNER_NAME, "data/base_model", *extra]
+    return run_module(command, folder, 1)
+
+
+def fingerprint(folder: Path) -> str:
+    """One hash over everything the stages wrote."""
+    digest = hashlib.sha256()
+    written = [path for top in ("data", "metrics", "plots") for path in sorted((folder / top).rglob("*"))]
+    for path in written:
+        if path.is_file() and not {"sample_export", "base_model"} & set(path.parts):
+            digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def stage_rows(
+    usages: dict[str, Usage], workers: int, megabytes: float, before: dict[str, Usage] | None = None
+) -> list[Row]:
+    """A row a stage and one for all; `before` are the same runs on less data."""
+    whole = Usage(
+        seconds=sum(usage.seconds for usage in usages.values()),
+        cpu_seconds=sum(usage.cpu_seconds for usage in usages.values()),
+        peak_mb=max(usage.peak_mb for usage in usages.values()),
     )
-
-
-def _timed(function: Callable[[Path], int], work: Path, answer: "SimpleQueue[tuple[float, float, int]]") -> None:
-    began, cpu_began = time.perf_counter(), _cpu_seconds()
-    rows = function(work)
-    seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds() - cpu_began
-    if hasattr(function, "seconds"):
-        seconds = cpu_seconds = function.seconds
-    answer.put((seconds, cpu_seconds, rows))
-
-
-def _memory_mb(pid: int) -> float:
-    """Memory of a process and all its children, pages they share counted once (Linux; elsewhere 0)."""
-    total, family = 0, [pid]
-    while family:
-        one = family.pop()
-        try:
-            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-            for task in Path(f"/proc/{one}/task").iterdir():
-                family += map(int, (task / "children").read_text().split())
-        except OSError:
-            continue  # it has just ended
-    return total / 1024
-
-
-def _print_table(results: list[Result]) -> None:
-    print(
-        f"{'stage':<14}{'workers':>8}{'MB':>9}{'rows':>12}{'seconds':>9}{'cpu s':>8}{'MB/s/core':>11}{'MB/cpu s':>10}"
-        f"{'peak MB':>9}"
-    )
-    for result in results:
-        print(
-            f"{result.stage:<14}{result.workers:>8}{result.megabytes:>9,.0f}{result.rows:>12,}{result.seconds:>9.2f}"
-            f"{result.cpu_seconds:>8.2f}{result.mb_per_s_per_core:>11,.0f}{result.mb_per_cpu_s:>10,.0f}"
-            f"{result.peak_memory_mb:>9,.0f}"
+    return [
+        _row(
+            name,
+            workers,
+            megabytes,
+            usage,
+            share=usage.cpu_seconds / whole.cpu_seconds,
+            growth=usage.peak_mb / before[name].peak_mb if before and name in before else None,
         )
+        for name, usage in [*usages.items(), (TOGETHER, whole)]
+    ]
+
+
+def grown_rows(before: dict[str, Usage], copies: int) -> list[Row]:
+    """All stages with one worker on more data, and extraction with all workers."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        megabytes = prepare(folder, copies)
+        rows = stage_rows(run_stages(folder, 1), 1, megabytes, before)
+        usage = run_module(["stages.extract"], folder, num_workers())
+        return [*rows, _row("extract", num_workers(), megabytes, usage)]
+
+
+def _row(
+    run: str, workers: int, megabytes: float, usage: Usage, share: float | None = None, growth: float | None = None
+) -> Row:
+    per_core = megabytes / usage.seconds / workers
+    return Row(run, workers, megabytes, usage.seconds, usage.cpu_seconds, per_core, share, usage.peak_mb, growth)
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(row).items()}
 
 
 if __name__ == "__main__":

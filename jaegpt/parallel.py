@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
+import pyarrow as pa
 from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
@@ -21,6 +22,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_S = 30
+
+# Arrow's own pool keeps freed memory for each of its threads, a third more than the parts need; the system's does not.
+pa.set_memory_pool(pa.system_memory_pool())
 
 # The pool of the open `one_pool` block, if there is a block and if it has needed one.
 _pools: list[list[ProcessPoolExecutor]] = []

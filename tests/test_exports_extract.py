@@ -13,7 +13,7 @@ from export_fixtures import OWNER, START, TALKS, Talk, as_json, expected, files_
 import stages.extract
 from jaegpt.cli import main
 from jaegpt.errors import JaegptError
-from jaegpt.exports import parts, reading
+from jaegpt.exports import extract, parts, reading
 from jaegpt.exports.redaction import redact_text
 from jaegpt.sample import write_sample
 from jaegpt.tables import SCHEMAS, part_paths, read_part
@@ -54,6 +54,28 @@ def test_the_same_rows_for_any_size_of_batch_and_part(
     assert cut.equals(whole)
 
 
+def test_a_part_needs_neighbouring_batches_only(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keeps the memory of a part from growing with the export: it never opens all of the scratch files."""
+    monkeypatch.setenv("JAEGPT_WORKERS", "1")
+    monkeypatch.setattr(reading, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(parts, "MAX_PART_MESSAGES", 3_000)
+    jobs: list[parts.PartJob] = []
+
+    def seen(function, items, label):  # type: ignore[no-untyped-def]
+        jobs.extend(item for item in items if isinstance(item, parts.PartJob))
+        return [function(item) for item in items]
+
+    monkeypatch.setattr(extract, "map_parts", seen)
+    read(sample, tmp_path / "out")
+    assert len(jobs) > 20
+    opened = [
+        [int(Path(str(piece.messages)).stem) for thread in job.threads for piece in thread.pieces] for job in jobs
+    ]
+    in_turn = [number for batches in opened for number in batches]
+    assert in_turn == sorted(in_turn)
+    assert max(in_turn) > 50, "few batches would show nothing"
+
+
 def test_parts_hold_whole_threads_in_order(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_WORKERS", "1")
     monkeypatch.setattr(parts, "MAX_PART_MESSAGES", 3_000)
@@ -68,7 +90,7 @@ def test_parts_hold_whole_threads_in_order(sample: Path, tmp_path: Path, monkeyp
             times = table.filter(pc.equal(table["thread_id"], thread))["sent_at"].to_pylist()
             assert times == sorted(times)
         seen += threads
-    assert len(seen) == len(set(seen)) == 284
+    assert len(seen) == len(set(seen)) == 278
     assert seen == sorted(seen)
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from jaegpt.errors import JaegptError
 from jaegpt.tables import column
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024)
 ENOUGH = 0.99  # the seed chose 128, which held 99.06 % of its examples
@@ -45,7 +45,8 @@ class Sizes:
         longest, total = (
             (np.maximum.reduceat(lengths, starts), np.add.reduceat(lengths, starts)) if len(count) else (count,) * 2
         )
-        return cls(history + longest, history + total, count)
+        # Halved, because these are all that a stage holds of every part at once.
+        return cls(*(values.astype(np.int32) for values in (history + longest, history + total, count)))
 
     @classmethod
     def total(cls, parts: Iterable["Sizes"]) -> "Sizes":

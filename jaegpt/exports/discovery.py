@@ -1,5 +1,6 @@
 """What lies where in a download: message files by thread, whatever the year, the wrapping or the box."""
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ _PROFILE = re.compile(
 Format = Literal["messenger", "instagram", "encrypted"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MessageFile:
     """One file of messages: `thread` is the folder that identifies its thread, `number` its place in it (1 = newest).
 
@@ -53,6 +54,11 @@ class MessageFile:
     thread: str
     number: int
     certain: bool = True
+
+    @property
+    def thread_key(self) -> str:
+        """What identifies its thread in all of an export."""
+        return f"{'encrypted' if self.format == 'encrypted' else 'folder'}/{self.thread}"
 
     @property
     def era(self) -> str:
@@ -76,6 +82,11 @@ class Discovery:
     profiles: list[Entry] = field(default_factory=list)
     html: list[Entry] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
+
+
+def thread_id(key: str) -> str:
+    """A hash of a thread's key: it tells threads apart and names nobody."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def discover(paths: Sequence[str]) -> Discovery:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.config import ExportConfig
-from jaegpt.exports.discovery import Discovery, discover, nothing_found
+from jaegpt.exports.discovery import Discovery, discover, nothing_found, thread_id
 from jaegpt.exports.owner import Owner, find_owner, profile_names
 from jaegpt.exports.parts import PartJob, PartNote, Piece, Sender, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.reading import BatchNote, batches, read_batch
@@ -95,9 +95,11 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     check_patterns(config.system_patterns)
     found = discover(config.paths)
     strict = config.on_error == "stop"
-    jobs = batches(found.files, scratch, strict, config.system_patterns, config.redact)
+    # In the order of the table: a part then finds its threads side by side, in a batch or two.
+    files = sorted(found.files, key=lambda file: thread_id(file.thread_key))
+    jobs = batches(files, scratch, strict, config.system_patterns, config.redact)
     notes = map_parts(read_batch, jobs, "reading")
-    bad = [*found.problems, *(problem for note in notes for problem in note.problems)]
+    bad = [*found.problems, *sorted((bad for note in notes for bad in note.problems), key=lambda bad: bad.path)]
     if bad and strict:
         raise JaegptError(f"{_list_bad_files(bad)}\nMend or remove them, or set export.on_error to skip.")
     threads = collect(notes)
@@ -112,15 +114,14 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     excluded = _excluded_threads(threads, config.exclude, names)
     senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
     threads_kept = [_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded]
-    if folder:  # without one, reading order keeps neighbours in the same batch, which travels to the worker as bytes
-        threads_kept.sort(key=lambda thread: thread.thread_id)
+    threads_kept.sort(key=lambda thread: thread.thread_id)
     parts = group_into_parts(threads_kept)
     part_jobs = [
         PartJob(part, str(folder / part_name(index)) if folder else None, -(-num_samples // len(parts)))
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    dropped = _dropped(threads, excluded, written)
+    dropped = _dropped(notes, threads, excluded, written)
     problems = [*map(str, bad), *ambiguous, *_html_notice(found), *notices]
     return _report(notes, threads, written, owner, dropped, bad, problems)
 
@@ -172,13 +173,13 @@ def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners:
     }
 
 
-def _dropped(threads: Iterable[Thread], excluded: set[str], written: Iterable[PartNote]) -> Counter[str]:
+def _dropped(
+    notes: Iterable[BatchNote], threads: Iterable[Thread], excluded: set[str], written: Iterable[PartNote]
+) -> Counter[str]:
     dropped: Counter[str] = Counter()
-    for thread in threads:
-        for note, _ in thread.pieces:
-            dropped += note.dropped
-        if thread.key in excluded:
-            dropped["excluded"] += thread.num_rows
+    for note in notes:
+        dropped += note.dropped
+    dropped["excluded"] = sum(thread.num_rows for thread in threads if thread.key in excluded)
     for part in written:
         dropped += part.dropped
     return +dropped

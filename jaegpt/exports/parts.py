@@ -16,7 +16,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sender:
     """Who a number stands for: all names of the owner are one sender."""
 
@@ -25,7 +25,7 @@ class Sender:
     is_excluded: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
     """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`."""
 
@@ -35,7 +35,7 @@ class Piece:
     senders: tuple[Sender, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ThreadJob:
     """One thread, its pieces in reading order."""
 

@@ -4,6 +4,7 @@ Whose messages are the owner's is known only when all files have been seen, so t
 """
 
 import gc
+import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,17 +43,19 @@ class Batch:
         return sum(file.entry.size for file in self.files)
 
 
-@dataclass
+@dataclass(slots=True)
 class FileNote:
-    """What one file held; its messages are rows `start` to `start + rows` of its batch."""
+    """What one file held; its messages are rows `start` to `start + rows` of its batch.
+
+    A large download has tens of thousands of these at a time, so that they are kept small.
+    """
 
     file: MessageFile
-    participants: list[str]
+    participants: tuple[str, ...]
     title: str
     is_group: bool | None  # None: the file does not say
-    senders: set[str]
+    senders: tuple[str, ...]
     read: int
-    dropped: Counter[str]
     start: int
     rows: int
 
@@ -64,6 +67,7 @@ class BatchNote:
     Attributes:
         files: its readable files.
         problems: its bad ones.
+        dropped: messages by reason.
         messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
             (ms since 1970), text string.
     """
@@ -71,6 +75,7 @@ class BatchNote:
     files: list[FileNote] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
     messages: str | bytes = b""
     redacted: int = 0
 
@@ -127,10 +132,11 @@ def _read_batch(batch: Batch) -> BatchNote:
             continue
         note.files.append(read[0])
         rows.append(read[1])
+        note.dropped += read[1].dropped
         if read[1].fault and batch.strict:
             note.problems.append(BadFileError(file.entry.path, "malformed_messages", read[1].fault))
     table, note.senders = _as_table(rows)
-    table = _without_system_lines(table, note.files, batch.system_patterns)
+    table = _without_system_lines(table, note, batch.system_patterns)
     if batch.redact:
         from jaegpt.exports.redaction import redact  # loads the telephone plans of the world: only when asked for
 
@@ -161,11 +167,11 @@ def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
         return None
     names, title, is_group, messages = thread_of(content, path)
     rows = read_rows(messages, ENCRYPTED if encrypted else shape_of(messages))
-    people = [clean_name(name) for name in names]
-    writers = {clean_name(name) for name in rows.writers}
-    return FileNote(
-        file, people, clean_name(title), is_group, writers, rows.read, rows.dropped, 0, len(rows.texts)
-    ), rows
+    # The same few names in file after file: `intern` keeps one copy of each.
+    people = tuple(sys.intern(clean_name(name)) for name in names)
+    writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)
+    title = sys.intern(clean_name(title))
+    return FileNote(file, people, title, is_group, writers, rows.read, 0, len(rows.texts)), rows
 
 
 def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
@@ -179,8 +185,9 @@ def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
     return table, [clean_name(name) for name in senders.dictionary.to_pylist()]
 
 
-def _without_system_lines(table: pa.Table, files: list[FileNote], system_patterns: Sequence[str]) -> pa.Table:
-    """The rows that people wrote; what goes is counted in the notes of its file, which also learn their rows here."""
+def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Sequence[str]) -> pa.Table:
+    """The rows that people wrote; what goes is counted in the note, whose files also learn their rows here."""
+    files = batch.files
     ends = list(accumulate(note.rows for note in files))
 
     def people_of(row: int) -> list[str]:
@@ -189,9 +196,8 @@ def _without_system_lines(table: pa.Table, files: list[FileNote], system_pattern
 
     lines = find_system_lines(table.column("text").combine_chunks(), people_of, system_patterns)
     for row, kind in lines.items():
-        note = files[bisect_right(ends, row)]
-        note.dropped[kind] += 1
-        note.rows -= 1
+        batch.dropped[kind] += 1
+        files[bisect_right(ends, row)].rows -= 1
     for note, end in zip(files, accumulate(note.rows for note in files), strict=True):
         note.start = end - note.rows
     return table.take(pa.array([row for row in range(len(table)) if row not in lines], pa.int64())) if lines else table

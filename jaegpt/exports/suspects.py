@@ -24,7 +24,7 @@ MIN_SAME_SPELLING = 0.98
 MAX_A_PART = 200
 
 
-@dataclass
+@dataclass(slots=True)
 class Suspect:
     """One wording: how often, in how many threads, by whom, and how often in any spelling."""
 

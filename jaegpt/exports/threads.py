@@ -1,19 +1,18 @@
 """Files of one thread brought together: across boxes, zips, downloads, and the switch to end-to-end encryption."""
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from jaegpt.exports.discovery import BOXES, ENCRYPTED_BOX
+from jaegpt.exports.discovery import BOXES, ENCRYPTED_BOX, thread_id
 from jaegpt.exports.reading import BatchNote, FileNote
 
 NAMELESS = "Facebook user"  # what every deleted account is called, so that the name says nothing
 _NUMBER = re.compile(r"_\d+$")
 
 
-@dataclass
+@dataclass(slots=True)
 class Thread:
     """One conversation: `pieces` are its files in reading order, each with its batch."""
 
@@ -22,8 +21,7 @@ class Thread:
 
     @property
     def thread_id(self) -> str:
-        """A hash of the key: it tells threads apart and names nobody."""
-        return hashlib.sha256(self.key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return thread_id(self.key)
 
     @property
     def box(self) -> str:
@@ -56,8 +54,7 @@ def collect(notes: Iterable[BatchNote]) -> list[Thread]:
     threads: dict[str, Thread] = {}
     for note in notes:
         for file_note in note.files:
-            kind = "encrypted" if file_note.file.format == "encrypted" else "folder"
-            key = f"{kind}/{file_note.file.thread}"
+            key = file_note.file.thread_key
             threads.setdefault(key, Thread(key)).pieces.append((file_note, note))
     return [threads[key] for key in sorted(threads)]
 
