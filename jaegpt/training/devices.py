@@ -9,19 +9,24 @@ from typing import Literal
 import torch
 
 from jaegpt.errors import JaegptError
+from jaegpt.training.distributed import ALONE, Processes, join_processes
 
 Precision = Literal["auto", "bf16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Where and how the run computes; `reason` says why, in words for the user."""
+    """Where and how the run computes; `reason` says why, in words for the user.
+
+    num_devices: over all processes.
+    """
 
     kind: Literal["cpu", "cuda", "xla"]
     torch_device: torch.device
     num_devices: int
     dtype: torch.dtype
     reason: str
+    processes: Processes = ALONE
 
     @property
     def precision(self) -> str:
@@ -62,12 +67,14 @@ def _cpu(precision: Precision, reason: str) -> Device:
         why = "this CPU multiplies bf16 natively" if native else "this CPU has no native bf16"
     else:
         dtype, why = _asked(precision)
+    processes = join_processes("gloo")
     return Device(
         kind="cpu",
         torch_device=torch.device("cpu"),
-        num_devices=1,
+        num_devices=processes.count,
         dtype=dtype,
         reason=f"CPU ({reason}), {torch.get_num_threads()} threads; {_name(dtype)}: {why}",
+        processes=processes,
     )
 
 
@@ -80,13 +87,15 @@ def _cuda(precision: Precision) -> Device:
         why = "this GPU multiplies bf16 natively" if native else "this GPU has no native bf16"
     else:
         dtype, why = _asked(precision)
-    name = torch.cuda.get_device_name()
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's: this process's GPU on this machine
+    processes = join_processes("nccl")
     return Device(
         kind="cuda",
-        torch_device=torch.device("cuda"),
-        num_devices=1,
+        torch_device=torch.device("cuda", torch.cuda.current_device()),
+        num_devices=processes.count,
         dtype=dtype,
-        reason=f"GPU ({name}); {_name(dtype)}: {why}",
+        reason=f"GPU ({processes.count} x {torch.cuda.get_device_name()}); {_name(dtype)}: {why}",
+        processes=processes,
     )
 
 

@@ -1,5 +1,7 @@
 """AdamW on float32 weights while the model computes in bf16, with clipping and linear warmup and decay."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -52,6 +54,18 @@ class MasterAdamW:
         for weight, master in zip(self.weights, self.masters, strict=True):
             weight.grad = master.grad = None
         return float(norm)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a run needs to go on: the masters, and AdamW's moments and step counts."""
+        return {"masters": [master.data for master in self.masters], "adamw": self.adamw.state_dict()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave; the model's weights follow."""
+        for master, saved in zip(self.masters, state["masters"], strict=True):
+            master.data.copy_(saved)
+        self.adamw.load_state_dict(state["adamw"])
+        self._round_masters()
 
     @torch.no_grad()
     def restore_masters(self) -> None:
