@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.devices import Device, Precision, peak_memory_mb
-from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
+from jaegpt.training.heads import DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Example, fill, pack, plan_epoch, plan_training, shape_of
+from jaegpt.training.runtime import Runtime, runtime_of
 from jaegpt.training.validation import measure
 
 TRAIN_COLUMNS = ("step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate")
@@ -105,32 +107,33 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -
     lengths = [len(example) for example in examples]
     steps = plan_training(lengths, config.batch_size, config.pack_width, task.seed, config.epochs, device.num_devices)
     shape = shape_of(steps, examples)
-    model.to(device.torch_device).train()
-    optimizer = MasterAdamW(model, device.dtype, config.weight_decay, config.max_grad_norm)
+    runtime = runtime_of(device)
+    optimizer = runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
     valid = _subset(task.valid, config.valid_examples, task.seed)
-    probe = _probe(examples, task.seed, device)
+    probe = _probe(examples, task.seed, runtime)
     evaluate_after = evaluation_steps(len(steps), len(steps) // config.epochs, config.evaluations)
 
     log = Log()
-    seen = tokens = 0
+    waiting: list[tuple[Any, ...]] = []  # steps whose losses have not been looked at yet
+    tokens = 0
     busy = 0.0
     _evaluate(model, 0, valid, probe, task, device, log)
     with tqdm(total=len(examples) * config.epochs, unit=" examples", desc="train") as bar:
         for index, step in enumerate(steps):
             began = time.monotonic()
             learning_rate = learning_rate_at(index, len(steps), config.learning_rate, config.warmup)
-            batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)
-            lm, mc, norm = _step(model, optimizer, batch, task, learning_rate, _torch_seed(task.seed, index))
-            loss = task.w_lm * (lm or 0.0) + task.w_mc * (mc or 0.0)
-            members = [example for row in step for example in row]
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                _stop_not_finite(index + 1, loss, [examples[member].example_id for member in members])
-            seen += len(members)
-            tokens += sum(len(examples[member]) for member in members)
+            batch = runtime.place_batch(pack(step, examples, shape))
+            runtime.seed(_torch_seed(task.seed, index))
+            results = train_step(model, optimizer, batch, task.w_lm, task.w_mc, learning_rate)
+            runtime.end_step("training step", batch)
+            members = [examples[member] for row in step for member in row]
+            tokens += sum(map(len, members))
+            waiting.append((index + 1, members, learning_rate, results))
+            if len(waiting) >= runtime.fetch_every or index + 1 in evaluate_after:
+                for done in waiting:
+                    _record(log, bar, task, *done)
+                waiting.clear()
             busy += time.monotonic() - began
-            log.train.append((index + 1, seen, loss, lm, mc, learning_rate))
-            bar.update(len(members))
-            bar.set_postfix({"loss": loss, "lm": lm, "mc": mc})
             if index + 1 in evaluate_after:
                 _evaluate(model, index + 1, valid, probe, task, device, log)
     optimizer.restore_masters()
@@ -140,11 +143,11 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -
         "precision": device.precision,
         "steps": len(steps),
         "epochs": config.epochs,
-        "examples": seen,
-        "examples_per_second": seen / busy,
+        "examples": log.train[-1][1],
+        "examples_per_second": log.train[-1][1] / busy,
         "tokens_per_second": tokens / busy,
         "pack_fill": fill(steps, lengths),
-        "compilations": 0,
+        "compilations": runtime.compilations(),
         "peak_memory_mb": peak_memory_mb(),
         "wall_s": time.monotonic() - started,
         "resumed_from_step": 0,
@@ -160,17 +163,36 @@ def evaluation_steps(num_steps: int, steps_an_epoch: int, evaluations: int) -> s
     }
 
 
-def _step(
-    model: DoubleHeads, optimizer: MasterAdamW, batch: TensorBatch, task: Task, learning_rate: float, seed: int
-) -> tuple[float | None, float | None, float]:
+def train_step(
+    model: DoubleHeads, optimizer: MasterAdamW, batch: TensorBatch, w_lm: float, w_mc: float, learning_rate: float
+) -> tuple[Tensor | None, Tensor | None, float | Tensor]:
     """One update; the two losses (None for one without weight), and the gradient's norm."""
-    torch.manual_seed(seed)  # dropout draws from torch's own generator: seeded a step, so that a step can be repeated
-    losses = model.losses(batch, task.w_lm, task.w_mc)
-    terms = [weight * loss for weight, loss in ((task.w_lm, losses.lm), (task.w_mc, losses.mc)) if loss is not None]
+    losses = model.losses(batch, w_lm, w_mc)
+    terms = [weight * loss for weight, loss in ((w_lm, losses.lm), (w_mc, losses.mc)) if loss is not None]
     torch.stack(terms).sum().backward()
     norm = optimizer.step(learning_rate)
-    lm, mc = (None if loss is None else float(loss.detach()) for loss in (losses.lm, losses.mc))
+    lm, mc = (None if loss is None else loss.detach() for loss in (losses.lm, losses.mc))
     return lm, mc, norm
+
+
+def _record(
+    log: Log,
+    bar: Any,
+    task: Task,
+    step: int,
+    members: Sequence[Example],
+    learning_rate: float,
+    results: tuple[Tensor | None, Tensor | None, float | Tensor],
+) -> None:
+    """Bring a step's losses to the host, check them, and write them down."""
+    lm, mc, norm = (None if value is None else float(value) for value in results)
+    loss = task.w_lm * (lm or 0.0) + task.w_mc * (mc or 0.0)
+    if not (np.isfinite(loss) and np.isfinite(norm)):
+        _stop_not_finite(step, loss, [example.example_id for example in members])
+    seen = (log.train[-1][1] if log.train else 0) + len(members)
+    log.train.append((step, seen, loss, lm, mc, learning_rate))
+    bar.update(len(members))
+    bar.set_postfix({"loss": loss, "lm": lm, "mc": mc})
 
 
 def _evaluate(
@@ -204,19 +226,20 @@ def _compare_gradients(model: DoubleHeads, probe: TensorBatch) -> tuple[float, f
     of_lm = torch.autograd.grad(losses.lm, weights, retain_graph=True, materialize_grads=True, allow_unused=True)
     of_mc = torch.autograd.grad(losses.mc, weights, materialize_grads=True, allow_unused=True)
     model.train()
-    square_lm, square_mc, dot = (
-        sum(float((a.float() * b.float()).sum()) for a, b in pairs)
-        for pairs in (zip(of_lm, of_lm, strict=True), zip(of_mc, of_mc, strict=True), zip(of_lm, of_mc, strict=True))
-    )
+    products = [
+        torch.stack([(a.float() * b.float()).sum() for a, b in zip(*pair, strict=True)])
+        for pair in ((of_lm, of_lm), (of_mc, of_mc), (of_lm, of_mc))
+    ]
+    square_lm, square_mc, dot = map(sum, torch.stack(products).tolist())  # [3, weights], to the host at once
     norms = square_lm**0.5, square_mc**0.5
     return norms[0], norms[1], dot / max(norms[0] * norms[1], 1e-30)
 
 
-def _probe(examples: Sequence[Example], seed: int, device: Device) -> TensorBatch:
+def _probe(examples: Sequence[Example], seed: int, runtime: Runtime) -> TensorBatch:
     """A few training examples, the same at each probe."""
     chosen = _subset(examples, GRADIENT_EXAMPLES, seed)
-    plan = plan_epoch([len(example) for example in chosen], GRADIENT_EXAMPLES, rows=1, rng=None)
-    return to_tensors(pack(plan[0], chosen, shape_of(plan, chosen)), device.torch_device, device.dtype)
+    plan = plan_epoch([len(example) for example in chosen], GRADIENT_EXAMPLES, runtime.rows, rng=None)
+    return runtime.place_batch(pack(plan[0], chosen, shape_of(plan, chosen)))
 
 
 def _subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
