@@ -3,6 +3,8 @@
 SETTINGS is JSON: `tiny` (its folder), `config` (changes to the usual settings), `signal_at` {step: signal number},
 `file_limit` (bytes that a file may have, so that saving fails as on a full disk), `dropout`. OUT gets the final
 weights, and the gradients of the first step as gradient.NAME; the figures are printed.
+
+XLA takes over a process and its number of devices cannot change, so its tests use this too; JAEGPT_DEVICE chooses.
 """
 
 import jaegpt.environment  # noqa: F401
@@ -14,6 +16,7 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from models import TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
@@ -43,22 +46,29 @@ def main() -> None:
     if device.processes.rank == 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         weights = {name: weight.detach() for name, weight in model.named_parameters()}
-        save_file(weights | {f"gradient.{name}": gradient for name, gradient in gradients[0].items()}, sys.argv[1])
-        print(json.dumps({**log.figures, "losses": [row[2] for row in log.train], "valid": log.valid}))
+        save_file(
+            weights | {f"gradient.{name}": gradient for first in gradients[:1] for name, gradient in first.items()},
+            sys.argv[1],
+        )
+        print(
+            json.dumps(
+                {**log.figures, "losses": [row[2] for row in log.train], "valid": log.valid, "gradients": log.gradients}
+            )
+        )
 
 
 def _signal_at(signals: dict[int, int]) -> None:
     """Send this process a signal in the middle of its n-th update."""
-    update = loop.MasterAdamW.step
+    update = loop.train_step
     count = itertools.count()
 
-    def step(self: loop.MasterAdamW, learning_rate: float) -> float:
+    def train_step(*arguments: Any) -> loop.Results:
         number = signals.get(next(count))
         if number is not None:
             os.kill(os.getpid(), number)
-        return update(self, learning_rate)
+        return update(*arguments)
 
-    loop.MasterAdamW.step = step  # type: ignore[method-assign]
+    loop.train_step = train_step  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     every, last = config.checkpoint_steps, len(run.steps)
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
     with run.bar, Interruption() as interruption:
-        for step, parts in ahead(run.parts, range(run.first, last)):
+        for step, parts in run.batches():
             began = time.monotonic()
             waiting.append((step, run.step(step, parts)))
             done = step + 1
@@ -139,6 +139,11 @@ class _Run:
         """This process's parts of a step, packed and on the device."""
         mine = parts_of(self.steps[step], self.num_parts)[self.processes.rank :: self.processes.count]
         return [self.runtime.place_batch(pack(part, self.examples, self.shape)) for part in mine]
+
+    def batches(self) -> Iterator[tuple[int, list[TensorBatch]]]:
+        """The steps that are left to do, each with its parts."""
+        left = range(self.first, len(self.steps))
+        return ahead(self.parts, left) if self.runtime.packs_ahead else ((step, self.parts(step)) for step in left)
 
     def step(self, step: int, parts: Sequence[TensorBatch]) -> Results:
         """One update; the losses [2] (0 for one without weight) and the gradient's norm, both still on the device."""

@@ -1,9 +1,9 @@
 """AdamW on float32 weights while the model computes in bf16, with clipping and linear warmup and decay."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jaegpt.training.heads import round_weights
 
@@ -18,6 +18,8 @@ class MasterAdamW:
         model: in float32; its weights are rounded to `dtype`.
     """
 
+    adamw_options: ClassVar[dict[str, Any]] = {"fused": True}
+
     def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
         self.max_grad_norm = max_grad_norm
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -30,9 +32,9 @@ class MasterAdamW:
             {"params": [master for master in self.masters if master.ndim > 1], "weight_decay": weight_decay},
             {"params": [master for master in self.masters if master.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self.adamw = torch.optim.AdamW(groups, lr=0.0, **self.adamw_options)
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> float | Tensor:
         """One update from the gradients of the model's weights, which are then dropped. Returns their norm, unclipped.
 
         A norm that is not finite changes nothing: the caller decides what to do.

@@ -15,10 +15,12 @@ class Runtime:
 
     fetch_every: steps whose losses are brought to the host together.
     rows: a batch outside of training has a multiple of this many rows.
+    packs_ahead: whether the next step's batch may be made in a thread while the device works.
     """
 
     fetch_every = 1
     rows = 1
+    packs_ahead = True
 
     def __init__(self, device: Device) -> None:
         self.device = device
