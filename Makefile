@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: help repro test lint lock bench-data clean-venv
+.PHONY: help repro test lint lock bench-data bench-train clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -24,6 +24,10 @@ lint: $(VENV)/.installed  ## ruff and mypy.
 
 bench-data: $(VENV)/.installed  ## Measure the data stages: speed against the seed's way and orjson, memory (6 minutes).
 	$(BIN)/python -m benchmarks.bench_data
+
+bench-train: $(VENV)/.installed  ## Measure training: packed against padded, and against the machine's limit (4 minutes).
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro encode
+	$(BIN)/python -m benchmarks.bench_train
 
 lock:  ## Resolve requirements.lock anew from pyproject.toml (needs the program uv).
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \

@@ -8,10 +8,10 @@ from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.checkpoints import load_base, load_tuned
+from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import choose_device
-from jaegpt.training.heads import round_weights
-from jaegpt.training.loop import TrainConfig
 from jaegpt.training.packing import examples_from_table
+from jaegpt.training.runtime import runtime_of
 from jaegpt.training.validation import measure
 
 
@@ -28,8 +28,7 @@ def main() -> None:
         ("tuned", partial(load_tuned, "models/jaegpt", config.token_types)),
         ("base", partial(load_base, "data/base_model", seed, config.token_types)),
     ):
-        model = load().to(device.torch_device)
-        round_weights(model, device.dtype)
+        model = runtime_of(device).place_model(load())
         figures[name] = evaluation(
             measure(model, examples, device, label=f"evaluate {name}"),
             w_lm=params.value("w_lm"),

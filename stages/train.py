@@ -6,12 +6,15 @@ from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json, writing_folder
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.checkpoints import load_base, save_model
+from jaegpt.training.adapters import add_adapters, merged
+from jaegpt.training.checkpoints import load_base, load_lm, save_model
+from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.decoders import check_decoder
 from jaegpt.training.devices import choose_device
-from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Task, TrainConfig, train
+from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, train
 from jaegpt.training.model_card import model_card
 from jaegpt.training.packing import examples_from_table
+from jaegpt.training.scratch import Scratch, run_key
 
 
 def main() -> None:
@@ -27,11 +30,19 @@ def main() -> None:
         train=examples_from_table(tokens, "train", block_size),
         valid=examples_from_table(tokens, "valid", block_size),
     )
-    print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
+    quiet = device.processes.rank > 0
+    if not quiet:
+        print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
     check_decoder(model, block_size)
-    log = train(model, task, config, device)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
+    scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], device.reason))
+    adapters = add_adapters(model, config.lora_rank, seed) if config.lora_rank else None
+    log = train(model, task, config, device, scratch)
+    if quiet:  # of several processes, the first one writes
+        return
+    if adapters:
+        model.lm = merged(adapters, load_lm("data/base_model"))
     card = model_card(base, settings, log.figures, len(task.train), len(task.valid))
     with writing_folder("models/jaegpt") as folder:
         save_model(model, "data/base_model", folder, card)
@@ -39,6 +50,7 @@ def main() -> None:
     write_csv("plots/valid.csv", VALID_COLUMNS, log.valid)
     write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
     write_json("metrics/train.json", log.figures)
+    scratch.remove()
     rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
     print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
 

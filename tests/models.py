@@ -3,20 +3,43 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from jaegpt.base_model import save_base_model
+from jaegpt.training.checkpoints import load_base
+from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Example
 
 CPU = Device(kind="cpu", torch_device=torch.device("cpu"), num_devices=1, dtype=torch.float32, reason="test")
+TRAIN_CONFIG = TrainConfig(
+    learning_rate=1e-2, epochs=2, batch_size=8, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0, pack_width=0,
+    precision="fp32", token_types=False, evaluations=2, valid_examples=0, accumulation=1, lora_rank=0,
+    checkpoint_steps=0,
+)  # fmt: skip
 
 
 def save_tiny(folder: Path) -> Path:
     """The `tiny` base model in `folder`."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     save_base_model("tiny", folder)
     return folder
+
+
+def recording_gradients(monkeypatch: pytest.MonkeyPatch, model: DoubleHeads) -> list[dict[str, torch.Tensor]]:
+    """The gradients of each step from here on, before clipping."""
+    steps: list[dict[str, torch.Tensor]] = []
+    update = MasterAdamW.step
+
+    def step(self: MasterAdamW, learning_rate: float) -> float | torch.Tensor:
+        steps.append({n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None})
+        return update(self, learning_rate)
+
+    monkeypatch.setattr(MasterAdamW, "step", step)
+    return steps
 
 
 def random_examples(
@@ -31,3 +54,14 @@ def random_examples(
         roles = rng.integers(0, 2, len(history))
         examples.append(Example(example_id=str(index), history=history, roles=roles, candidates=candidates))
     return examples
+
+
+def tiny_heads(tiny: Path, dropout: bool = True, seed: int = 7) -> DoubleHeads:
+    """`tiny`, as saved, under a new head; without dropout, what is computed in parts equals the whole."""
+    model = load_base(tiny, seed, token_types=False)
+    if not dropout:
+        model.dropout = 0.0
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    return model

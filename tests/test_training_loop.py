@@ -5,19 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import CPU, random_examples, save_tiny
+from models import CPU, TRAIN_CONFIG, random_examples, save_tiny
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.checkpoints import load_base, load_tuned, save_model
+from jaegpt.training.config import Task
 from jaegpt.training.devices import choose_device
 from jaegpt.training.heads import DoubleHeads
-from jaegpt.training.loop import Log, Task, TrainConfig, evaluation_steps, train
+from jaegpt.training.loop import Log, evaluation_steps, train
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-
-CONFIG = TrainConfig(
-    learning_rate=1e-2, epochs=2, batch_size=8, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0, pack_width=0,
-    precision="fp32", token_types=False, evaluations=2, valid_examples=0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +22,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(tiny: Path, w_lm: float = 1.0, w_mc: float = 0.5, seed: int = 7, **changes: object) -> tuple[DoubleHeads, Log]:
-    config = dataclasses.replace(CONFIG, **changes)  # type: ignore[arg-type]
+    config = dataclasses.replace(TRAIN_CONFIG, **changes)  # type: ignore[arg-type]
     task = Task(w_lm=w_lm, w_mc=w_mc, seed=seed, train=random_examples(50), valid=random_examples(9, seed=4))
     model = load_base(tiny, seed, token_types=False)
     device = CPU if config.precision == "fp32" else dataclasses.replace(CPU, dtype=torch.bfloat16)
@@ -138,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_examples(tiny: Path) -> N
 )
 def test_settings_out_of_range_are_refused(change: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        dataclasses.replace(CONFIG, **change)
+        dataclasses.replace(TRAIN_CONFIG, **change)
 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

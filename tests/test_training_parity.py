@@ -9,6 +9,7 @@ import torch
 from models import random_examples
 from transformers import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from benchmarks.padded import padded
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.packing import Example, fill, pack, plan_epoch, plan_training, shape_of
 
@@ -48,28 +49,9 @@ def packed(examples: list[Example], rows: int = 1, fixed_shapes: bool = False) -
     return to_tensors(batch, CPU, torch.float32, fixed_shapes)
 
 
-def padded(examples: list[Example]) -> dict[str, torch.Tensor]:
-    """The seed's layout: [batch, candidates, 128], labels on the reply alone, scores read at each row's last token."""
-    shape = (len(examples), len(examples[0].candidates), BLOCK)
-    ids, types = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, -100)
-    ends = torch.zeros(shape[:2], dtype=torch.long)
-    for row, example in enumerate(examples):
-        for number, candidate in enumerate(example.candidates):
-            tokens = np.concatenate([example.history, candidate])
-            ids[row, number, : len(tokens)] = torch.from_numpy(tokens)
-            types[row, number, : len(example.history)] = torch.from_numpy(example.roles)
-            types[row, number, len(example.history) : len(tokens)] = 1
-            ends[row, number] = len(tokens) - 1
-        start = len(example.history)
-        labels[row, -1, start : start + len(example.candidates[-1])] = torch.from_numpy(example.candidates[-1])
-    last = torch.full((len(examples),), shape[1] - 1)
-    return {"input_ids": ids, "token_type_ids": types, "mc_token_ids": ends, "labels": labels, "mc_labels": last}
-
-
 def gradients(model: DoubleHeads, batch: TensorBatch, w_lm: float, w_mc: float) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    losses = model.losses(batch, w_lm, w_mc)
+    losses = model(batch, w_lm, w_mc)
     total = sum(w * loss for w, loss in ((w_lm, losses.lm), (w_mc, losses.mc)) if loss is not None)
     total.backward()
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
@@ -98,12 +80,12 @@ def test_packed_gpt2_equals_double_heads_on_the_seeds_padded_layout(
     reference = GPT2DoubleHeadsModel(lm.config).eval()
     reference.transformer.load_state_dict(lm.transformer.state_dict())
     reference.multiple_choice_head.summary.load_state_dict(model.score.state_dict())
-    inputs = padded(examples)
+    inputs = padded(examples, BLOCK)
     if not token_types:
         del inputs["token_type_ids"]
 
     expected = reference(**inputs)
-    found = model.losses(packed(examples, rows), 1.0, 1.0)
+    found = model(packed(examples, rows), 1.0, 1.0)
     assert found.lm.item() == pytest.approx(expected.loss.item(), abs=1e-5)
     assert found.mc.item() == pytest.approx(expected.mc_loss.item(), abs=1e-5)
 
@@ -135,7 +117,7 @@ def test_packed_llama_equals_one_candidate_at_a_time(num_distractors: int, longe
         choice_losses.append(torch.nn.functional.cross_entropy(torch.stack(scores), torch.tensor(len(scores) - 1)))
     lm, mc = torch.cat(token_losses).mean(), torch.stack(choice_losses).mean()
 
-    found = model.losses(packed(examples), 1.0, 1.0)
+    found = model(packed(examples), 1.0, 1.0)
     assert found.lm.item() == pytest.approx(lm.item(), abs=1e-5)
     assert found.mc.item() == pytest.approx(mc.item(), abs=1e-5)
     (lm + mc).backward()
@@ -163,7 +145,7 @@ def test_without_classification_weight_distractors_change_nothing_and_are_not_co
     model = double_heads(llama())
     short = [example.reply_only() for example in examples]
     assert sum(map(len, short)) < sum(map(len, examples))
-    with_distractors, without = (model.losses(packed(some), 1.0, 0.0) for some in (examples, short))
+    with_distractors, without = (model(packed(some), 1.0, 0.0) for some in (examples, short))
     assert without.mc is None
     assert without.lm.item() == pytest.approx(with_distractors.lm.item(), abs=1e-5)
 

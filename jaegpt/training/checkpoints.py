@@ -23,7 +23,7 @@ def load_base(folder: str | Path, seed: int, token_types: bool) -> DoubleHeads:
     Raises:
         JaegptError: the folder does not hold a causal decoder.
     """
-    return DoubleHeads(_load_lm(folder), torch.Generator().manual_seed(seed), token_types)
+    return DoubleHeads(load_lm(folder), torch.Generator().manual_seed(seed), token_types)
 
 
 def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
@@ -31,7 +31,7 @@ def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
     head = Path(folder) / HEAD_FILE
     if not head.is_file():
         raise JaegptError(f"{folder}: no {HEAD_FILE} here, so this is not a model of jaegpt. Run `dvc repro`.")
-    model = DoubleHeads(_load_lm(folder), torch.Generator(), token_types)
+    model = DoubleHeads(load_lm(folder), torch.Generator(), token_types)
     model.score.load_state_dict(load_file(head))
     return model
 
@@ -44,7 +44,12 @@ def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str) ->
     write_text(folder / CARD_FILE, card)
 
 
-def _load_lm(folder: str | Path) -> Any:
+def load_lm(folder: str | Path) -> Any:
+    """The causal decoder in `folder`, in float32.
+
+    Raises:
+        JaegptError: there is none.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -1,27 +1,38 @@
 """The device is the machine's, not a parameter: JAEGPT_DEVICE=auto|cpu|cuda|xla, chosen with a printed reason."""
 
+import importlib.util
 import os
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from jaegpt.errors import JaegptError
+from jaegpt.training.distributed import ALONE, Processes, join_processes
 
 Precision = Literal["auto", "bf16", "fp32"]
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
+GOOGLE = "0x1ae0"  # a PCI vendor; its network cards and disks have other device ids than its TPUs
+TPU_CHIPS = ("0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")  # v2 and v3, v4, v5p, v5e, v6e, v7x
 
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Where and how the run computes; `reason` says why, in words for the user."""
+    """Where and how the run computes; `reason` says why, in words for the user.
+
+    num_devices: over all processes.
+    """
 
     kind: Literal["cpu", "cuda", "xla"]
     torch_device: torch.device
     num_devices: int
     dtype: torch.dtype
     reason: str
+    processes: Processes = ALONE
 
     @property
     def precision(self) -> str:
@@ -38,11 +49,23 @@ def choose_device(precision: Precision) -> Device:
     wanted = os.environ.get("JAEGPT_DEVICE", "auto")
     if wanted not in ("auto", "cpu", "cuda", "xla"):
         raise JaegptError(f"JAEGPT_DEVICE must be auto, cpu, cuda or xla, found {wanted!r}.")
-    if wanted == "xla" or (wanted == "auto" and os.environ.get("PJRT_DEVICE") == "TPU"):
-        raise JaegptError("JAEGPT_DEVICE=xla: training on XLA is not built yet. Use cpu or cuda.")
+    chips = num_tpu_chips() if wanted in ("auto", "xla") else 0
+    has_xla = importlib.util.find_spec("torch_xla") is not None
+    if wanted == "xla" or (wanted == "auto" and chips and has_xla):
+        return _xla(precision, chips, has_xla)
     if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()):
         return _cuda(precision)
-    return _cpu(precision, "asked for by JAEGPT_DEVICE" if wanted == "cpu" else "no accelerator found")
+    unused = "a TPU is here, but the package torch_xla is not" if chips else "no accelerator found"
+    return _cpu(precision, "asked for by JAEGPT_DEVICE" if wanted == "cpu" else unused)
+
+
+def num_tpu_chips() -> int:
+    """TPU chips on this machine's PCI bus. torch_xla looks for the same, but takes seconds to be imported."""
+    found = 0
+    for vendor in PCI_DEVICES.glob("*/vendor"):
+        if vendor.read_text().strip() == GOOGLE:
+            found += (vendor.parent / "device").read_text().strip() in TPU_CHIPS
+    return found
 
 
 def peak_memory_mb() -> float:
@@ -62,12 +85,14 @@ def _cpu(precision: Precision, reason: str) -> Device:
         why = "this CPU multiplies bf16 natively" if native else "this CPU has no native bf16"
     else:
         dtype, why = _asked(precision)
+    processes = join_processes("gloo")
     return Device(
         kind="cpu",
         torch_device=torch.device("cpu"),
-        num_devices=1,
+        num_devices=processes.count,
         dtype=dtype,
         reason=f"CPU ({reason}), {torch.get_num_threads()} threads; {_name(dtype)}: {why}",
+        processes=processes,
     )
 
 
@@ -80,13 +105,44 @@ def _cuda(precision: Precision) -> Device:
         why = "this GPU multiplies bf16 natively" if native else "this GPU has no native bf16"
     else:
         dtype, why = _asked(precision)
-    name = torch.cuda.get_device_name()
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's: this process's GPU on this machine
+    processes = join_processes("nccl")
     return Device(
         kind="cuda",
-        torch_device=torch.device("cuda"),
-        num_devices=1,
+        torch_device=torch.device("cuda", torch.cuda.current_device()),
+        num_devices=processes.count,
         dtype=dtype,
-        reason=f"GPU ({name}); {_name(dtype)}: {why}",
+        reason=f"GPU ({processes.count} x {torch.cuda.get_device_name()}); {_name(dtype)}: {why}",
+        processes=processes,
+    )
+
+
+def _xla(precision: Precision, chips: int, has_xla: bool) -> Device:
+    if not has_xla:
+        raise JaegptError(
+            "JAEGPT_DEVICE=xla: the package torch_xla is not installed (there is one for Linux on x86-64 only). "
+            "Use JAEGPT_DEVICE=cpu, or auto."
+        )
+    kind = os.environ.setdefault("PJRT_DEVICE", "TPU" if chips else "CPU")  # torch_xla reads it when it is imported
+    if kind == "TPU" and not chips:
+        raise JaegptError("PJRT_DEVICE=TPU: no TPU chip on this machine. Unset it, or use JAEGPT_DEVICE=cpu.")
+    if kind == "TPU" and not os.environ.get("TPU_LIBRARY_PATH") and importlib.util.find_spec("libtpu") is None:
+        raise JaegptError("JAEGPT_DEVICE=xla: the package libtpu, which drives the TPU, is not here. Run `make tpu`.")
+    from jaegpt.training.xla import open_devices
+
+    torch_device, num_devices = open_devices()
+    if precision == "auto":
+        dtype = torch.bfloat16 if kind == "TPU" else torch.float32
+        why = "TPUs multiply bf16" if kind == "TPU" else "XLA on a CPU has nothing to gain from bf16"
+    else:
+        dtype, why = _asked(precision)
+    place = f"{chips} TPU chips" if kind == "TPU" else f"PJRT_DEVICE={kind}, no TPU used"
+    return Device(
+        kind="xla",
+        torch_device=torch_device,
+        num_devices=num_devices,
+        dtype=dtype,
+        reason=f"XLA ({place}), batch rows over {num_devices:,} devices; {_name(dtype)}: {why}",
     )
 
 

@@ -1,11 +1,14 @@
 """Double heads over any causal decoder: its own language modelling head, and a score for each candidate reply."""
 
+import jaegpt.environment  # noqa: F401
+
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import NewGELUActivation
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.attention import SEGMENT_ATTENTION, Segments, block_mask, segments_of
@@ -31,12 +34,24 @@ class TensorBatch(NamedTuple):
     segments: Segments | None
 
 
+class Counts(NamedTuple):
+    """What the losses of a step are means over: its reply tokens and its examples. Scalars on the device."""
+
+    labels: Tensor
+    examples: Tensor
+
+
 @dataclass(frozen=True)
 class Losses:
     """Scalars with gradients: mean over the batch's reply tokens, mean over its examples. None where not computed."""
 
     lm: Tensor | None
     mc: Tensor | None
+
+    def weighted(self, w_lm: float, w_mc: float) -> Tensor:
+        """w_lm * L_LM + w_mc * L_MC over those computed."""
+        terms = [weight * loss for weight, loss in ((w_lm, self.lm), (w_mc, self.mc)) if loss is not None]
+        return torch.stack(terms).sum()
 
 
 def to_tensors(batch: Batch, device: torch.device, dtype: torch.dtype, fixed_shapes: bool = False) -> TensorBatch:
@@ -77,12 +92,14 @@ class DoubleHeads(nn.Module):
         config = lm.config
         if token_types and config.model_type != "gpt2":
             raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
+        _fuse_gelu(lm)
         self.lm = lm
         self.score = nn.Linear(config.hidden_size, 1)
         with torch.no_grad():
             self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) * 0.02)
             self.score.bias.zero_()
         self.token_types = token_types
+        self.dropout = HEAD_DROPOUT
 
     def trunk(self, batch: TensorBatch) -> Tensor:
         """Hidden states [rows, width, hidden] of packed rows."""
@@ -107,17 +124,30 @@ class DoubleHeads(nn.Module):
         """Each candidate's score in float32, read from its last token: [rows, examples, candidates]."""
         rows, examples, candidates = batch.score_at.shape
         ends = _at(hidden, batch.score_at.clamp(min=0).view(rows, examples * candidates))
-        ends = functional.dropout(ends, HEAD_DROPOUT, self.training)
+        ends = functional.dropout(ends, self.dropout, self.training)
         scores = self.score(ends).view(rows, examples, candidates).float()
         return scores.masked_fill(batch.score_at < 0, NO_CANDIDATE)
 
-    def losses(self, batch: TensorBatch, w_lm: float, w_mc: float) -> Losses:
-        """L_LM and L_MC of the batch; a loss without weight is not computed."""
+    def forward(self, batch: TensorBatch, w_lm: float, w_mc: float, counts: Counts | None = None) -> Losses:
+        """L_LM and L_MC of the batch; a loss without weight is not computed.
+
+        Args:
+            counts: of the whole step, when the batch is a part of one; the losses of its parts then add up to its own.
+        """
         hidden = self.trunk(batch)
+        num_labels, num_examples = counts or (None, None)
         return Losses(
-            lm=cross_entropy(self.logits(hidden, batch), batch.label) if w_lm else None,
-            mc=cross_entropy(self.scores(hidden, batch), batch.reply) if w_mc else None,
+            lm=_mean_cross_entropy(self.logits(hidden, batch), batch.label, num_labels) if w_lm else None,
+            mc=_mean_cross_entropy(self.scores(hidden, batch), batch.reply, num_examples) if w_mc else None,
         )
+
+
+def _fuse_gelu(lm: nn.Module) -> None:
+    """Let torch compute GPT-2's GELU in one go; transformers spells the same tanh formula out in eight operations."""
+    for module in lm.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -125,6 +155,12 @@ def cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Te
     return functional.cross_entropy(
         logits.float().flatten(0, -2), target.flatten(), ignore_index=IGNORED, reduction=reduction
     )
+
+
+def _mean_cross_entropy(logits: Tensor, target: Tensor, count: Tensor | None) -> Tensor:
+    if count is None:
+        return cross_entropy(logits, target)
+    return cross_entropy(logits, target, reduction="sum") / count
 
 
 def _at(hidden: Tensor, index: Tensor) -> Tensor:

@@ -1,87 +1,37 @@
 """The training loop: packed steps, the two losses kept apart, validation and gradient probes at intervals."""
 
+import dataclasses
+import math
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
-from jaegpt.training.devices import Device, Precision, peak_memory_mb
-from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
+from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.devices import Device, peak_memory_mb
+from jaegpt.training.distributed import Parallel, total
+from jaegpt.training.gradients import compare_gradients, probe_batch
+from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Example, fill, pack, plan_epoch, plan_training, shape_of
+from jaegpt.training.packing import Example, fill, pack, parts_of, plan_training, shape_of, subset
+from jaegpt.training.runtime import runtime_of
+from jaegpt.training.scratch import Interruption, Scratch
 from jaegpt.training.validation import measure
+
+Made = TypeVar("Made")
+Results = tuple[Tensor, float | Tensor]
 
 TRAIN_COLUMNS = ("step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate")
 VALID_COLUMNS = ("step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")
 GRADIENT_COLUMNS = ("step", "lm_norm", "mc_norm", "cosine")
-GRADIENT_EXAMPLES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Section `train` of params.yaml.
-
-    learning_rate: AdamW's, at its peak.
-    epochs: times each example is seen.
-    batch_size: examples a step.
-    warmup: share of the steps in which the learning rate rises from 0 to its peak; it then falls to 0.
-    weight_decay: AdamW's, on matrices only.
-    max_grad_norm: gradients longer than this are cut to it.
-    pack_width: tokens a packed row should have; 0: one row a step, as wide as needed.
-    precision: bf16, fp32, or auto (bf16 where the device has it natively).
-    token_types: add the seed's 0/1 token type ids (GPT-2 family only).
-    evaluations: times an epoch that validation runs and the tasks' gradients are compared.
-    valid_examples: validation examples used for that; 0: all.
-    """
-
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    warmup: float
-    weight_decay: float
-    max_grad_norm: float
-    pack_width: int
-    precision: Precision
-    token_types: bool
-    evaluations: int
-    valid_examples: int
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
-        for name in ("learning_rate", "max_grad_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}.")
-        for name in ("weight_decay", "pack_width", "evaluations", "valid_examples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}.")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps, from 0 to below 1, found {self.warmup}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is trained on what: the loss weights, the seed, and the examples of both splits."""
-
-    w_lm: float
-    w_mc: float
-    seed: int
-    train: Sequence[Example]
-    valid: Sequence[Example]
-
-    def __post_init__(self) -> None:
-        if not self.train:
-            raise JaegptError(
-                "train: no training example fits block_size. See metrics/block_size.json for one that does."
-            )
-        if not self.w_lm and not self.w_mc:
-            raise JaegptError("w_lm and w_mc are both 0: there is nothing to learn. Give at least one a weight.")
 
 
 @dataclass
@@ -94,62 +44,210 @@ class Log:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
-def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device) -> Log:
-    """Train `model` in place; it is left on the device in the device's precision, with float32 weights restored.
+def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, scratch: Scratch | None = None) -> Log:
+    """Train `model` in place; it is left with its float32 weights restored.
+
+    Args:
+        scratch: where checkpoints go, and where an unfinished run of the same kind is found; None keeps none.
 
     Raises:
-        JaegptError: the loss or its gradient is not finite.
+        JaegptError: the loss or its gradient is not finite, or a signal stopped the run.
     """
-    started = time.monotonic()
-    examples = [example if task.w_mc else example.reply_only() for example in task.train]
-    lengths = [len(example) for example in examples]
-    steps = plan_training(lengths, config.batch_size, config.pack_width, task.seed, config.epochs, device.num_devices)
-    shape = shape_of(steps, examples)
-    model.to(device.torch_device).train()
-    optimizer = MasterAdamW(model, device.dtype, config.weight_decay, config.max_grad_norm)
-    valid = _subset(task.valid, config.valid_examples, task.seed)
-    probe = _probe(examples, task.seed, device)
-    evaluate_after = evaluation_steps(len(steps), len(steps) // config.epochs, config.evaluations)
-
-    log = Log()
-    seen = tokens = 0
-    busy = 0.0
-    _evaluate(model, 0, valid, probe, task, device, log)
-    with tqdm(total=len(examples) * config.epochs, unit=" examples", desc="train") as bar:
-        for index, step in enumerate(steps):
+    run = _Run(model, task, config, device, scratch)
+    run.begin()
+    every, last = config.checkpoint_steps, len(run.steps)
+    waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
+    with run.bar, Interruption() as interruption:
+        for step, parts in run.batches():
             began = time.monotonic()
-            learning_rate = learning_rate_at(index, len(steps), config.learning_rate, config.warmup)
-            batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)
-            lm, mc, norm = _step(model, optimizer, batch, task, learning_rate, _torch_seed(task.seed, index))
-            loss = task.w_lm * (lm or 0.0) + task.w_mc * (mc or 0.0)
-            members = [example for row in step for example in row]
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                _stop_not_finite(index + 1, loss, [examples[member].example_id for member in members])
-            seen += len(members)
-            tokens += sum(len(examples[member]) for member in members)
-            busy += time.monotonic() - began
-            log.train.append((index + 1, seen, loss, lm, mc, learning_rate))
-            bar.update(len(members))
-            bar.set_postfix({"loss": loss, "lm": lm, "mc": mc})
-            if index + 1 in evaluate_after:
-                _evaluate(model, index + 1, valid, probe, task, device, log)
-    optimizer.restore_masters()
-    log.figures = {
-        "device": device.kind,
-        "devices": device.num_devices,
-        "precision": device.precision,
-        "steps": len(steps),
-        "epochs": config.epochs,
-        "examples": seen,
-        "examples_per_second": seen / busy,
-        "tokens_per_second": tokens / busy,
-        "pack_fill": fill(steps, lengths),
-        "compilations": 0,
-        "peak_memory_mb": peak_memory_mb(),
-        "wall_s": time.monotonic() - started,
-        "resumed_from_step": 0,
-    }
-    return log
+            waiting.append((step, run.step(step, parts)))
+            done = step + 1
+            due = bool(every) and done % every == 0 and done < last
+            if len(waiting) >= run.runtime.fetch_every or due or interruption.signal or done in run.evaluate_after:
+                for of_step in waiting:
+                    run.record(*of_step)
+                waiting.clear()
+            run.log.figures["busy_s"] += time.monotonic() - began
+            if done in run.evaluate_after:
+                run.evaluate(done)
+            if interruption.signal:
+                _stop_interrupted(done, interruption.signal, run.save(done))
+            if due:
+                run.save(done)
+    run.optimizer.restore_masters()
+    run.log.figures = run.figures()
+    return run.log
+
+
+class _Run:
+    """One run: its plan, its optimizer, and the log that it writes."""
+
+    def __init__(
+        self, model: DoubleHeads, task: Task, config: TrainConfig, device: Device, scratch: Scratch | None
+    ) -> None:
+        self.started = time.monotonic()
+        self.model, self.task, self.config, self.device, self.scratch = model, task, config, device, scratch
+        self.processes, self.runtime = device.processes, runtime_of(device)
+        self.examples = [example if task.w_mc else example.reply_only() for example in task.train]
+        self.lengths = [len(example) for example in self.examples]
+        self.num_parts = config.accumulation * device.processes.count
+        self.steps = plan_training(
+            self.lengths, config.batch_size, config.pack_width, task.seed, config.epochs,
+            num_parts=config.accumulation * device.num_devices,
+        )  # fmt: skip
+        self.shape = shape_of(self.steps, self.examples, self.num_parts)
+        self.evaluate_after = evaluation_steps(len(self.steps), len(self.steps) // config.epochs, config.evaluations)
+        self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
+        self.parallel = Parallel(model, self.processes)
+        self.valid = subset(task.valid, config.valid_examples, task.seed)
+        self.probe = probe_batch(self.examples, task.seed, self.runtime)
+        self.log, self.first, self.wall_before = Log(), 0, 0.0
+        total = len(self.examples) * config.epochs
+        self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
+
+    def begin(self) -> None:
+        """Take up the state of an unfinished run, or evaluate the untrained model."""
+        saved = self.scratch.load() if self.scratch else None
+        if saved:
+            self.optimizer.load_state(saved["optimizer"])
+            self.log, self.first = Log(**saved["log"]), saved["step"]
+            self.wall_before = self.log.figures["wall_s"]
+            self.bar.update(self.log.train[-1][1])
+            self.bar.unpause()
+            self.say(f"train: going on after step {self.first:,}, from {self.scratch.path}")  # type: ignore[union-attr]
+        else:
+            self.log.figures = {"busy_s": 0.0, "wall_s": 0.0}
+            self.evaluate(0)
+
+    def save(self, step: int) -> bool:
+        """Write a checkpoint; of several processes, the first one does. Whether it was written."""
+        if not self.scratch or self.processes.rank:
+            return False
+        self.log.figures["wall_s"] = self.wall_s()
+        state = {"step": step, "optimizer": self.optimizer.state(), "log": dataclasses.asdict(self.log)}
+        return self.scratch.save(state)
+
+    def wall_s(self) -> float:
+        """Seconds spent on this run, by earlier processes as well."""
+        return self.wall_before + time.monotonic() - self.started
+
+    def members(self, step: int) -> list[Example]:
+        """The examples of a step."""
+        return [self.examples[index] for row in self.steps[step] for index in row]
+
+    def parts(self, step: int) -> list[TensorBatch]:
+        """This process's parts of a step, packed and on the device."""
+        mine = parts_of(self.steps[step], self.num_parts)[self.processes.rank :: self.processes.count]
+        return [self.runtime.place_batch(pack(part, self.examples, self.shape)) for part in mine]
+
+    def batches(self) -> Iterator[tuple[int, list[TensorBatch]]]:
+        """The steps that are left to do, each with its parts."""
+        left = range(self.first, len(self.steps))
+        return ahead(self.parts, left) if self.runtime.packs_ahead else ((step, self.parts(step)) for step in left)
+
+    def step(self, step: int, parts: Sequence[TensorBatch]) -> Results:
+        """One update; the losses [2] (0 for one without weight) and the gradient's norm, both still on the device."""
+        # Dropout draws from torch's own generator: seeded a step, so that a step can be repeated.
+        self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
+        counts = None
+        if self.num_parts > 1:
+            members = self.members(step)
+            num_labels = sum(len(member.candidates[-1]) for member in members)
+            counts = Counts(*(torch.tensor(n).to(self.device.torch_device) for n in (num_labels, len(members))))
+        results = train_step(
+            self.parallel, self.optimizer, parts, self.task.w_lm, self.task.w_mc, self.learning_rate(step), counts
+        )
+        self.runtime.end_step("training step", parts[-1])
+        return results
+
+    def learning_rate(self, step: int) -> float:
+        """Of the step with this number, from 0."""
+        return learning_rate_at(step, len(self.steps), self.config.learning_rate, self.config.warmup)
+
+    def record(self, step: int, results: Results) -> None:
+        """Bring a step's losses to the host, check them, and write them down."""
+        (lm, mc), norm = total(results[0], self.processes).tolist(), float(results[1])
+        loss = self.task.w_lm * lm + self.task.w_mc * mc
+        members = self.members(step)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            _stop_not_finite(step + 1, loss, [member.example_id for member in members], self.scratch)
+        shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
+        seen = (self.log.train[-1][1] if self.log.train else 0) + len(members)
+        self.log.train.append((step + 1, seen, *shown.values(), self.learning_rate(step)))
+        self.bar.update(len(members))
+        self.bar.set_postfix(shown)
+
+    def evaluate(self, step: int) -> None:
+        """Add a row to the validation curves, and one to the gradients'."""
+        task = self.task
+        if self.valid:
+            result = measure(self.model, self.valid, self.device)
+            loss = task.w_lm * result.lm_loss + task.w_mc * result.mc_loss
+            row = (step, loss, result.lm_loss, result.mc_loss, result.token_accuracy, result.mc_accuracy)
+            self.log.valid.append(row)
+            self.say(
+                f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
+                f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
+            )
+        if task.w_lm and task.w_mc:
+            self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
+
+    def say(self, line: str) -> None:
+        """Print beside the progress bar; of several processes, the first one does."""
+        if not self.processes.rank:
+            tqdm.write(line)
+
+    def figures(self) -> dict[str, Any]:
+        """metrics/train.json. Speed is that of the steps alone, without validation and checkpoints."""
+        counted, seen = self.log.figures, self.log.train[-1][1]
+        return {
+            "device": self.device.kind,
+            "devices": self.device.num_devices,
+            "precision": self.device.precision,
+            "steps": len(self.steps),
+            "epochs": self.config.epochs,
+            "examples": seen,
+            "examples_per_second": seen / counted["busy_s"],
+            "tokens_per_second": sum(self.lengths) * self.config.epochs / counted["busy_s"],
+            "pack_fill": fill(self.steps, self.lengths),
+            "compilations": self.runtime.compilations(),
+            "peak_memory_mb": peak_memory_mb(),
+            "wall_s": self.wall_s(),
+            "resumed_from_step": self.first,
+        }
+
+
+def train_step(
+    parallel: Parallel,
+    optimizer: MasterAdamW,
+    parts: Sequence[TensorBatch],
+    w_lm: float,
+    w_mc: float,
+    learning_rate: float,
+    counts: Counts | None = None,
+) -> Results:
+    """One update from a step's parts; `counts` are the step's own when these are not all of it, or several."""
+    sums = []
+    for number, part in enumerate(parts):
+        with parallel.waiting(last=number + 1 == len(parts)):
+            losses = parallel.model(part, w_lm, w_mc, counts)
+            parallel.backward(losses.weighted(w_lm, w_mc))
+        none = torch.zeros((), device=part.ids.device)
+        sums.append(torch.stack([none if loss is None else loss.detach() for loss in (losses.lm, losses.mc)]))
+    return torch.stack(sums).sum(0), optimizer.step(learning_rate)
+
+
+def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[int, Made]]:
+    """(step, make(step)) for each step, the next one made in a thread while the caller works on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: tuple[int, Future[Made]] | None = None
+        for step in steps:
+            following = (step, thread.submit(make, step))
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting:
+            yield waiting[0], waiting[1].result()
 
 
 def evaluation_steps(num_steps: int, steps_an_epoch: int, evaluations: int) -> set[int]:
@@ -160,78 +258,18 @@ def evaluation_steps(num_steps: int, steps_an_epoch: int, evaluations: int) -> s
     }
 
 
-def _step(
-    model: DoubleHeads, optimizer: MasterAdamW, batch: TensorBatch, task: Task, learning_rate: float, seed: int
-) -> tuple[float | None, float | None, float]:
-    """One update; the two losses (None for one without weight), and the gradient's norm."""
-    torch.manual_seed(seed)  # dropout draws from torch's own generator: seeded a step, so that a step can be repeated
-    losses = model.losses(batch, task.w_lm, task.w_mc)
-    terms = [weight * loss for weight, loss in ((task.w_lm, losses.lm), (task.w_mc, losses.mc)) if loss is not None]
-    torch.stack(terms).sum().backward()
-    norm = optimizer.step(learning_rate)
-    lm, mc = (None if loss is None else float(loss.detach()) for loss in (losses.lm, losses.mc))
-    return lm, mc, norm
+def _torch_seed(*names: int) -> int:
+    return int(np.random.default_rng(names).integers(2**63))
 
 
-def _evaluate(
-    model: DoubleHeads,
-    step: int,
-    valid: Sequence[Example],
-    probe: TensorBatch,
-    task: Task,
-    device: Device,
-    log: Log,
-) -> None:
-    if valid:
-        result = measure(model, valid, device)
-        loss = task.w_lm * result.lm_loss + task.w_mc * result.mc_loss
-        log.valid.append((step, loss, result.lm_loss, result.mc_loss, result.token_accuracy, result.mc_accuracy))
-        tqdm.write(
-            f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
-            f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
-        )
-    if task.w_lm and task.w_mc:
-        log.gradients.append((step, *_compare_gradients(model, probe)))
-
-
-def _compare_gradients(model: DoubleHeads, probe: TensorBatch) -> tuple[float, float, float]:
-    """Norms of the two tasks' gradients (unweighted) over the decoder's weights, and the cosine between them."""
-    model.eval()
-    losses = model.losses(probe, 1.0, 1.0)
-    assert losses.lm is not None
-    assert losses.mc is not None
-    weights = list(model.lm.parameters())
-    of_lm = torch.autograd.grad(losses.lm, weights, retain_graph=True, materialize_grads=True, allow_unused=True)
-    of_mc = torch.autograd.grad(losses.mc, weights, materialize_grads=True, allow_unused=True)
-    model.train()
-    square_lm, square_mc, dot = (
-        sum(float((a.float() * b.float()).sum()) for a, b in pairs)
-        for pairs in (zip(of_lm, of_lm, strict=True), zip(of_mc, of_mc, strict=True), zip(of_lm, of_mc, strict=True))
-    )
-    norms = square_lm**0.5, square_mc**0.5
-    return norms[0], norms[1], dot / max(norms[0] * norms[1], 1e-30)
-
-
-def _probe(examples: Sequence[Example], seed: int, device: Device) -> TensorBatch:
-    """A few training examples, the same at each probe."""
-    chosen = _subset(examples, GRADIENT_EXAMPLES, seed)
-    plan = plan_epoch([len(example) for example in chosen], GRADIENT_EXAMPLES, rows=1, rng=None)
-    return to_tensors(pack(plan[0], chosen, shape_of(plan, chosen)), device.torch_device, device.dtype)
-
-
-def _subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
-    if not count or count >= len(examples):
-        return examples
-    chosen = np.random.default_rng([seed, len(examples)]).choice(len(examples), count, replace=False)
-    return [examples[index] for index in sorted(chosen)]
-
-
-def _torch_seed(seed: int, step: int) -> int:
-    return int(np.random.default_rng([seed, step]).integers(2**63))
-
-
-def _stop_not_finite(step: int, loss: float, example_ids: Sequence[str]) -> None:
+def _stop_not_finite(step: int, loss: float, example_ids: Sequence[str], scratch: Scratch | None) -> NoReturn:
+    kept = f" The last checkpoint before it: {scratch.path}." if scratch and scratch.path.is_file() else ""
     raise JaegptError(
         f"train: the loss of step {step:,} is {loss}, or its gradient is not finite. Lower train.learning_rate or a "
-        f"loss weight. The step's examples: {', '.join(example_ids)}."
+        f"loss weight. The step's examples: {', '.join(example_ids)}.{kept}"
     )
+
+
+def _stop_interrupted(step: int, number: signal.Signals, saved: bool) -> NoReturn:
+    what = "`dvc repro` goes on from there" if saved else "nothing was saved, so a new run starts from the beginning"
+    raise JaegptError(f"train: stopped by {number.name} after step {step:,}; {what}.")

@@ -1,7 +1,9 @@
 """AdamW on float32 weights while the model computes in bf16, with clipping and linear warmup and decay."""
 
+from typing import Any, ClassVar
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from jaegpt.training.heads import round_weights
 
@@ -16,6 +18,8 @@ class MasterAdamW:
         model: in float32; its weights are rounded to `dtype`.
     """
 
+    adamw_options: ClassVar[dict[str, Any]] = {"fused": True}
+
     def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
         self.max_grad_norm = max_grad_norm
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -28,9 +32,9 @@ class MasterAdamW:
             {"params": [master for master in self.masters if master.ndim > 1], "weight_decay": weight_decay},
             {"params": [master for master in self.masters if master.ndim <= 1], "weight_decay": 0.0},
         ]
-        self.adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self.adamw = torch.optim.AdamW(groups, lr=0.0, **self.adamw_options)
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float) -> float | Tensor:
         """One update from the gradients of the model's weights, which are then dropped. Returns their norm, unclipped.
 
         A norm that is not finite changes nothing: the caller decides what to do.
@@ -52,6 +56,18 @@ class MasterAdamW:
         for weight, master in zip(self.weights, self.masters, strict=True):
             weight.grad = master.grad = None
         return float(norm)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a run needs to go on: the masters, and AdamW's moments and step counts."""
+        return {"masters": [master.data for master in self.masters], "adamw": self.adamw.state_dict()}
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave; the model's weights follow."""
+        for master, saved in zip(self.masters, state["masters"], strict=True):
+            master.data.copy_(saved)
+        self.adamw.load_state_dict(state["adamw"])
+        self._round_masters()
 
     @torch.no_grad()
     def restore_masters(self) -> None:

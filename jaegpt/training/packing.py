@@ -104,6 +104,14 @@ def examples_from_table(tokens: pa.Table, split: str, block_size: int) -> list[E
     return [example for example in examples if example.fits(block_size)]
 
 
+def subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
+    """`count` of the examples, drawn from `seed`, in their own order; 0: all."""
+    if not count or count >= len(examples):
+        return examples
+    chosen = np.random.default_rng([seed, len(examples)]).choice(len(examples), count, replace=False)
+    return [examples[index] for index in sorted(chosen)]
+
+
 def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.random.Generator | None) -> list[Step]:
     """Which examples share which row of which step: `plan[step][row]` lists example numbers, each exactly once.
 
@@ -133,16 +141,23 @@ def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: i
 
 
 def plan_training(
-    lengths: Sequence[int], batch_size: int, pack_width: int, seed: int, epochs: int = 1, num_devices: int = 1
+    lengths: Sequence[int], batch_size: int, pack_width: int, seed: int, epochs: int = 1, num_parts: int = 1
 ) -> list[Step]:
     """The steps of all epochs, for examples of these lengths.
 
-    `pack_width` 0 makes one row a step and device; otherwise rows are about that wide.
+    Each step has the same number of rows, a multiple of `num_parts`: what devices and accumulation share among them.
+    `pack_width` 0 makes one row a part; otherwise rows are about that wide.
     """
     wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
-    rows = max(1, min(wanted, batch_size)) * num_devices
+    rows = -(-max(1, min(wanted, batch_size)) // num_parts) * num_parts
     plans = [plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, epoch])) for epoch in range(epochs)]
     return [step for plan in plans for step in plan]
+
+
+def parts_of(step: Step, num_parts: int) -> list[Step]:
+    """The rows of a step in `num_parts` equal parts: rows 0 1 2 3 in 2 parts -> 0 2 and 1 3."""
+    assert len(step) % num_parts == 0, (len(step), num_parts)
+    return [step[part::num_parts] for part in range(num_parts)]
 
 
 def row_width(steps: Sequence[Step], lengths: Sequence[int]) -> int:
@@ -157,12 +172,12 @@ def fill(steps: Sequence[Step], lengths: Sequence[int]) -> float:
     return tokens / (sum(map(len, steps)) * row_width(steps, lengths))
 
 
-def shape_of(steps: Sequence[Step], examples: Sequence[Example]) -> Shape:
-    """The smallest shape that holds every step."""
+def shape_of(steps: Sequence[Step], examples: Sequence[Example], num_parts: int = 1) -> Shape:
+    """The smallest shape that holds every step, or each of `num_parts` parts of every step."""
     num_labels = [len(example.candidates[-1]) + 1 for example in examples]
     rows = [row for step in steps for row in step]
     return Shape(
-        rows=max(map(len, steps)),
+        rows=max(map(len, steps)) // num_parts,
         width=row_width(steps, [len(example) for example in examples]),
         labels=max(sum(num_labels[index] for index in row) for row in rows),
         examples=max(map(len, rows)),

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from jaegpt.training.devices import Device
-from jaegpt.training.heads import DoubleHeads, cross_entropy, to_tensors
+from jaegpt.training.distributed import total
+from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy
 from jaegpt.training.packing import IGNORED, Example, pack, plan_epoch, shape_of
+from jaegpt.training.runtime import runtime_of
 
 BATCH_SIZE = 16
 
@@ -40,26 +43,18 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
     was_training = model.training
     model.eval()
     lengths = [len(example) for example in examples]
-    plan = plan_epoch(lengths, BATCH_SIZE, rows=1, rng=None)
+    runtime = runtime_of(device)
+    plan = plan_epoch(lengths, BATCH_SIZE * runtime.rows, rows=runtime.rows, rng=None)
     shape = shape_of(plan, examples)
-    sums = torch.zeros(7, dtype=torch.float64)
-    for step in tqdm(plan, desc=label, unit="batch", delay=2, disable=True if label is None else None):
-        batch = to_tensors(pack(step, examples, shape), device.torch_device, device.dtype)
-        hidden = model.trunk(batch)
-        logits = model.logits(hidden, batch)
-        scores = model.scores(hidden, batch)
-        guess = logits.argmax(-1)
-        sums += torch.stack(
-            [
-                cross_entropy(logits, batch.label, reduction="sum").double(),
-                cross_entropy(scores, batch.reply, reduction="sum").double(),
-                (guess == batch.label).sum(),
-                ((scores.argmax(-1) == batch.reply) & (batch.reply != IGNORED)).sum(),
-                (guess == batch.label_self).sum(),
-                (batch.reply != IGNORED).sum(),
-                (batch.label != IGNORED).sum(),
-            ]
-        ).cpu()
+    counts = []  # one tensor a batch; looked at when all batches are under way
+    mine = plan[device.processes.rank :: device.processes.count]
+    for step in tqdm(mine, desc=label, unit="batch", delay=2, disable=True if label is None else None):
+        batch = runtime.place_batch(pack(step, examples, shape))
+        counts.append(_count(model, batch))
+        runtime.end_step("validation step", batch)
+    # The host adds in float64; torch's collectives for GPUs take tensors of the device only.
+    sums = sum((of_batch.cpu().double() for of_batch in counts), torch.zeros(7, dtype=torch.float64))
+    sums = total(sums.to(device.torch_device) if device.kind == "cuda" else sums, device.processes)
     model.train(was_training)
     lm_sum, mc_sum, token_hits, mc_hits, seed_hits, num_examples, num_tokens = sums.tolist()
     return Measurement(
@@ -70,4 +65,23 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
         seed_hits=int(seed_hits),
         examples=int(num_examples),
         tokens=int(num_tokens),
+    )
+
+
+def _count(model: DoubleHeads, batch: TensorBatch) -> Tensor:
+    """[7], in float32: both losses summed, hits of tokens, choices and the seed's kind, examples, tokens."""
+    hidden = model.trunk(batch)
+    logits = model.logits(hidden, batch)
+    scores = model.scores(hidden, batch)
+    guess = logits.argmax(-1)
+    return torch.stack(
+        [
+            cross_entropy(logits, batch.label, reduction="sum"),
+            cross_entropy(scores, batch.reply, reduction="sum"),
+            (guess == batch.label).sum(),
+            ((scores.argmax(-1) == batch.reply) & (batch.reply != IGNORED)).sum(),
+            (guess == batch.label_self).sum(),
+            (batch.reply != IGNORED).sum(),
+            (batch.label != IGNORED).sum(),
+        ]
     )

@@ -1,0 +1,76 @@
+"""What training is told: section `train` of params.yaml, and the task with its loss weights and examples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaegpt.errors import JaegptError
+from jaegpt.training.devices import Precision
+from jaegpt.training.packing import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Section `train` of params.yaml.
+
+    learning_rate: AdamW's, at its peak.
+    epochs: times each example is seen.
+    batch_size: examples a step.
+    warmup: share of the steps in which the learning rate rises from 0 to its peak; it then falls to 0.
+    weight_decay: AdamW's, on matrices only.
+    max_grad_norm: gradients longer than this are cut to it.
+    pack_width: tokens a packed row should have; 0: one row a step, as wide as needed.
+    precision: bf16, fp32, or auto (bf16 where the device has it natively).
+    token_types: add the seed's 0/1 token type ids (GPT-2 family only).
+    evaluations: times an epoch that validation runs and the tasks' gradients are compared.
+    valid_examples: validation examples used for that; 0: all.
+    accumulation: parts that a step is computed in, one after the other; more parts need less memory.
+    lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
+    checkpoint_steps: steps between checkpoints, from which a killed run goes on; 0: none.
+    """
+
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    pack_width: int
+    precision: Precision
+    token_types: bool
+    evaluations: int
+    valid_examples: int
+    accumulation: int
+    lora_rank: int
+    checkpoint_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        for name in ("learning_rate", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}.")
+        for name in ("weight_decay", "pack_width", "evaluations", "valid_examples", "lora_rank", "checkpoint_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}.")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps, from 0 to below 1, found {self.warmup}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is trained on what: the loss weights, the seed, and the examples of both splits."""
+
+    w_lm: float
+    w_mc: float
+    seed: int
+    train: Sequence[Example]
+    valid: Sequence[Example]
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise JaegptError(
+                "train: no training example fits block_size. See metrics/block_size.json for one that does."
+            )
+        if not self.w_lm and not self.w_mc:
+            raise JaegptError("w_lm and w_mc are both 0: there is nothing to learn. Give at least one a weight.")

@@ -1,0 +1,59 @@
+"""What the loop and validation ask of a device: where models and batches go, how a step ends, what was compiled."""
+
+import jaegpt.environment  # noqa: F401
+
+import torch
+
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_tensors
+from jaegpt.training.optimizer import MasterAdamW
+from jaegpt.training.packing import Batch
+
+
+class Runtime:
+    """CPU and CUDA: an operation runs when it is called, so a step needs no end and nothing is compiled.
+
+    fetch_every: steps whose losses are brought to the host together.
+    rows: a batch outside of training has a multiple of this many rows.
+    packs_ahead: whether the next step's batch may be made in a thread while the device works.
+    """
+
+    fetch_every = 1
+    rows = 1
+    packs_ahead = True
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+
+    def place_model(self, model: DoubleHeads) -> DoubleHeads:
+        """The model on the device in the device's precision, for evaluation."""
+        round_weights(model, self.device.dtype)
+        return model.to(self.device.torch_device)
+
+    def place_batch(self, batch: Batch) -> TensorBatch:
+        """A packed batch on the device, in the shape that the device computes fastest."""
+        return to_tensors(batch, self.device.torch_device, self.device.dtype)
+
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
+        """Put a float32 model on the device, in its precision, under an optimizer."""
+        return MasterAdamW(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
+
+    def seed(self, seed: int) -> None:
+        """Seed what dropout draws from."""
+        torch.manual_seed(seed)
+
+    def end_step(self, name: str, batch: TensorBatch) -> None:
+        """All operations of a step have been called; `name` is the same for steps that should be of one shape."""
+
+    def compilations(self) -> int:
+        """Programs compiled by this process so far."""
+        return 0
+
+
+def runtime_of(device: Device) -> Runtime:
+    """The runtime of a device."""
+    if device.kind != "xla":
+        return Runtime(device)
+    from jaegpt.training.xla import XlaRuntime
+
+    return XlaRuntime(device)

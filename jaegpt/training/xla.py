@@ -1,0 +1,181 @@
+"""Training on PyTorch/XLA: one process, one mesh over all devices, batch rows sharded over its axis `data`.
+
+Operations are only noted down as they are called; the end of a step compiles them into one program, the first time, and
+hands it to the devices. So nothing within a step may ask for a value, and nothing that changes from step to step may be
+a constant of the program: the learning rate travels as a tensor, and every batch has the same shape.
+
+Imported only where XLA was chosen: torch_xla takes over the process.
+"""
+
+import jaegpt.environment  # noqa: F401
+
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of the compiler's lines the errors alone
+
+import numpy as np
+import torch
+import torch_xla
+import torch_xla.core.xla_model as xm
+import torch_xla.debug.metrics as xla_metrics
+import torch_xla.distributed.spmd as spmd
+import torch_xla.runtime as xla_runtime
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from tqdm import tqdm
+
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_tensors
+from jaegpt.training.optimizer import MasterAdamW
+from jaegpt.training.packing import Batch
+from jaegpt.training.runtime import Runtime
+
+AXIS = "data"
+FETCH_EVERY = 16  # steps; the devices work on while the host waits for the losses of a step long done
+
+
+def open_devices() -> tuple[torch.device, int]:
+    """The one virtual device behind which SPMD hides all real ones, and how many those are."""
+    if not xla_runtime.is_spmd():
+        xla_runtime.use_spmd()
+    return torch_xla.device(), xla_runtime.global_runtime_device_count()
+
+
+class XlaRuntime(Runtime):
+    """XLA: weights on every device, rows of a batch spread over them, one program a kind of step."""
+
+    fetch_every = FETCH_EVERY
+    packs_ahead = False  # the end of a step, in one thread, gathers what another one is still marking
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.rows = device.num_devices
+        self._mesh = spmd.Mesh(np.arange(device.num_devices), (device.num_devices,), (AXIS,))
+        self._ended: set[str] = set()
+
+    def place_model(self, model: DoubleHeads) -> DoubleHeads:
+        round_weights(model, self.device.dtype)
+        move(model, self._send)
+        return model
+
+    def place_batch(self, batch: Batch) -> TensorBatch:
+        tensors = to_tensors(batch, torch.device("cpu"), self.device.dtype, fixed_shapes=True)
+        placed = [tensor.to(self.device.torch_device) for tensor in tensors if isinstance(tensor, Tensor)]
+        for tensor in placed:
+            spmd.mark_sharding(tensor, self._mesh, (AXIS, *[None] * (tensor.ndim - 1)))
+        return TensorBatch._make([*placed, None])
+
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
+        return XlaAdamW(model, self.device.dtype, weight_decay, max_grad_norm, self._send)
+
+    def seed(self, seed: int) -> None:
+        xm.set_rng_state(seed, str(self.device.torch_device))
+
+    def end_step(self, name: str, batch: TensorBatch) -> None:
+        """Hand the step to the devices; warn when a step of this name had to be compiled a second time."""
+        before = self.compilations()
+        torch_xla.sync()
+        if name in self._ended and self.compilations() > before:
+            shapes = ", ".join(f"{field} {list(getattr(batch, field).shape)}" for field in ("ids", "label", "score_at"))
+            tqdm.write(f"warning: XLA compiled the {name} anew, which takes as long as many steps, for {shapes}")
+        self._ended.add(name)
+
+    def compilations(self) -> int:
+        compiled = xla_metrics.metric_data("CompileTime")
+        return 0 if compiled is None else int(compiled[0])
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        """A weight or a part of the optimizer's state, on every device."""
+        sent = tensor.to(self.device.torch_device)
+        # Said aloud, because what a step leaves behind is marked so too: unmarked, the first step would be a program
+        # of its own.
+        spmd.mark_sharding(sent, self._mesh, (None,) * sent.ndim)
+        return sent
+
+
+class XlaAdamW(MasterAdamW):
+    """MasterAdamW without a look at any value, and with its whole state there before the first step.
+
+    Fused AdamW does not exist on XLA; the capturable one computes its step count and learning rate on the device.
+    A gradient that is not finite spoils the weights here: whoever fetches its norm has to stop.
+
+    Args:
+        send: puts a tensor of the host on the device; rounding is done before, on the host, so that nothing but the
+            steps themselves is compiled.
+    """
+
+    adamw_options: ClassVar[dict[str, Any]] = {"foreach": False, "capturable": True}
+
+    def __init__(
+        self,
+        model: DoubleHeads,
+        dtype: torch.dtype,
+        weight_decay: float,
+        max_grad_norm: float,
+        send: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(model, dtype, weight_decay, max_grad_norm)
+        self._model, self._send = model, send
+        move(model, send)
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            if master is not weight:
+                swap(master, send(master.detach()))
+            # AdamW would make them in the first step, which would then be another program than the second. Of shape
+            # [1], because a single number without a dimension becomes a constant of the program when it is 0 or 1.
+            self.adamw.state[master] = {
+                "step": send(torch.zeros(1)),
+                "exp_avg": send(torch.zeros(master.shape)),
+                "exp_avg_sq": send(torch.zeros(master.shape)),
+            }
+
+    def step(self, learning_rate: float) -> Tensor:
+        pairs = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if w.grad is not None]
+        gradients = [weight.grad.float() for weight, _ in pairs if weight.grad is not None]
+        norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+        scale = self.max_grad_norm / norm.clamp(min=self.max_grad_norm)
+        for (weight, master), gradient in zip(pairs, gradients, strict=True):
+            weight.grad = None
+            master.grad = gradient * scale
+        rate = self._send(torch.tensor([learning_rate]))
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        self.adamw.step()
+        self._round_masters()
+        for master in self.masters:
+            master.grad = None
+        return norm
+
+    def state(self) -> dict[str, Any]:
+        """As MasterAdamW's, on the host."""
+        state: dict[str, Any] = tree_map(lambda x: x.cpu() if isinstance(x, Tensor) else x, super().state())
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave, tensor for tensor: copies would be a program of their own."""
+        for weight, master, saved in zip(self.weights, self.masters, state["masters"], strict=True):
+            for parameter in {weight, master}:
+                swap(parameter, self._send(saved.to(parameter.dtype)))
+        masters = [master for group in self.adamw.param_groups for master in group["params"]]
+        for index, of_master in state["adamw"]["state"].items():
+            self.adamw.state[masters[index]] = {name: self._send(value) for name, value in of_master.items()}
+
+    def restore_masters(self) -> None:
+        """Give the model its float32 weights back, on the host."""
+        super().restore_masters()
+        move(self._model, Tensor.cpu)
+
+
+def move(model: nn.Module, send: Callable[[Tensor], Tensor]) -> None:
+    """Put weights and buffers elsewhere. Parameters stay the same objects, so tied weights stay tied."""
+    for parameter in model.parameters():
+        swap(parameter, send(parameter.detach()))
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = send(buffer)
+
+
+def swap(parameter: nn.Parameter, data: Tensor) -> None:
+    """Give a parameter other data, on another device too; it stays the same object."""
+    torch.utils.swap_tensors(parameter, nn.Parameter(data, parameter.requires_grad))

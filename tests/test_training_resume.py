@@ -1,0 +1,169 @@
+"""A run that is killed goes on where it was, and ends in the same bytes; it never takes up another run's state."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import random_examples, save_tiny, tiny_heads
+from safetensors.torch import load_file
+
+from jaegpt.training.scratch import VERSION, Scratch, run_key
+
+SCRIPT = Path(__file__).parent / "train_script.py"
+NUM_STEPS = 14
+
+
+class Runs:
+    """Training runs in processes of their own, with a scratch of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.weights = folder / "weights.safetensors"
+        self.tiny = str(save_tiny(folder / "tiny"))
+        self.environment = {
+            **os.environ,
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "JAEGPT_DEVICE": "cpu",
+            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent.parent), str(SCRIPT.parent)]),
+        }
+
+    def start(self, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(SCRIPT), str(self.weights), json.dumps({"tiny": self.tiny, **settings})]
+        return subprocess.run(command, env=self.environment, capture_output=True, encoding="utf-8")
+
+    def finish(self, **settings: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
+        """Figures, final weights and messages of a run that ends well."""
+        done = self.start(**settings)
+        assert done.returncode == 0, done.stderr[-3000:]
+        messages, figures = done.stdout.rsplit("\n", 2)[:2] if done.stdout.count("\n") > 1 else ("", done.stdout)
+        weights = {name: weight for name, weight in load_file(self.weights).items() if "gradient." not in name}
+        return json.loads(figures), weights, messages
+
+    def checkpoints(self) -> list[Path]:
+        return list((self.folder / "cache" / "jaegpt" / "runs").glob("*"))
+
+
+def assert_same_bytes(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert len(expected) > 20
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(weight, expected[name]) for name, weight in found.items())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, tuple[dict[str, Any], dict[str, torch.Tensor]]]:
+    runs = Runs(tmp_path_factory.mktemp("uninterrupted"))
+    results = {precision: runs.finish(config={"precision": precision})[:2] for precision in ("fp32", "bf16")}
+    assert results["fp32"][0]["steps"] == NUM_STEPS
+    assert not runs.checkpoints()
+    return results
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_killed_three_times_it_ends_in_the_same_bytes(precision: str, uninterrupted: Any, tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    config = {"precision": precision, "checkpoint_steps": 2}
+    where = random.Random(precision)
+    for _ in range(3):
+        killed = runs.start(config=config, signal_at={where.randrange(2, 5): signal.SIGKILL})
+        assert killed.returncode == -signal.SIGKILL
+        assert len(runs.checkpoints()) == 1
+    figures, weights, _ = runs.finish(config=config)
+    expected_figures, expected_weights = uninterrupted[precision]
+    assert figures["resumed_from_step"] >= 6, "each run came at least two steps further"
+    assert_same_bytes(weights, expected_weights)
+    assert figures["losses"] == expected_figures["losses"]
+    assert figures["valid"] == expected_figures["valid"]
+    assert figures["examples"] == expected_figures["examples"] == 100
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_at_hand_and_says_how_to_go_on(
+    number: signal.Signals, uninterrupted: Any, tmp_path: Path
+) -> None:
+    runs = Runs(tmp_path)
+    stopped = runs.start(config={"checkpoint_steps": 1000}, signal_at={4: number})
+    assert stopped.returncode == 1
+    assert f"error: train: stopped by {number.name} after step 5; `dvc repro` goes on from there." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    figures, weights, _ = runs.finish(config={"checkpoint_steps": 1000})
+    assert figures["resumed_from_step"] == 5
+    assert_same_bytes(weights, uninterrupted["fp32"][1])
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_going(uninterrupted: Any, tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.start(config={"checkpoint_steps": 3}, signal_at={4: signal.SIGKILL})
+    (before,) = runs.checkpoints()
+    content = before.read_bytes()
+    figures, weights, messages = runs.finish(config={"checkpoint_steps": 3}, file_limit=len(content) // 2)
+    assert "no checkpoint written" in messages
+    assert figures["resumed_from_step"] == 3
+    assert_same_bytes(weights, uninterrupted["fp32"][1])
+    assert runs.checkpoints() == [before]
+    assert before.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "cannot be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: torch.save({"version": VERSION + 1}, path), f"is of version {VERSION + 1}"),
+    ],
+    ids=["truncated", "empty", "another version"],
+)
+def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_starts_anew(
+    damage: Any, said: str, uninterrupted: Any, tmp_path: Path
+) -> None:
+    runs = Runs(tmp_path)
+    runs.start(config={"checkpoint_steps": 3}, signal_at={4: signal.SIGKILL})
+    (checkpoint,) = runs.checkpoints()
+    damage(checkpoint)
+    figures, weights, messages = runs.finish(config={"checkpoint_steps": 3})
+    assert f"{checkpoint} {said}" in messages
+    assert figures["resumed_from_step"] == 0
+    assert_same_bytes(weights, uninterrupted["fp32"][1])
+
+
+def test_other_settings_never_take_up_an_old_state(tmp_path: Path) -> None:
+    runs = Runs(tmp_path)
+    runs.start(config={"checkpoint_steps": 3}, signal_at={4: signal.SIGKILL})
+    assert len(runs.checkpoints()) == 1
+    figures, _, _ = runs.finish(config={"checkpoint_steps": 3, "learning_rate": 2e-2})
+    assert figures["resumed_from_step"] == 0
+
+
+def test_the_key_covers_everything_that_determines_the_result(tmp_path: Path) -> None:
+    model, examples, settings = tiny_heads(save_tiny(tmp_path / "tiny")), random_examples(5), {"seed": 1, "w_mc": 0.5}
+    key = run_key(model, settings, examples, "cpu")
+    assert run_key(model, settings | {"checkpoint_steps": 9}, examples, "cpu") == key
+    others = [
+        run_key(model, settings | {"w_mc": 0.6}, examples, "cpu"),
+        run_key(model, settings, examples[:-1], "cpu"),
+        run_key(model, settings, random_examples(5, seed=9), "cpu"),
+        run_key(model, settings, examples, "8 threads"),
+    ]
+    with torch.no_grad():
+        model.score.bias += 1
+    others.append(run_key(model, settings, examples, "cpu"))
+    assert len({key, *others}) == 6
+
+
+def test_a_finished_run_removes_its_scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    scratch = Scratch("abc")
+    assert scratch.save({"step": 3})
+    assert scratch.path == tmp_path / "jaegpt" / "runs" / "abc.pt"
+    assert scratch.load() == {"version": VERSION, "step": 3}
+    scratch.remove()
+    scratch.remove()
+    assert scratch.load() is None
