@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from jaegpt.exports.config import ExportConfig
-from jaegpt.exports.extract import ExportReport, survey_export
+from jaegpt.exports.extract import survey_export
+from jaegpt.exports.report import ExportReport
 
 NUM_SAMPLES = 20_000  # messages whose language is asked; they are spread evenly
 NUM_SHOWN = 10

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from jaegpt.exports.config import ExportConfig
-from jaegpt.exports.extract import ExportReport, read_export
+from jaegpt.exports.extract import read_export
+from jaegpt.exports.report import ExportReport
 from jaegpt.sample import double_encode
 from jaegpt.tables import read_table
 
@@ -151,10 +152,10 @@ def files_of(era: str, talks: tuple[Talk, ...] = TALKS) -> dict[str, bytes]:
     return {f"{root}/{talk.box}/{talk.folder}/{name}": as_json(shape(talk)) for talk in talks}
 
 
-def encrypted_files(talks: tuple[Talk, ...]) -> dict[str, bytes]:
-    """The end-to-end-encrypted download: flat, oldest first, in proper UTF-8."""
+def encrypted_files(talks: tuple[Talk, ...], first: int = 40) -> dict[str, bytes]:
+    """The end-to-end-encrypted download: flat, oldest first, in proper UTF-8, its files numbered from `first`."""
     files = {}
-    for number, talk in enumerate(talks, start=40):
+    for number, talk in enumerate(talks, start=first):
         name = f"{talk.title}_{number}"
         messages = [
             {

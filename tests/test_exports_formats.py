@@ -10,7 +10,6 @@ from export_fixtures import (
     OWNER,
     START,
     TALKS,
-    Talk,
     as_json,
     encrypted_files,
     expected,
@@ -133,45 +132,6 @@ def test_html_beside_json_is_a_notice(tmp_path: Path) -> None:
     report, table = read(write_folder(tmp_path / "export", files), tmp_path / "out")
     assert rows(table) == expected()
     assert len(report.problems) == 1
-
-
-CUTOVER = replace(TALKS[0], box="e2ee_cutover")
-LATER = replace(TALKS[0], messages=(*TALKS[0].messages[-1:], (OWNER, START + 99_000, "now encrypted")))
-
-
-def test_the_encrypted_half_is_stitched_to_its_cutover_thread(tmp_path: Path) -> None:
-    files = files_of("since 2024", (CUTOVER, *TALKS[1:]))
-    paths = [str(write_folder(tmp_path / "a", files)), str(write_zip(tmp_path / "b.zip", encrypted_files((LATER,))))]
-    report, table = read(paths, tmp_path / "out")
-    joined = replace(CUTOVER, messages=(*CUTOVER.messages, LATER.messages[-1]))
-    assert rows(table) == expected((joined, *TALKS[1:]))
-    assert report.threads == len(TALKS)
-    assert report.dropped == {"double": 1}
-    assert report.problems == []
-
-
-@pytest.mark.parametrize("side", ["cutover", "encrypted"])
-def test_an_ambiguous_stitch_is_reported_and_not_guessed(tmp_path: Path, side: str) -> None:
-    namesake = replace(CUTOVER, folder="anaissolvay_2001", messages=((OWNER, START + 500_000, "you, namesake"),))
-    cutover = (CUTOVER, namesake) if side == "cutover" else (CUTOVER,)
-    later = (LATER,) if side == "cutover" else (LATER, namesake)
-    files = files_of("since 2024", (*cutover, *TALKS[1:]))
-    paths = [str(write_folder(tmp_path / "a", files)), str(write_folder(tmp_path / "b", encrypted_files(later)))]
-    report, _ = read(paths, tmp_path / "out")
-    assert report.threads == 5
-    assert len(report.problems) == 1
-    assert "Anaïs Sølvay" in report.problems[0]
-
-
-def test_deleted_people_are_never_stitched_by_name(tmp_path: Path) -> None:
-    gone = Talk(
-        "facebookuser_9", "Facebook user", ("Facebook user", OWNER), (("Facebook user", START, "hi"),), "e2ee_cutover"
-    )
-    later = replace(gone, messages=(("Facebook user", START + 1000, "hello"),))
-    files = files_of("since 2024", (gone, *TALKS))
-    paths = [str(write_folder(tmp_path / "a", files)), str(write_folder(tmp_path / "b", encrypted_files((later,))))]
-    report, _ = read(paths, tmp_path / "out")
-    assert report.threads == 5
 
 
 def test_threads_are_told_apart_by_folder_not_by_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """System lines: the list in system_lines_en.tsv, and what 258,145 messages of people must not be taken for."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import orjson
 import pyarrow as pa
 import pytest
 from export_fixtures import OWNER, START, TALKS, as_json, files_of, read, since_2024, write_folder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports import system_lines
 from jaegpt.exports.system_lines import find_system_lines, kind_of
 
 LINES = [line.split("\t") for line in (Path(__file__).parent / "system_lines_en.tsv").read_text("utf-8").splitlines()]
@@ -75,6 +79,67 @@ def test_who_acts_decides(line: str) -> None:
 )
 def test_lines_that_people_write_too(line: str) -> None:
     assert kind_of(line, NAMES) is None
+
+
+GROUP = ("Anna Sølvay", "Bo Łęck", OWNER)
+
+
+@pytest.mark.parametrize(
+    ("line", "by_anna", "by_bo"),
+    [
+        ("Anna called you.", "call", None),
+        ("Anna Sølvay called Zoë.", "call", None),
+        ("Anna sent a photo.", "placeholder", None),
+        ("Anna reacted ❤ to your message", "reaction", None),
+        ("Anna unsent a message.", "unsent", None),
+        ("Anna joined the call.", "call", None),
+        ("You missed a call from Anna.", "call", None),
+        ("Anna missed your call.", "call", None),
+        ("Anna named the group Ski trip.", "group", None),
+        ("Anna left the group.", "group", None),
+        ("Anna voted for Rome in the poll: Where?", "poll", None),
+        ("Anna responded", "plan", None),
+        ("Anna scored 12 points playing Basketball.", "game", None),
+        # Of somebody else's doing, or of a name that nobody here bears any more.
+        ("Anna is now an admin.", "group", "group"),
+        ("Cyd named the group Ski trip.", "group", "group"),
+        ("Bo added Anna to the group.", None, "group"),
+        ("Bo set the nickname for Anna to Boss.", None, "thread"),
+        ("You called Anna.", "call", "call"),
+        ("Cyd called you.", None, None),
+    ],
+)
+def test_in_a_group_the_name_has_to_be_the_senders(
+    tmp_path: Path, line: str, by_anna: str | None, by_bo: str | None
+) -> None:
+    for sender, kind in (("Anna Sølvay", by_anna), ("Bo Łęck", by_bo)):
+        assert kind_of(line, GROUP, sender) == kind
+        messages = ((OWNER, START, "hi"), (sender, START + 1, line))
+        talk = replace(TALKS[2], people=GROUP, messages=messages)
+        path = write_folder(tmp_path / sender, files_of("since 2024", (talk,)))
+        report, table = read(path, tmp_path / f"out {sender}", owner=OWNER)
+        assert report.dropped == ({kind: 1} if kind else {})
+        assert table["text"].to_pylist()[1:] == ([] if kind else [line])
+
+
+def test_of_two_people_either_may_be_meant() -> None:
+    pair = ("Ben Ødeby", OWNER)
+    for sender in pair:
+        assert kind_of("Ben missed your call.", pair, sender) == "call"
+        assert kind_of("You missed a call from Ben.", pair, sender) == "call"
+    assert kind_of("Ben called you.", pair, OWNER) is None
+    # A deleted account has lost the name that its lines still bear.
+    assert kind_of("Ben called you.", (*pair, "Facebook user"), "Facebook user") == "call"
+
+
+@pytest.mark.parametrize("rule", [pattern for _, pattern in system_lines._compiled_rules()])
+def test_looking_for_hints_first_misses_no_line_of_a_rule(rule: re.Pattern[str]) -> None:
+    @given(st.from_regex(rule, fullmatch=True))
+    @settings(max_examples=30, database=None, suppress_health_check=list(HealthCheck))
+    def check(line: str) -> None:
+        assert re.search(system_lines._HINTS, line)
+
+    check()
 
 
 FLAGGED = [

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaegpt.exports.rows import Shape, Verdict
 
-_PLAIN = frozenset({"senderName", "timestamp", "text", "media", "reactions"})
+_USUAL = {"isUnsent": (None, False), "type": (None, "text", "media", "link", "Generic")}
 
 
 def judge(message: dict[str, Any]) -> Verdict:
@@ -16,9 +16,9 @@ def judge(message: dict[str, Any]) -> Verdict:
     return message.get("text"), None
 
 
-ENCRYPTED = Shape("senderName", "timestamp", 1, "text", _PLAIN, judge)
+ENCRYPTED = Shape("senderName", "timestamp", 1, "text", _USUAL, judge)
 
 
 def is_encrypted_download(raw: bytes) -> bool:
-    """Whether a file's bytes are those of a thread of this format, cheaply."""
-    return b'"threadName"' in raw
+    """Whether a file's bytes show that it is of this format, however damaged; its name alone does not."""
+    return b'"threadName"' in raw or b'"senderName"' in raw

@@ -1,60 +1,24 @@
 """A download -> the table `messages`, and an account of everything that was read."""
 
 import difflib
+import os
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found, thread_id
 from jaegpt.exports.owner import Owner, find_owner, profile_names
-from jaegpt.exports.parts import PartJob, PartNote, Piece, Sender, ThreadJob, group_into_parts, make_part
-from jaegpt.exports.reading import BatchNote, batches, read_batch
+from jaegpt.exports.parts import PartJob, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.reading import BatchNote, batches, fault_of, read_batch
+from jaegpt.exports.report import ExportReport, list_bad_files, make_report, refuse_nothing
 from jaegpt.exports.sources import BadFileError
-from jaegpt.exports.suspects import Suspect, merge_suspects
+from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
-from jaegpt.exports.threads import Thread, collect, presence, stitch
+from jaegpt.exports.threads import Sender, Thread, collect, presence
 from jaegpt.parallel import map_parts, one_pool
 from jaegpt.tables import part_name
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
-    """What was read, and what became of it: messages_read = messages_kept + sum(dropped).
-
-    Attributes:
-        formats: files by format (messenger, instagram, encrypted).
-        eras: files by the years of their layout.
-        boxes: threads by box.
-        owner: None when it cannot be told (read_export raises then).
-        years: kept messages by year.
-        skipped: bad files by reason, with `on_error: skip`.
-        problems: what the user should know, a line each.
-        suspects: lines that look automatic though no rule knows them.
-        samples: some kept messages, evenly spaced, when asked for.
-    """
-
-    formats: dict[str, int]
-    eras: dict[str, int]
-    files: int
-    num_bytes: int
-    threads: int
-    groups: int
-    boxes: dict[str, int]
-    messages_read: int
-    messages_kept: int
-    owner: Owner | None
-    owner_messages: int
-    dropped: dict[str, int]
-    redacted: int
-    years: dict[int, int]
-    skipped: dict[str, int]
-    problems: list[str]
-    suspects: dict[str, Suspect] = field(default_factory=dict)
-    samples: list[str] = field(default_factory=list)
 
 
 def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
@@ -71,7 +35,7 @@ def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
             report = _read(config, folder, scratch, num_samples=0)
         if not report.owner:
             raise JaegptError(report.problems[-1])
-        _refuse_nothing(report, report.owner)
+        refuse_nothing(report, report.owner)
     except BaseException:
         for part in folder.glob("*.parquet"):
             part.unlink()
@@ -99,18 +63,18 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     files = sorted(found.files, key=lambda file: thread_id(file.thread_key))
     jobs = batches(files, scratch, strict, config.system_patterns, config.redact)
     notes = map_parts(read_batch, jobs, "reading")
-    bad = [*found.problems, *sorted((bad for note in notes for bad in note.problems), key=lambda bad: bad.path)]
+    bad = _bad_files(found, notes, config.paths)
     if bad and strict:
-        raise JaegptError(f"{_list_bad_files(bad)}\nMend or remove them, or set export.on_error to skip.")
+        raise JaegptError(f"{list_bad_files(bad)}\nMend or remove them, or set export.on_error to skip.")
     threads = collect(notes)
     if not threads:
         raise JaegptError(
-            f"{_list_bad_files(bad)}\nNothing else is there." if bad else nothing_found(config.paths, found)
+            f"{list_bad_files(bad)}\nNothing else is there." if bad else nothing_found(config.paths, found)
         )
     notices: list[str] = []
     owner = _owner_or_notice(threads, config, found, notices)
     names = owner.names if owner else ()
-    threads, ambiguous = stitch(threads, names)
+    threads, not_joined = stitch(threads, names)
     excluded = _excluded_threads(threads, config.exclude, names)
     senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
     threads_kept = [_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded]
@@ -121,9 +85,23 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    dropped = _dropped(notes, threads, excluded, written)
-    problems = [*map(str, bad), *ambiguous, *_html_notice(found), *notices]
-    return _report(notes, threads, written, owner, dropped, bad, problems)
+    problems = [*map(str, bad), *found.notices, *not_joined, *_html_notice(found), *notices]
+    return make_report(notes, threads, excluded, written, owner, bad, problems)
+
+
+def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str]) -> list[BadFileError]:
+    """All files that cannot be read.
+
+    A doubtful one (it only has the name of an encrypted thread) is of messages where a neighbour shows to be, or at
+    the top of a path that was given and holds nothing else.
+    """
+    bad = sorted((problem for note in notes for problem in note.problems), key=lambda problem: problem.path)
+    known = [*(note.file.entry.path for batch in notes for note in batch.files), *(problem.path for problem in bad)]
+    places = {path.rpartition("/")[0] for path in known}
+    given = {os.path.normpath(path) for path in paths}
+    places |= {path for path in given if not any(f"{place}/".startswith(f"{path}/") for place in places)}
+    judged = [fault_of(file) for batch in notes for file in batch.doubtful if file.entry.folder in places]
+    return [*found.problems, *bad, *(problem for problem in judged if problem)]
 
 
 def _owner_or_notice(
@@ -143,7 +121,10 @@ def _senders(batch: BatchNote, owners: Sequence[str], exclude: Sequence[str]) ->
 
 
 def _thread_job(thread: Thread, owners: Sequence[str], senders: Mapping[int, tuple[Sender, ...]]) -> ThreadJob:
-    pieces = tuple(Piece(batch.messages, note.start, note.rows, senders[id(batch)]) for note, batch in thread.pieces)
+    pieces = tuple(
+        Piece(batch.messages, note.start, note.rows, note.in_seconds, senders[id(batch)])
+        for note, batch in thread.pieces
+    )
     return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
 
 
@@ -171,73 +152,6 @@ def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners:
         for thread in threads
         if titles[thread.key] & set(exclude) or (not thread.is_group(owners) and thread.people & set(exclude))
     }
-
-
-def _dropped(
-    notes: Iterable[BatchNote], threads: Iterable[Thread], excluded: set[str], written: Iterable[PartNote]
-) -> Counter[str]:
-    dropped: Counter[str] = Counter()
-    for note in notes:
-        dropped += note.dropped
-    dropped["excluded"] = sum(thread.num_rows for thread in threads if thread.key in excluded)
-    for part in written:
-        dropped += part.dropped
-    return +dropped
-
-
-def _report(
-    notes: Sequence[BatchNote],
-    threads: Sequence[Thread],
-    written: Sequence[PartNote],
-    owner: Owner | None,
-    dropped: Counter[str],
-    bad: Sequence[BadFileError],
-    problems: list[str],
-) -> ExportReport:
-    files = [note for batch in notes for note in batch.files]
-    report = ExportReport(
-        formats=dict(sorted(Counter(note.file.format for note in files).items())),
-        eras=dict(sorted(Counter(note.file.era for note in files).items())),
-        files=len(files),
-        num_bytes=sum(note.file.entry.size for note in files),
-        threads=len(threads),
-        groups=sum(thread.is_group(owner.names if owner else ()) for thread in threads),
-        boxes=dict(Counter(thread.box for thread in threads).most_common()),
-        messages_read=sum(note.read for note in files),
-        messages_kept=sum(part.kept for part in written),
-        owner=owner,
-        owner_messages=sum(part.owner for part in written),
-        dropped=dict(sorted(dropped.items())),
-        redacted=sum(note.redacted for note in notes),
-        years=dict(sorted(sum((part.years for part in written), Counter[int]()).items())),
-        skipped=dict(sorted(Counter(problem.reason for problem in bad).items())),
-        problems=problems,
-        suspects=merge_suspects([part.suspects for part in written]),
-        samples=[text for part in written for text in part.samples],
-    )
-    assert report.messages_read == report.messages_kept + sum(dropped.values()), report
-    return report
-
-
-def _refuse_nothing(report: ExportReport, owner: Owner) -> None:
-    counts = ", ".join(f"{reason} {count:,}" for reason, count in report.dropped.items()) or "there were none"
-    if report.messages_kept == 0:
-        raise JaegptError(
-            f"export.path: of {report.messages_read:,} messages none is left ({counts}). "
-            "Check export.exclude, export.system_patterns, and that the download covers all time."
-        )
-    if report.owner_messages == 0:
-        others = f" Next in line: {owner.runner_up[0]}." if owner.runner_up else ""
-        raise JaegptError(
-            f"export.owner: {' / '.join(owner.names)} wrote none of the {report.messages_kept:,} messages kept, "
-            f"so there is nothing to learn. Set export.owner to the name that wrote.{others}"
-        )
-
-
-def _list_bad_files(bad: Sequence[BadFileError]) -> str:
-    lines = "".join(f"\n  {problem}" for problem in bad)
-    plural = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
-    return f"export.path: {plural} cannot be read:{lines}"
 
 
 def _html_notice(found: Discovery) -> list[str]:

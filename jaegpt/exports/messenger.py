@@ -6,12 +6,15 @@ from typing import Any
 from jaegpt.exports.rows import Shape, Verdict
 from jaegpt.exports.sources import BadFileError
 
-# Keys that never change what becomes of a message: media without text count as empty, reactions are not messages.
-_PLAIN_KEYS = """
-    sender_name timestamp_ms timestamp content photos videos audio_files files gifs sticker reactions ip
-    is_geoblocked_for_viewer is_unsent_image_by_messenger_kid_parent bumped_message_metadata
-"""
-_PLAIN = frozenset(_PLAIN_KEYS.split())
+# The keys that decide what becomes of a message, each with the values that leave it as it is.
+_USUAL = {
+    "is_taken_down": (None, False),
+    "is_unsent": (None, False),
+    "call_duration": (None,),
+    "missed": (None, False),
+    "type": (None, "Generic", "Share"),
+    "share": (None,),
+}
 _TYPES = {"Call": "call", "Subscribe": "subscription", "Unsubscribe": "subscription"}
 # Written where a share's own text would stand.
 _ATTACHMENT = re.compile(r".{1,120} (?:sent|shared) (?:an attachment|a link|a post)\.", re.DOTALL)
@@ -21,7 +24,7 @@ _REFRESHED = "Last update"
 
 
 def judge(message: dict[str, Any]) -> Verdict:
-    """The text of a message with unusual keys, or why it is left out; the order of the rules is that of certainty."""
+    """The text of a message with a telling value, or why it is left out; the most certain rules first."""
     if message.get("is_taken_down"):
         return None, "taken_down"
     if message.get("is_unsent"):
@@ -37,8 +40,8 @@ def judge(message: dict[str, Any]) -> Verdict:
     return message.get("content"), None
 
 
-MODERN = Shape("sender_name", "timestamp_ms", 1, "content", _PLAIN, judge)
-SECONDS = Shape("sender_name", "timestamp", 1000, "content", _PLAIN, judge)
+MODERN = Shape("sender_name", "timestamp_ms", 1, "content", _USUAL, judge)
+SECONDS = Shape("sender_name", "timestamp", 1000, "content", _USUAL, judge)
 
 
 def shape_of(messages: list[Any]) -> Shape:

@@ -9,10 +9,9 @@ from typing import Any
 import orjson
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports.rows import clean_name
+from jaegpt.exports.rows import NAMELESS, clean_name
 from jaegpt.exports.sources import BadFileError, Entry, read_bytes
 from jaegpt.exports.text import load_json
-from jaegpt.exports.threads import NAMELESS
 
 NUM_CANDIDATES = 5
 

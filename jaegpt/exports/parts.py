@@ -1,7 +1,7 @@
 """The second pass: threads put in order, doubles removed, the owner marked, and written as parts of `messages`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,20 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jaegpt.exports.reading import load_messages
-from jaegpt.exports.suspects import Suspect, find_suspects
+from jaegpt.exports.rows import END_OF_TIME_MS
+from jaegpt.exports.suspects import Suspects, find_suspects
+from jaegpt.exports.threads import Sender
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who a number stands for: all names of the owner are one sender."""
-
-    name: str
-    is_owner: bool = False
-    is_excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +25,7 @@ class Piece:
     messages: str | bytes
     start: int
     rows: int
+    in_seconds: bool
     senders: tuple[Sender, ...]
 
 
@@ -66,7 +60,7 @@ class PartNote:
     owner: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     years: Counter[int] = field(default_factory=Counter)
-    suspects: dict[str, Suspect] = field(default_factory=dict)
+    suspects: Suspects = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
 
 
@@ -99,46 +93,66 @@ def make_part(job: PartJob) -> PartNote:
     return note
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Messages of a part as columns; threads and senders are numbers."""
+
+    thread: Ints
+    sender: Ints
+    time: Ints  # ms since 1970
+    in_seconds: Bools  # whether the time is known to the second only
+    text: pa.ChunkedArray
+
+    def take(self, order: Ints) -> "_Rows":
+        if len(order) == len(self.time) and _is_sorted(order):
+            return self
+        text = self.text.take(pa.array(order))
+        return _Rows(self.thread[order], self.sender[order], self.time[order], self.in_seconds[order], text)
+
+
 def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
     """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
-    numbers: dict[Sender, int] = {}
-    batches: dict[str | bytes, tuple[pa.Table, Ints]] = {}  # its rows, and its sender numbers as those of the part
-    tables, codes, lengths = [], [np.zeros(0, np.int64)], []
-    for thread in threads:
-        for piece in thread.pieces:
-            if piece.messages not in batches:
-                part_numbers = [numbers.setdefault(sender, len(numbers)) for sender in piece.senders]
-                batches[piece.messages] = load_messages(piece.messages), np.array(part_numbers, np.int64)
-            table, part_number_of = batches[piece.messages]
-            rows = table.slice(piece.start, piece.rows)
-            codes.append(part_number_of[rows.column("sender").to_numpy()])
-            tables.append(rows)
-        lengths.append(thread.num_rows)
-    joined = pa.concat_tables(tables).combine_chunks()
-    thread_of = np.repeat(np.arange(len(threads)), lengths)
-    code, time = np.concatenate(codes), joined.column("sent_at").to_numpy()
-    order = _order(thread_of, time)
-    senders = list(numbers)
+    rows, senders = _joined(threads)
+    rows = rows.take(_order(rows.thread, rows.time))
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
-    order = _count_out(order, is_excluded[code[order]], note.dropped, "excluded")
-    texts = joined.column("text")
-    if len(order) < len(time) or not _is_sorted(order):
-        texts = texts.take(pa.array(order))
-    double = _is_double(thread_of[order], time[order], code[order], texts)
-    order = _count_out(order, double, note.dropped, "double")
-    texts = texts.filter(pa.array(~double)) if double.any() else texts
-    note.suspects = find_suspects(texts, thread_of[order], code[order], [sender.name for sender in senders])
-    thread_of, code = pa.array(thread_of[order]), pa.array(code[order])
+    rows = _without(rows, is_excluded[rows.sender], "excluded", note)
+    rows = _without(rows, _is_coarse_double(rows), "double", note)
+    rows = _without(rows, _is_double(rows), "double", note)
+    note.suspects = find_suspects(rows.text, rows.thread, rows.sender, senders)
+    thread, sender = pa.array(rows.thread), pa.array(rows.sender)
     columns = {
-        "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread_of),
-        "box": pa.array([thread.box for thread in threads], pa.string()).take(thread_of),
-        "is_group": pa.array([thread.is_group for thread in threads], pa.bool_()).take(thread_of),
-        "sender": pa.array([sender.name for sender in senders], pa.string()).take(code),
-        "is_owner": pa.array([sender.is_owner for sender in senders], pa.bool_()).take(code),
-        "sent_at": pa.array(time[order]).cast(pa.timestamp("ms", tz="UTC")),
-        "text": texts,
+        "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread),
+        "box": pa.array([thread.box for thread in threads], pa.string()).take(thread),
+        "is_group": pa.array([thread.is_group for thread in threads], pa.bool_()).take(thread),
+        "sender": pa.array([sender.name for sender in senders], pa.string()).take(sender),
+        "is_owner": pa.array([sender.is_owner for sender in senders], pa.bool_()).take(sender),
+        "sent_at": pa.array(rows.time).cast(pa.timestamp("ms", tz="UTC")),
+        "text": rows.text,
     }
     return pa.table(columns, schema=SCHEMAS["messages"])
+
+
+def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
+    """The rows of all pieces as they stand, and what their sender numbers mean."""
+    numbers: dict[Sender, int] = {}
+    batches: dict[str | bytes, tuple[pa.Table, Ints]] = {}  # its rows, and its sender numbers as those of the part
+    tables, senders, pieces = [], [np.zeros(0, np.int64)], [piece for thread in threads for piece in thread.pieces]
+    for piece in pieces:
+        if piece.messages not in batches:
+            part_numbers = [numbers.setdefault(sender, len(numbers)) for sender in piece.senders]
+            batches[piece.messages] = load_messages(piece.messages), np.array(part_numbers, np.int64)
+        table, part_number_of = batches[piece.messages]
+        tables.append(table.slice(piece.start, piece.rows))
+        senders.append(part_number_of[tables[-1].column("sender").to_numpy()])
+    joined = pa.concat_tables(tables).combine_chunks()
+    rows = _Rows(
+        thread=np.repeat(np.arange(len(threads)), [thread.num_rows for thread in threads]),
+        sender=np.concatenate(senders),
+        time=joined.column("sent_at").to_numpy(),
+        in_seconds=np.repeat(np.array([piece.in_seconds for piece in pieces], bool), [piece.rows for piece in pieces]),
+        text=joined.column("text"),
+    )
+    return rows, list(numbers)
 
 
 def _order(thread: Ints, time: Ints) -> Ints:
@@ -152,21 +166,40 @@ def _is_sorted(values: Ints, may_fall: Bools | bool = False) -> bool:
     return bool(((values[1:] >= values[:-1]) | may_fall).all())
 
 
-def _count_out(order: Ints, gone: Bools, dropped: Counter[str], reason: str) -> Ints:
-    dropped[reason] += int(np.count_nonzero(gone))
-    return order[~gone] if gone.any() else order
+def _without(rows: _Rows, gone: Bools, reason: str, note: PartNote) -> _Rows:
+    note.dropped[reason] += int(np.count_nonzero(gone))
+    return rows.take(np.flatnonzero(~gone))
 
 
-def _is_double(thread: Ints, time: Ints, code: Ints, texts: pa.ChunkedArray) -> Bools:
+def _is_coarse_double(rows: _Rows) -> Bools:
+    """Rows known to the second that stand there to the millisecond too: same thread, sender, second and text."""
+    double = np.zeros(len(rows.time), bool)
+    if not rows.in_seconds.any() or rows.in_seconds.all():
+        return double
+    moment = rows.thread * (END_OF_TIME_MS // 1000) + rows.time // 1000
+    near = np.isin(moment, np.intersect1d(moment[rows.in_seconds], moment[~rows.in_seconds]))
+    coarse, fine = np.flatnonzero(near & rows.in_seconds), np.flatnonzero(near & ~rows.in_seconds)
+    exact = set(_keys(rows, moment, fine))
+    double[coarse] = [key in exact for key in _keys(rows, moment, coarse)]
+    return double
+
+
+def _is_double(rows: _Rows) -> Bools:
     """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time."""
-    double = np.zeros(len(time), bool)
-    same = (time[1:] == time[:-1]) & (thread[1:] == thread[:-1])
+    double = np.zeros(len(rows.time), bool)
+    same = (rows.time[1:] == rows.time[:-1]) & (rows.thread[1:] == rows.thread[:-1])
     if not same.any():
         return double
-    rows = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
-    seen: set[tuple[int, int, int, str]] = set()
-    columns = (thread[rows].tolist(), time[rows].tolist(), code[rows].tolist(), texts.take(pa.array(rows)).to_pylist())
-    for row, key in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
+    moment = np.cumsum(np.concatenate([[True], ~same]))
+    alike = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
+    seen: set[tuple[int, int, str]] = set()
+    for row, key in zip(alike.tolist(), _keys(rows, moment, alike), strict=True):
         double[row] = key in seen
         seen.add(key)
     return double
+
+
+def _keys(rows: _Rows, moment: Ints, which: Ints) -> Iterator[tuple[int, int, str]]:
+    """(moment, sender, text) of some rows."""
+    texts = rows.text.take(pa.array(which)).to_pylist()
+    return zip(moment[which].tolist(), rows.sender[which].tolist(), texts, strict=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -54,6 +55,7 @@ class FileNote:
     participants: tuple[str, ...]
     title: str
     is_group: bool | None  # None: the file does not say
+    in_seconds: bool  # its times are whole seconds
     senders: tuple[str, ...]
     read: int
     start: int
@@ -67,6 +69,7 @@ class BatchNote:
     Attributes:
         files: its readable files.
         problems: its bad ones.
+        doubtful: files that have the name of an encrypted thread and nothing in them that shows it.
         dropped: messages by reason.
         messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
             (ms since 1970), text string.
@@ -74,6 +77,7 @@ class BatchNote:
 
     files: list[FileNote] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
+    doubtful: list[MessageFile] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     messages: str | bytes = b""
@@ -129,6 +133,7 @@ def _read_batch(batch: Batch) -> BatchNote:
             note.problems.append(problem)
             continue
         if read is None:
+            note.doubtful.append(file)
             continue
         note.files.append(read[0])
         rows.append(read[1])
@@ -152,26 +157,42 @@ def load_messages(messages: str | bytes) -> pa.Table:
     return pa.ipc.open_file(source).read_all()
 
 
-def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
-    """The messages of one file, or None when it is none of messages after all."""
-    path = file.entry.path
-    raw = read_bytes(file.entry)
-    encrypted = file.format == "encrypted"
-    if encrypted and not file.certain and not is_encrypted_download(raw):
-        return None
+def fault_of(file: MessageFile) -> BadFileError | None:
+    """What is wrong with a doubtful file, for one that has to be of messages after all; None when nothing is."""
     try:
-        content = load_json(raw)
-    except orjson.JSONDecodeError as error:
-        raise _not_json(path, raw, error) from None
-    if encrypted and not (isinstance(content, dict) and "participants" in content and "messages" in content):
+        *_, messages = _thread_of(file, read_bytes(file.entry))
+    except BadFileError as problem:
+        return problem
+    if not messages:
         return None
-    names, title, is_group, messages = thread_of(content, path)
+    return BadFileError(file.entry.path, "wrong_structure", "none of its messages has a `senderName`")
+
+
+def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
+    """The messages of one file, or None when nothing shows that it is one of messages."""
+    encrypted = file.format == "encrypted"
+    try:
+        raw = read_bytes(file.entry)
+    except BadFileError:
+        if encrypted:
+            return None
+        raise
+    if encrypted and not is_encrypted_download(raw):
+        return None
+    names, title, is_group, messages = _thread_of(file, raw)
     rows = read_rows(messages, ENCRYPTED if encrypted else shape_of(messages))
     # The same few names in file after file: `intern` keeps one copy of each.
     people = tuple(sys.intern(clean_name(name)) for name in names)
     writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)
     title = sys.intern(clean_name(title))
-    return FileNote(file, people, title, is_group, writers, rows.read, 0, len(rows.texts)), rows
+    return FileNote(file, people, title, is_group, rows.in_seconds, writers, rows.read, 0, len(rows.texts)), rows
+
+
+def _thread_of(file: MessageFile, raw: bytes) -> tuple[list[str], str, bool | None, list[Any]]:
+    try:
+        return thread_of(load_json(raw), file.entry.path)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(file.entry.path, raw, error) from None
 
 
 def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
@@ -194,7 +215,9 @@ def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Se
         note = files[bisect_right(ends, row)]
         return [*note.participants, *note.senders]
 
-    lines = find_system_lines(table.column("text").combine_chunks(), people_of, system_patterns)
+    senders = table.column("sender").to_numpy()
+    texts = table.column("text").combine_chunks()
+    lines = find_system_lines(texts, people_of, system_patterns, lambda row: batch.senders[senders[row]])
     for row, kind in lines.items():
         batch.dropped[kind] += 1
         files[bisect_right(ends, row)].rows -= 1

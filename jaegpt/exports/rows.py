@@ -1,19 +1,20 @@
 """From a file's list of messages to columns, and every message that is left out under one reason.
 
-The common case is column-wise: one pass a key, types checked by column. Only messages with unusual keys are looked at
-one by one.
+The common case is column-wise: one pass a key, types checked by column. Only messages with a telling value (an unsent
+one, a share) are looked at one by one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaegpt.exports.text import repair
 
+NAMELESS = "Facebook user"  # what newer exports call every deleted account; older ones leave the name empty
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
 
-# What a message with unusual keys comes to: its text (None: it has none), and the reason to leave it out, if any.
+# What a message with a telling value comes to: its text (None: it has none), and the reason to leave it out, if any.
 Verdict = tuple[str | None, str | None]
 
 
@@ -25,7 +26,8 @@ class Shape:
     time: str
     time_unit_ms: int  # 1,000 where times are in seconds
     text: str
-    plain: frozenset[str]  # keys that cannot change what becomes of a message
+    # The keys that can change what becomes of a message, each with the values that do not; `judge` knows the others.
+    usual: Mapping[str, tuple[Any, ...]]
     judge: Callable[[dict[str, Any]], Verdict]
 
 
@@ -41,6 +43,7 @@ class Rows:
         read: messages in the file = len(texts) + sum(dropped).
         dropped: messages by reason.
         fault: the first malformed message, for the user; None when there is none.
+        in_seconds: whether its times are whole seconds.
     """
 
     senders: list[str]
@@ -50,6 +53,7 @@ class Rows:
     read: int
     dropped: Counter[str]
     fault: str | None
+    in_seconds: bool
 
 
 def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
@@ -62,13 +66,11 @@ def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
         assert columns is not None, fault
     senders, times, texts = columns
     reasons: dict[int, str] = {}
-    odd_keys = set().union(*well_formed) - shape.plain
-    if odd_keys:
-        for index in [index for index, message in enumerate(well_formed) if not odd_keys.isdisjoint(message)]:
-            texts[index], reason = shape.judge(well_formed[index])
-            if reason:
-                reasons[index] = reason
-                texts[index] = None
+    for index in _telling(well_formed, shape):
+        texts[index], reason = shape.judge(well_formed[index])
+        if reason:
+            reasons[index] = reason
+            texts[index] = None
     if None in texts:
         for index, text in enumerate(texts):
             if text is None:
@@ -92,12 +94,24 @@ def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
         len(messages),
         dropped,
         fault,
+        shape.time_unit_ms > 1,
     )
 
 
+def _telling(messages: Sequence[dict[str, Any]], shape: Shape) -> set[int]:
+    """The messages in which a key that matters has an unusual value."""
+    keys = set().union(*messages) & shape.usual.keys()
+    return {
+        index
+        for key in keys
+        for index, value in enumerate([message.get(key) for message in messages])
+        if value not in shape.usual[key]
+    }
+
+
 def clean_name(name: str) -> str:
-    """A display name, repaired; the nameless (deleted accounts) get the name that newer exports give them."""
-    return repair(name).replace("\0", "").strip() or "Facebook user"
+    """A display name, repaired; "Facebook user" for the nameless."""
+    return repair(name).replace("\0", "").strip() or NAMELESS
 
 
 def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:

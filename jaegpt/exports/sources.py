@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from jaegpt.errors import JaegptError
@@ -17,6 +17,9 @@ MAX_FILE_BYTES = 256 * 2**20
 # Chat JSON deflates 10- to 30-fold; deflate itself ends at 1,032-fold, which only a bomb reaches.
 MAX_EXPANSION = 200
 _EXPANSION_MATTERS_FROM = 2**20
+ZIP_DEPTH = 1  # folders below the given one in which zips are still opened
+# What macOS puts beside the files of zips and of foreign disks.
+_MAC_FOLDER, _MAC_PREFIX = "__MACOSX", "._"
 
 # All that zipfile and its decompressors were seen to raise on damaged input.
 _DAMAGE = (
@@ -59,16 +62,39 @@ class Entry:
     name: str
     size: int  # bytes, unpacked
     index: int = -1  # -1 outside zips
+    fault: tuple[str, str] | None = None  # reason and detail, where it is no file that can be read
 
     @property
     def path(self) -> str:
         return f"{self.source}/{self.name}"
 
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
 
-def list_entries(path: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
-    """The files of a download whose name is `wanted`, sorted by name, and what stood in the way.
 
-    Zips that lie directly in a given folder are listed too: that is where a browser puts them.
+@dataclass
+class Listing:
+    """What lies under one path.
+
+    Attributes:
+        entries: the wanted files, sorted by name.
+        problems: folders and zips that cannot be looked into.
+        links: links to folders, which are not followed, as paths below the given one.
+        far_zips: zips that lie too deep to be opened, or in another zip, likewise.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[BadFileError] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    far_zips: list[str] = field(default_factory=list)
+
+
+def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
+    """The files of a download whose name is `wanted`, and what stood in the way.
+
+    Zips that lie in a given folder, or in a folder there, are opened too: that is where people put downloads. Those
+    below a folder `messages` are attachments.
 
     Raises:
         JaegptError: there is nothing at `path`, or it is neither a folder nor a zip.
@@ -93,6 +119,8 @@ def read_bytes(entry: Entry) -> bytes:
     Raises:
         BadFileError: it cannot be read, or is larger than any file of a real export.
     """
+    if entry.fault:
+        raise BadFileError(entry.path, *entry.fault)
     if entry.size == 0:
         raise BadFileError(entry.path, "empty_file", "the file is empty")
     if entry.size > MAX_FILE_BYTES:
@@ -103,57 +131,63 @@ def read_bytes(entry: Entry) -> bytes:
     return raw
 
 
-def _list_folder(folder: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
-    entries: list[Entry] = []
-    problems: list[BadFileError] = []
+def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
+    found = Listing()
 
     def unreadable(error: OSError) -> None:
-        problems.append(BadFileError(str(error.filename), "unreadable", f"cannot be opened ({error.strerror})"))
+        found.problems.append(BadFileError(str(error.filename), "unreadable", f"cannot be opened ({error.strerror})"))
 
     for base, folders, files in os.walk(folder, onerror=unreadable):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != _MAC_FOLDER)
         inside = PurePosixPath(Path(base).relative_to(folder).as_posix())
-        for name in [name for name in folders if os.path.islink(os.path.join(base, name))]:
-            if wanted(f"{inside / name}/message_1.json"):
-                detail = "a link to another folder, which is not followed; give that folder in export.path"
-                problems.append(BadFileError(f"{base}/{name}", "link", detail))
-        for name in sorted(files):
+        found.links += [str(inside / name) for name in folders if os.path.islink(os.path.join(base, name))]
+        for name in sorted(name for name in files if not name.startswith(_MAC_PREFIX)):
             relative = str(inside / name)
-            if base == folder and name.lower().endswith(".zip"):
-                more, bad = _list_zip(os.path.join(base, name), wanted)
-                entries += more
-                problems += bad
-            elif wanted(relative):
-                try:
-                    status = os.stat(os.path.join(base, name))
-                except OSError as error:
-                    unreadable(error)
+            if name.lower().endswith(".zip") and "messages" not in inside.parts:
+                if len(inside.parts) > ZIP_DEPTH:
+                    found.far_zips.append(relative)
                     continue
-                if not stat.S_ISREG(status.st_mode):
-                    problems.append(BadFileError(f"{base}/{name}", "unreadable", "not a regular file"))
-                else:
-                    entries.append(Entry(folder, relative, status.st_size))
-    return entries, problems
+                inner = _list_zip(os.path.join(base, name), wanted)
+                found.entries += inner.entries
+                found.problems += inner.problems
+                found.far_zips += [f"{relative}/{far}" for far in inner.far_zips]
+            elif wanted(relative):
+                found.entries.append(_entry_of_file(folder, relative))
+    return found
 
 
-def _list_zip(path: str, wanted: Callable[[str], bool]) -> tuple[list[Entry], list[BadFileError]]:
-    entries: list[Entry] = []
-    problems: list[BadFileError] = []
+def _entry_of_file(folder: str, name: str) -> Entry:
+    try:
+        status = os.stat(os.path.join(folder, name))
+    except OSError as error:
+        return Entry(folder, name, 0, fault=("unreadable", f"cannot be opened ({error.strerror})"))
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        return Entry(folder, name, 0, fault=("unreadable", "not a regular file"))
+    return Entry(folder, name, status.st_size)
+
+
+def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
+    found = Listing()
     try:
         members = _open_zip(path).infolist()
     except _DAMAGE as error:
-        return [], [BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})")]
+        found.problems.append(BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})"))
+        return found
     for index, member in enumerate(members):
         name = member.filename.replace("\\", "/")
-        if name.startswith("/") or ".." in name.split("/") or name[1:2] == ":":
-            problems.append(BadFileError(f"{path}/{name}", "unsafe_name", "a name that leads out of the zip"))
-        elif member.is_dir() or not wanted(name):
+        parts = name.split("/")
+        if parts[0] == _MAC_FOLDER or parts[-1].startswith(_MAC_PREFIX):
             continue
-        elif stat.S_ISLNK(member.external_attr >> 16):
-            problems.append(BadFileError(f"{path}/{name}", "link", "a link instead of a file"))
-        else:
-            entries.append(Entry(path, name, member.file_size, index))
-    return sorted(entries, key=lambda entry: (entry.name, entry.index)), problems
+        if name.startswith("/") or ".." in parts or name[1:2] == ":":
+            found.problems.append(BadFileError(f"{path}/{name}", "unsafe_name", "a name that leads out of the zip"))
+        elif name.lower().endswith(".zip") and "messages" not in parts:
+            found.far_zips.append(name)
+        elif not member.is_dir() and wanted(name):
+            is_link = stat.S_ISLNK(member.external_attr >> 16)
+            fault = ("link", "a link instead of a file") if is_link else None
+            found.entries.append(Entry(path, name, member.file_size, index, fault))
+    found.entries.sort(key=lambda entry: (entry.name, entry.index))
+    return found
 
 
 def _read_file(entry: Entry) -> bytes:

@@ -1,15 +1,20 @@
-"""Files of one thread brought together: across boxes, zips, downloads, and the switch to end-to-end encryption."""
+"""Files of one thread brought together, across boxes, zips and downloads."""
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jaegpt.exports.discovery import BOXES, ENCRYPTED_BOX, thread_id
 from jaegpt.exports.reading import BatchNote, FileNote
 
-NAMELESS = "Facebook user"  # what every deleted account is called, so that the name says nothing
-_NUMBER = re.compile(r"_\d+$")
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wrote a message; all names of the owner are one sender."""
+
+    name: str
+    is_owner: bool = False
+    is_excluded: bool = False
 
 
 @dataclass(slots=True)
@@ -22,6 +27,11 @@ class Thread:
     @property
     def thread_id(self) -> str:
         return thread_id(self.key)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it comes from encrypted downloads alone, before it is stitched to anything."""
+        return self.key.startswith("encrypted/")
 
     @property
     def box(self) -> str:
@@ -59,49 +69,6 @@ def collect(notes: Iterable[BatchNote]) -> list[Thread]:
     return [threads[key] for key in sorted(threads)]
 
 
-def stitch(threads: list[Thread], owners: Sequence[str]) -> tuple[list[Thread], list[str]]:
-    """Each encrypted thread joined to the `e2ee_cutover` thread it continues, and the joins that were ambiguous.
-
-    They are joined by the other person's name, when exactly one thread of each side bears it; never by a guess.
-    """
-    earlier: dict[str, list[Thread]] = defaultdict(list)
-    for thread in threads:
-        if not thread.key.startswith("encrypted/") and any(note.file.box == BOXES[-1] for note, _ in thread.pieces):
-            earlier[_other_person(thread, owners)].append(thread)
-    later: dict[str, list[Thread]] = defaultdict(list)
-    for thread in threads:
-        if thread.key.startswith("encrypted/"):
-            later[_other_person(thread, owners)].append(thread)
-    joined: set[str] = set()
-    ambiguous: list[str] = []
-    for name, parts in sorted(later.items()):
-        matches = earlier.get(name, [])
-        if not name or not matches:
-            continue
-        if len(matches) == len(parts) == 1:
-            matches[0].pieces += parts[0].pieces
-            joined.add(parts[0].key)
-        else:
-            ambiguous.append(
-                f"{name}: {len(parts)} encrypted and {len(matches)} earlier threads bear this name; not joined"
-            )
-    return [thread for thread in threads if thread.key not in joined], ambiguous
-
-
 def presence(threads: Sequence[Thread]) -> Counter[str]:
     """Name -> number of threads it takes part in."""
     return Counter(name for thread in threads for name in thread.people)
-
-
-def _other_person(thread: Thread, owners: Sequence[str]) -> str:
-    """The one other person of a thread, or "" when there is none or more than one, or no name to go by.
-
-    An encrypted file's own name (`Anna Berg_12`) decides when its list of participants does not.
-    """
-    others = thread.others(owners)
-    if len(others) == 1:
-        name = others.pop()
-        return "" if name == NAMELESS else name
-    if not others and thread.key.startswith("encrypted/"):
-        return _NUMBER.sub("", thread.pieces[0][0].title)
-    return ""
