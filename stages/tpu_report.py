@@ -40,9 +40,8 @@ def _in_words(entry: dict[str, object]) -> str:
     if not entry["compiles"]:
         return f"does not compile: {entry['message']}"
     needed, available = (float(entry[f"hbm_{kind}_bytes"]) / 2**30 for kind in ("needed", "available"))  # type: ignore[arg-type]
-    return (
-        f"compiles; {needed:.1f} of {available:.0f} GiB a device; at best {entry['examples_per_second']:,.0f} examples/s"
-    )
+    rate = entry["examples_per_second"]
+    return f"compiles; {needed:.1f} of {available:.0f} GiB a device; at best {rate:,.0f} examples/s"
 
 
 if __name__ == "__main__":

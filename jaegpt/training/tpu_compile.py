@@ -1,7 +1,7 @@
 """Compile StableHLO with the real TPU compiler (libtpu, through jax), which runs without a TPU.
 
 Run by `tpu_report` in a process of its own, since libtpu reads its settings when it is loaded:
-python -m jaegpt.training.tpu_compile SLICE STABLEHLO_FILE. Prints one JSON object: the compiler's memory and cost figures.
+python -m jaegpt.training.tpu_compile SLICE STABLEHLO_FILE. Prints one JSON object: the compiler's figures.
 """
 
 import io

@@ -51,7 +51,9 @@ def main() -> None:
     optimizer = xla.XlaAdamW(model, dtype, config.weight_decay, config.max_grad_norm, _placeholder)
     parallel = Parallel(model, ALONE)
     results = train_step(parallel, optimizer, [batch], settings["w_lm"], settings["w_mc"], config.learning_rate)
-    moved = [weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master]
+    moved = [
+        weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master
+    ]
     moments = [value for master in optimizer.masters for value in optimizer.adamw.state[master].values()]
     Path(sys.argv[2]).write_text(xm.get_stablehlo([*results, *optimizer.masters, *moved, *moments]), encoding="utf-8")
 

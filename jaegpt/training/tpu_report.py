@@ -1,8 +1,9 @@
-"""Will this run compile for a TPU slice, does it fit, and how fast can it be? Asked of the real TPU compiler, without a TPU."""
+"""Does this run compile for a TPU slice, does it fit, how fast can it be? The real TPU compiler says, without a TPU."""
 
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,8 @@ class TpuConfig:
 
     def __post_init__(self) -> None:
         for name in self.topologies:
-            if name.split(":")[0] not in CHIPS:
-                raise ValueError(f"topologies: {name!r} is of no known kind ({', '.join(CHIPS)}). Give one like v5e:2x2.")
+            if not re.fullmatch(rf"({'|'.join(CHIPS)}):\d+(x\d+)+", name):
+                raise ValueError(f"topologies: {name!r} is no slice of {', '.join(CHIPS)}. Give one like v5e:2x2.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,7 @@ def tpu_report(
     return report
 
 
-def entry(
-    found: Mapping[str, Any], chip: Chip, num_devices: int, batch_size: int, num_examples: int
-) -> dict[str, Any]:
+def entry(found: Mapping[str, Any], chip: Chip, num_devices: int, batch_size: int, num_examples: int) -> dict[str, Any]:
     """What the compiler found, against the chip: bytes, operations and bytes accessed are those of one device, a step.
 
     A step takes at least as long as its operations at the chip's peak, and as its bytes at the memory's bandwidth: the
