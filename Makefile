@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: help repro test lint lock bench-data bench-train clean-venv
+.PHONY: help repro test lint lock bench-data bench-train tpu clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -29,9 +29,14 @@ bench-train: $(VENV)/.installed  ## Measure training: packed against padded, and
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro encode
 	$(BIN)/python -m benchmarks.bench_train
 
+tpu: $(VENV)/.installed  ## Add the TPU compiler, for `dvc repro -f tpu_report` and for real TPUs (Linux x86-64).
+	$(PIP) --require-hashes -r requirements-tpu.lock
+
 lock:  ## Resolve requirements.lock anew from pyproject.toml (needs the program uv).
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
 		--python-version 3.11 --upgrade -o requirements.lock
+	uv pip compile pyproject.toml --extra tpu --universal --generate-hashes --no-header --no-annotate \
+		--python-version 3.11 --constraint requirements.lock -o requirements-tpu.lock
 
 clean-venv:  ## Remove the virtual environment.
 	rm -rf $(VENV)

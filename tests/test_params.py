@@ -17,7 +17,8 @@ CLASSES = {
     "language": "jaegpt.dialogue.language.LanguageConfig",
     "session": "jaegpt.dialogue.turns.SessionConfig",
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
-    "train": "jaegpt.training.loop.TrainConfig",
+    "train": "jaegpt.training.config.TrainConfig",
+    "tpu": "jaegpt.training.tpu_report.TpuConfig",
 }
 
 

@@ -1,0 +1,67 @@
+"""The training step of a run as StableHLO, for a slice of so many TPU devices; no TPU is needed, nor any weight.
+
+Run by `tpu_report` in a process of its own, since the number of devices is settled when torch_xla is imported:
+CPU_NUM_DEVICES=4 python -m jaegpt.training.tpu_lower SETTINGS OUT (SETTINGS: JSON, see `main`).
+"""
+
+import jaegpt.environment  # noqa: F401
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch_xla.core.xla_builder as xla_builder
+import torch_xla.core.xla_model as xm
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from jaegpt.tables import read_table
+from jaegpt.training import xla
+from jaegpt.training.adapters import add_adapters
+from jaegpt.training.config import TrainConfig
+from jaegpt.training.devices import Device
+from jaegpt.training.distributed import ALONE, Parallel
+from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.loop import train_step
+from jaegpt.training.packing import examples_from_table, pack, plan_training, shape_of
+
+
+def main() -> None:
+    """SETTINGS: base_model and tokens (folders), seed, block_size, w_lm, w_mc, train (section of params.yaml)."""
+    settings = json.loads(sys.argv[1])
+    config = TrainConfig(**settings["train"])
+    torch_device, num_devices = xla.open_devices()
+    dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
+    device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
+    examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])
+    if not settings["w_mc"]:
+        examples = [example.reply_only() for example in examples]
+    lengths = [len(example) for example in examples]
+    num_parts = config.accumulation * num_devices
+    steps = plan_training(lengths, config.batch_size, config.pack_width, settings["seed"], num_parts=num_parts)
+    step = steps[0][:: config.accumulation]
+    batch = xla.XlaRuntime(device).place_batch(pack(step, examples, shape_of(steps, examples, config.accumulation)))
+
+    with torch.device("meta"):  # shapes without data
+        lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(settings["base_model"]), dtype=torch.float32)
+    model = DoubleHeads(lm, torch.Generator().manual_seed(0), config.token_types).train()
+    if config.lora_rank:
+        add_adapters(model, config.lora_rank, settings["seed"])
+    optimizer = xla.XlaAdamW(model, dtype, config.weight_decay, config.max_grad_norm, _placeholder)
+    parallel = Parallel(model, ALONE)
+    results = train_step(parallel, optimizer, [batch], settings["w_lm"], settings["w_mc"], config.learning_rate)
+    moved = [
+        weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master
+    ]
+    moments = [value for master in optimizer.masters for value in optimizer.adamw.state[master].values()]
+    Path(sys.argv[2]).write_text(xm.get_stablehlo([*results, *optimizer.masters, *moved, *moments]), encoding="utf-8")
+
+
+def _placeholder(tensor: Tensor) -> Tensor:
+    placed: Tensor = xla_builder.create_placeholder_tensor(tensor.shape, tensor.dtype)
+    return placed
+
+
+if __name__ == "__main__":
+    main()
