@@ -1,10 +1,8 @@
 """Model folders and settings that the tests of chat share."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from models import CPU, save_tiny
 from transformers import AutoTokenizer
@@ -17,15 +15,6 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models as small as these run fastest in one thread, above all beside other work. Tests import this by name."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(**changes: float) -> GenerateConfig:

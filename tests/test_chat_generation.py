@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chat_models import CONFIG, config, one_thread, save_base, save_chat_base, save_tuned, speaker  # noqa: F401
+from chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
 from safetensors.torch import load_file, save_file
 from transformers.generation.logits_process import (
     LogitsProcessorList,

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chat_models import CONFIG, one_thread, save_base, save_tuned, speaker  # noqa: F401
+from chat_models import CONFIG, save_base, save_tuned, speaker
 from ruamel.yaml import YAML
 
 from jaegpt.chat.conversation import Conversation
@@ -218,7 +218,7 @@ def call(folder: Path, *arguments: str, stdin: str = "", expect: int = 0) -> sub
         [sys.executable, "-m", "jaegpt.cli", *arguments],
         cwd=folder,
         input=stdin,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAEGPT_DEVICE": "cpu", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAEGPT_DEVICE": "cpu"},
         capture_output=True,
         encoding="utf-8",
     )

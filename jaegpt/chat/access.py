@@ -91,13 +91,15 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         JaegptError: the address is not this machine's, or the port is taken or not allowed.
     """
+    if not 0 <= port <= 65535:
+        raise JaegptError(f"--port must be from 0 to 65535, found {port}.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise JaegptError(f"cannot listen on {host}, port {port} ({error}). Give another --host or --port.") from None
     return listener
 

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from jaegpt.chat.generation import GenerateConfig, Reply
 from jaegpt.chat.prompts import clean_text
-from jaegpt.chat.worker import Answer, Busy, Question, Worker
+from jaegpt.chat.worker import Answer, Busy, Failed, Question, Worker
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 
@@ -130,6 +130,8 @@ def make_app(worker: Worker, config: GenerateConfig, seed: int, block_size: int)
             return await _completion(answer, head)
         except Busy as error:
             return _error(503, str(error), {"retry-after": "1"})
+        except Failed as error:
+            return _error(500, str(error))
         except JaegptError as error:
             return _error(400, str(error))
 

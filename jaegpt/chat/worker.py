@@ -5,6 +5,7 @@ Messages that wait and ask for the same model and settings are answered side by 
 
 import asyncio
 import threading
+import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,10 @@ Event = str | Reply | Exception
 
 class Busy(JaegptError):
     """The queue is full: nothing was taken in."""
+
+
+class Failed(JaegptError):
+    """The model broke down over a batch; its traceback is on standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +119,9 @@ class Worker:
             try:
                 self._reply(batch)
             except Exception as error:  # the thread must outlive any one batch; who asked is told
+                traceback.print_exc()
                 for answer in batch:
-                    answer.put(error)
+                    answer.put(Failed(f"the model failed ({type(error).__name__}). See the server's output."))
 
     def _next_batch(self) -> list[Answer]:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
