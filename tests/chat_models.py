@@ -35,9 +35,12 @@ def save_base(folder: Path) -> Path:
 
 
 def save_tuned(folder: Path, base: Path, seed: int = 1) -> Path:
-    """A model folder as training leaves it, with a random classification head that has an opinion."""
+    """A model folder as training leaves it: weights moved a little, and a classification head that has an opinion."""
     model = load_base(base, seed, token_types=False)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        for weight in model.lm.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.05)
         model.score.weight.mul_(50)
     folder.mkdir(parents=True)
     save_model(model, base, folder, "A model card.")

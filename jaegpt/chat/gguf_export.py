@@ -1,8 +1,8 @@
 """The fine-tuned model as a GGUF file, for llama.cpp and Ollama.
 
-The weights are the model's, in float16; what else a GGUF file must say (the kind of tokenizer above all, which nothing
-in a model folder names) is taken from the file that the embedded base model was read from. For other base models there
-is llama.cpp's own converter.
+The weights are the model's, in float16. What such a file must say about the tokenizer (above all its kind, which
+nothing in a model folder names) is taken from the file that the embedded base model was read from. For other base
+models there is llama.cpp's own converter.
 """
 
 import jaegpt.environment  # noqa: F401
@@ -17,33 +17,34 @@ import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_ARCH, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, get_tensor_name_map
 from safetensors import safe_open
+from transformers import AutoConfig
 
 from jaegpt.errors import JaegptError
 
-# Said anew below, or about the numbers of the other file.
-_OTHERS = ("general.architecture", "general.file_type", "general.quantization_version", "tokenizer.chat_template")
-_ABOUT = ("general.name", "general.finetune", "general.basename", "general.organization", "general.size_label")
+# Of the embedded file: how its tokenizer works, and the licence. Its own weights, template and name are not ours.
+_TAKEN = ("tokenizer.ggml.", "general.license", "general.languages")
 
 
 def export_gguf(folder: Path, path: Path) -> Path:
     """Write `path` from the model in `folder`; an existing file is replaced.
 
     Raises:
-        JaegptError: there is no model, or it is not one of the embedded base model.
+        JaegptError: there is no model, or it is no Llama with the embedded base model's tokenizer.
     """
     if not (folder / "config.json").is_file():
         raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
     source = _embedded_file()
-    if source is None or config["model_type"] != "llama" or not _same_tokens(source, folder):
+    if source is None or config.model_type != "llama" or not _same_tokens(source, folder):
         raise JaegptError(
-            f"--gguf: {folder} does not come from the embedded base model smollm2-135m. llama.cpp's own converter "
-            f"writes most other families: python convert_hf_to_gguf.py {folder} --outfile {path}"
+            f"--gguf: {folder} is no Llama with the tokenizer of the base model smollm2-135m. llama.cpp's own "
+            f"converter writes most other families: python convert_hf_to_gguf.py {folder} --outfile {path}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     writer = GGUFWriter(temporary, "llama")
     _write_metadata(writer, source, folder)
+    _write_shape(writer, config)
     _write_weights(writer, folder, config)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -71,7 +72,7 @@ def _same_tokens(source: GGUFReader, folder: Path) -> bool:
 
 def _write_metadata(writer: GGUFWriter, source: GGUFReader, folder: Path) -> None:
     for name, field in source.fields.items():
-        if not name.startswith("GGUF.") and name not in (*_OTHERS, *_ABOUT):
+        if name.startswith(_TAKEN):
             item_type = field.types[-1] if field.types[0] == GGUFValueType.ARRAY else None
             writer.add_key_value(name, field.contents(), field.types[0], item_type)
     writer.add_name("jaegpt")
@@ -79,9 +80,22 @@ def _write_metadata(writer: GGUFWriter, source: GGUFReader, folder: Path) -> Non
     writer.add_chat_template((folder / "chat_template.jinja").read_text(encoding="utf-8"))
 
 
-def _write_weights(writer: GGUFWriter, folder: Path, config: dict[str, Any]) -> None:
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+def _write_shape(writer: GGUFWriter, config: Any) -> None:
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+
+
+def _write_weights(writer: GGUFWriter, folder: Path, config: Any) -> None:
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     with safe_open(folder / "model.safetensors", "np") as file:
         for name in sorted(file.keys()):
             weight = file.get_tensor(name)

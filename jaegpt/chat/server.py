@@ -71,7 +71,7 @@ class ChatRequest(BaseModel):
 
     def config(self, default: GenerateConfig, most_tokens: int) -> GenerateConfig:
         """The server's settings with what the request asks for; never more than `most_tokens` tokens."""
-        wanted = {
+        wanted: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": None if self.top_p is None else max(self.top_p, 1e-6),  # 0 means the likeliest token
             "max_tokens": self.max_completion_tokens or self.max_tokens,

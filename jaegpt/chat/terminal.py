@@ -130,6 +130,7 @@ class Chat:
         kinds = {"seed": int, **{field.name: field.type for field in dataclasses.fields(GenerateConfig)}}
         if key not in kinds:
             raise JaegptError(f"/set: no setting {key!r}. There are: {', '.join(kinds)}.")
+        number: Any
         try:
             number = int(value) if kinds[key] in (int, "int") else float(value)
         except ValueError:
@@ -137,7 +138,7 @@ class Chat:
         if key == "seed":
             if not 0 <= number < 2**63:
                 raise JaegptError(f"/set seed: must be between 0 and 2^63 - 1, found {value}.")
-            self.seed = int(number)
+            self.seed = number
             return
         try:
             self.config = dataclasses.replace(self.config, **{key: number})

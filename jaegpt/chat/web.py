@@ -1,6 +1,7 @@
 """`jaegpt web`: a page with the fine-tuned and the base model side by side, made of this machine's files alone."""
 
 import dataclasses
+import html
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -117,7 +118,7 @@ class Page:
         *sampling, seed = values
         fields = dataclasses.fields(GenerateConfig)
         try:
-            numbers = {
+            numbers: dict[str, Any] = {
                 field.name: (int if isinstance(getattr(self.config, field.name), int) else float)(value)
                 for field, value in zip(fields, sampling, strict=True)
             }
@@ -134,7 +135,7 @@ class Page:
         """The exchange as its replies grow, and whether it failed: what went wrong is shown as a warning."""
         config, seed = self._settings(values)
         conversation = _conversation(before)
-        exchange = {"text": text, "replies": dict.fromkeys(MODELS, ""), "attempt": attempt}
+        exchange: dict[str, Any] = {"text": text, "replies": dict.fromkeys(MODELS, ""), "attempt": attempt}
         yield exchange, False
         try:
             answers = self.worker.ask(
@@ -203,12 +204,12 @@ def _lay_out(page: Page) -> None:
         )
         send = gr.Button("Send", variant="primary", scale=1, min_width=80)
     with gr.Row():
-        retry, undo, reset = (gr.Button(name, min_width=80) for name in ("Retry", "Undo", "Reset"))
+        retry, undo, reset = (gr.Button(name, size="md", min_width=80) for name in ("Retry", "Undo", "Reset"))
     with gr.Accordion("Settings", open=False):
         settings = _settings_controls(page)
     with gr.Row():
-        save = gr.Button("Save conversation", min_width=120)
-        load = gr.UploadButton("Load conversation", file_types=[".json"], type="binary", min_width=120)
+        save = gr.Button("Save conversation", size="md", min_width=120)
+        load = gr.UploadButton("Load conversation", file_types=[".json"], type="binary", size="md", min_width=120)
     saved = gr.Textbox(elem_id="saved", visible="hidden")
 
     shown = [message, exchanges, *columns]
@@ -216,7 +217,8 @@ def _lay_out(page: Page) -> None:
     gr.on([message.submit, send.click], page.say, [message, exchanges, *settings], shown, **hidden)
     retry.click(page.retry, [message, exchanges, *settings], shown, **hidden)
     undo.click(page.undo, [message, exchanges], shown, **hidden)
-    reset.click(page.reset, None, shown, **hidden)
+    for cleared in (reset.click, *(column.clear for column in columns)):
+        cleared(page.reset, None, shown, **hidden)
     save.click(page.save, [exchanges, *settings], saved, **hidden).then(None, saved, None, js=_DOWNLOAD)
     load.upload(page.load, [load, exchanges, *settings], [exchanges, *columns, *settings], **hidden)
 
@@ -231,7 +233,7 @@ def _column(model: str, label: str) -> gr.Chatbot:
         min_width=280,
         render_markdown=False,
         latex_delimiters=[],
-        buttons=["copy"],
+        buttons=[],
         feedback_options=None,
         allow_file_downloads=False,
         placeholder="Nothing said yet",
@@ -273,6 +275,12 @@ def _conversation(exchanges: Exchanges) -> Conversation:
 
 
 def _columns(exchanges: Exchanges) -> tuple[list[dict[str, str]], ...]:
-    """What the two columns show; an empty reply that is still awaited shows as dots."""
+    """What the two columns show; an empty reply that is still awaited shows as dots.
+
+    Even without Markdown the browser takes a message's HTML tags for tags (and drops most), so they are escaped.
+    """
     conversation = _conversation(exchanges)
-    return tuple([{**turn, "content": turn["content"] or "…"} for turn in conversation.log(model)] for model in MODELS)
+    return tuple(
+        [{**turn, "content": html.escape(turn["content"]) or "…"} for turn in conversation.log(model)]
+        for model in MODELS
+    )
