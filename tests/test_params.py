@@ -19,6 +19,7 @@ CLASSES = {
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
     "train": "jaegpt.training.config.TrainConfig",
     "tpu": "jaegpt.training.tpu_report.TpuConfig",
+    "generate": "jaegpt.chat.generation.GenerateConfig",
 }
 
 

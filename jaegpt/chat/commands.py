@@ -1,0 +1,150 @@
+"""The commands that talk: `jaegpt chat`, `web`, `serve` and `export`. What is heavy is imported once a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaegpt.chat.generation import GenerateConfig, Speaker
+
+NAMES = ("chat", "web", "serve", "export")
+TUNED_FOLDER = Path("models/jaegpt")
+BASE_FOLDER = Path("data/base_model")
+CONVERSATIONS = Path("data/conversations")  # below data/, which Git never tracks
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to an argument parser's subparsers."""
+    chat = commands.add_parser(
+        "chat",
+        help="talk to the fine-tuned model beside the base model",
+        description="Talk to the fine-tuned model beside the untouched base model. /help lists what else can be typed.",
+        epilog="example: jaegpt chat --once 'how was your weekend?' --json",
+    )
+    chat.add_argument("--once", metavar="TEXT", help="answer this message and end")
+    chat.add_argument("--json", action="store_true", help="with --once: print one JSON object")
+    web = commands.add_parser(
+        "web",
+        help="a page for talking to both models",
+        description="Serve a page for talking to both models. It loads nothing from other machines.",
+        epilog="example: jaegpt web",
+    )
+    serve = commands.add_parser(
+        "serve",
+        help="an OpenAI-compatible server, for other programs",
+        description="Serve /v1/chat/completions and /v1/models, with the models `jaegpt` and `base`.",
+        epilog="example: jaegpt serve, then OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=none YOUR_PROGRAM",
+    )
+    for parser, port in ((web, 7860), (serve, 8000)):
+        parser.add_argument(
+            "--host",
+            default="127.0.0.1",
+            help="address to listen on (127.0.0.1, this machine alone); any other asks for a token, see JAEGPT_TOKEN",
+        )
+        parser.add_argument("--port", type=int, default=port, help=f"port to listen on ({port})")
+    export = commands.add_parser(
+        "export",
+        help="write the fine-tuned model in another program's format",
+        description="Write the fine-tuned model, without its second head, as a GGUF file for llama.cpp and Ollama.",
+        epilog="example: jaegpt export --gguf models/jaegpt.gguf",
+    )
+    export.add_argument("--gguf", metavar="FILE", required=True, help="the GGUF file to write")
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Run the command that was parsed; its errors are JaegptErrors."""
+    if arguments.command == "chat":
+        _chat(arguments)
+    elif arguments.command == "export":
+        from jaegpt.chat.gguf_export import export_gguf
+
+        path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
+        print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
+    else:
+        _listen(arguments)
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    from jaegpt.chat.terminal import Chat, chat_once, run_terminal
+    from jaegpt.errors import JaegptError
+
+    if arguments.json and arguments.once is None:
+        raise JaegptError("--json goes with --once.")
+    speakers, config, seed = load_speakers()
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    chat = Chat(speakers, config, seed, CONVERSATIONS, write)
+    if arguments.once is not None:
+        print(chat_once(chat, arguments.once, arguments.json))
+        return
+    print(f"{speakers['jaegpt'].device.reason}", file=sys.stderr)
+    print("This is a model of a person, not the person. /help lists the commands, Ctrl-D leaves.", file=sys.stderr)
+    run_terminal(chat)
+
+
+def _listen(arguments: argparse.Namespace) -> None:
+    from jaegpt.chat.access import Guard, bind, choose_token, serve
+    from jaegpt.chat.worker import Worker
+
+    listener = bind(arguments.host, arguments.port)  # before the models, which take a while
+    speakers, config, seed = load_speakers()
+    block_size = speakers["jaegpt"].block_size
+    token = choose_token(arguments.host)
+    with Worker(speakers) as worker:
+        app: Any
+        if arguments.command == "web":
+            from jaegpt.chat.web import Page, make_page
+
+            shape = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
+            app = make_page(Page(worker, config, seed, shape))
+        else:
+            from jaegpt.chat.server import make_app
+
+            app = make_app(worker, config, seed, block_size)
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        if arguments.command == "web":
+            print(f"Open {address}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends.", flush=True)
+        else:
+            print(f"Listening on {address}/v1{f', API key {token}' if token else ''}; Ctrl-C ends.", flush=True)
+        serve(Guard(app, token), listener)
+
+
+def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
+    """The fine-tuned and the base model by name, the sampling settings and the seed, as params.yaml says.
+
+    Raises:
+        JaegptError: there is no trained model yet, or a parameter is wrong.
+    """
+    from jaegpt.params import Params
+
+    if not Path("params.yaml").is_file() or not TUNED_FOLDER.is_dir():
+        from jaegpt.errors import JaegptError
+
+        raise JaegptError(f"no trained model yet: {TUNED_FOLDER} is not here. Run `dvc repro` in the project's folder.")
+    from jaegpt.chat.conversation import BASE, TUNED
+    from jaegpt.chat.generation import GenerateConfig, Speaker
+    from jaegpt.dialogue.examples import DatasetConfig
+    from jaegpt.errors import JaegptError
+    from jaegpt.training.checkpoints import HEAD_FILE
+    from jaegpt.training.config import TrainConfig
+
+    params = Params()
+    config = params.section("generate", GenerateConfig)
+    shape: dict[str, Any] = {
+        "num_history": params.section("dataset", DatasetConfig).num_history,
+        "block_size": params.value("block_size"),
+        "token_types": params.section("train", TrainConfig).token_types,
+    }
+    tuned = Speaker(TUNED_FOLDER, **shape)
+    if not tuned.has_head:
+        raise JaegptError(
+            f"{TUNED_FOLDER}: no {HEAD_FILE} here, so this model is of another version, or none of jaegpt's. "
+            "Run `dvc repro --force train`."
+        )
+    return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape)}, config, params.value("seed")

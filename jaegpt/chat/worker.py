@@ -1,0 +1,163 @@
+"""One thread that owns the models, with a bounded queue in front: for the server and the page.
+
+Messages that wait and ask for the same model and settings are answered side by side in one batch.
+"""
+
+import asyncio
+import threading
+import traceback
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from jaegpt.chat.generation import BATCH_ROWS, GenerateConfig, Reply, Speaker
+from jaegpt.chat.prompts import Prompt
+from jaegpt.dialogue.encoding import Turn
+from jaegpt.errors import JaegptError
+
+MOST_WAITING = 64
+
+Event = str | Reply | Exception
+
+
+class Busy(JaegptError):
+    """The queue is full: nothing was taken in."""
+
+
+class Failed(JaegptError):
+    """The model broke down over a batch; its traceback is on standard error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of one of the models: reply to `history` (turns, oldest first)."""
+
+    speaker: str
+    history: Sequence[Turn]
+    config: GenerateConfig
+    seed: int
+
+
+class Answer:
+    """A reply on its way, for one consumer in the event loop that asked: pieces of text, then the whole Reply."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.wanted = True
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    def put(self, event: Event) -> None:
+        """Called by the worker's thread."""
+        with suppress(RuntimeError):  # the loop has closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    async def __aiter__(self) -> AsyncIterator[str | Reply]:
+        try:
+            while True:
+                event = await self._events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if isinstance(event, Reply):
+                    return
+        finally:
+            self.wanted = False  # a reader that leaves early is not waited for
+
+
+class Worker:
+    """Starts its thread at once; `close` ends it, as does leaving a `with` block.
+
+    Args:
+        speakers: the models by name. From here on only the worker's thread may use them: neither a model nor its
+            encoder can be shared between threads.
+        most_waiting: questions that may wait for their turn; one more is refused.
+    """
+
+    def __init__(self, speakers: Mapping[str, Speaker], most_waiting: int = MOST_WAITING) -> None:
+        self.names = list(speakers)
+        self.most_waiting = most_waiting
+        self._speakers = speakers
+        self._waiting: deque[Answer] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="jaegpt-worker", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, *questions: Question) -> list[Answer]:
+        """Queue the questions, all or none; call it from an event loop.
+
+        Raises:
+            Busy: so many are waiting already that these do not fit.
+        """
+        with self._changed:
+            if self._closed:
+                raise JaegptError("the server is closing.")
+            if len(self._waiting) + len(questions) > self.most_waiting:
+                raise Busy(f"busy: {len(self._waiting)} messages are waiting, {self.most_waiting} may. Try again soon.")
+            answers = [Answer(question) for question in questions]
+            self._waiting += answers
+            self._changed.notify()
+        return answers
+
+    def close(self) -> None:
+        """Finish the batch in hand, refuse what waits, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            try:
+                self._reply(batch)
+            except Exception as error:  # the thread must outlive any one batch; who asked is told
+                traceback.print_exc()
+                for answer in batch:
+                    answer.put(Failed(f"the model failed ({type(error).__name__}). See the server's output."))
+
+    def _next_batch(self) -> list[Answer]:
+        """The question that has waited longest, and all others that can be answered with it; empty at the end."""
+        with self._changed:
+            while True:
+                self._waiting = deque(answer for answer in self._waiting if answer.wanted)
+                if self._closed:
+                    for answer in self._waiting:
+                        answer.put(JaegptError("the server is closing."))
+                    return []
+                if self._waiting:
+                    break
+                self._changed.wait()
+            first = self._waiting[0].question
+            alike = [
+                answer
+                for answer in self._waiting
+                if (answer.question.speaker, answer.question.config) == (first.speaker, first.config)
+            ]
+            batch = alike[: max(1, BATCH_ROWS // first.config.candidates)]
+            taken = set(map(id, batch))
+            self._waiting = deque(answer for answer in self._waiting if id(answer) not in taken)
+            return batch
+
+    def _reply(self, batch: list[Answer]) -> None:
+        speaker, config = self._speakers[batch[0].question.speaker], batch[0].question.config
+        asked: list[tuple[Answer, Prompt]] = []
+        for answer in batch:
+            try:
+                asked.append((answer, speaker.prompt(answer.question.history, config)))
+            except JaegptError as error:
+                answer.put(error)
+        if not asked:
+            return
+        seeds = [answer.question.seed for answer, _ in asked]
+        for number, event in speaker.converse([prompt for _, prompt in asked], config, seeds):
+            asked[number][0].put(event)
+            if not any(answer.wanted for answer, _ in asked):
+                return
