@@ -1,7 +1,5 @@
 """Replies: sampled as transformers samples, decoded as it decodes, asked as training asked, chosen by the head."""
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
-from safetensors.torch import load_file, save_file
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -268,46 +265,6 @@ def test_text_is_cleaned_of_what_no_model_can_read() -> None:
     assert clean_text(" a\x00b\x1b[31m\u200d\r\nשלום \ud83d ") == "ab[31m\u200d\nשלום \ufffd"
     assert clean_text("\x00\x07 \n") == ""
     assert clean_text("👩\u200d👩\u200d👧 é") == "👩\u200d👩\u200d👧 é"
-
-
-def broken(folder: Path, good: Path) -> Path:
-    shutil.copytree(good, folder)
-    return folder
-
-
-def test_model_folders_that_cannot_be_read_are_one_clear_line(tuned_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(JaegptError, match=r"no trained model yet\. Run `dvc repro`"):
-        speaker(tmp_path / "nowhere")
-
-    folder = broken(tmp_path / "head", tuned_folder)
-    save_file({"weight": torch.zeros(1, 99), "bias": torch.zeros(1)}, folder / "classification_head.safetensors")
-    with pytest.raises(JaegptError, match=r"cannot be loaded .*size mismatch.*Run `dvc repro --force train`"):
-        speaker(folder)
-
-    folder = broken(tmp_path / "truncated", tuned_folder)
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(JaegptError, match=r"cannot be loaded .*half copied"):
-        speaker(folder)
-
-    folder = broken(tmp_path / "missing", tuned_folder)
-    tensors = load_file(folder / "model.safetensors")
-    name = next(name for name in tensors if "attn" in name)
-    del tensors[name]
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(JaegptError, match=f"1 weights are missing, the first is {name}"):
-        speaker(folder)
-
-    folder = broken(tmp_path / "config", tuned_folder)
-    content = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**content, "model_type": "from_the_future"}))
-    with pytest.raises(JaegptError, match="cannot be loaded"):
-        speaker(folder)
-
-    folder = broken(tmp_path / "tokenizer", tuned_folder)
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(JaegptError, match=r"no tokenizer.json here"):
-        speaker(folder)
 
 
 def test_the_reply_is_a_plain_value(tuned: Speaker) -> None:

@@ -28,15 +28,13 @@ from jaegpt.training.packing import examples_from_table, pack, plan_training, sh
 
 
 def main() -> None:
-    """SETTINGS: base_model and tokens (folders), seed, block_size, w_lm, w_mc, train (section of params.yaml)."""
+    """SETTINGS: base_model and tokens (folders), seed, block_size, train (the section). Both losses have weight."""
     settings = json.loads(sys.argv[1])
     config = TrainConfig(**settings["train"])
     torch_device, num_devices = xla.open_devices()
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
     examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])
-    if not settings["w_mc"]:
-        examples = [example.reply_only() for example in examples]
     lengths = [len(example) for example in examples]
     num_parts = config.accumulation * num_devices
     steps = plan_training(lengths, config.batch_size, config.pack_width, settings["seed"], num_parts=num_parts)
@@ -50,7 +48,7 @@ def main() -> None:
         add_adapters(model, config.lora_rank, settings["seed"])
     optimizer = xla.XlaAdamW(model, dtype, config.weight_decay, config.max_grad_norm, _placeholder)
     parallel = Parallel(model, ALONE)
-    results = train_step(parallel, optimizer, [batch], settings["w_lm"], settings["w_mc"], config.learning_rate)
+    results = train_step(parallel, optimizer, [batch], 1.0, 1.0, config.learning_rate)
     moved = [
         weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master
     ]

@@ -1,0 +1,31 @@
+"""Who may talk to a server: addresses, tokens, ports."""
+
+import pytest
+
+from jaegpt.chat.access import bind, choose_token
+from jaegpt.errors import JaegptError
+
+
+def test_tokens_are_for_other_addresses_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("JAEGPT_TOKEN", raising=False)
+    assert [choose_token(host) for host in ("127.0.0.1", "localhost", "::1", "127.1.2.3")] == [None] * 4
+    assert capsys.readouterr().err == ""
+    tokens = {choose_token(host) for host in ("0.0.0.0", "::", "192.168.1.2", "example.org")}
+    assert len(tokens) == 4
+    assert min(len(token or "") for token in tokens) > 20
+    assert "warning: 0.0.0.0 can be reached from other machines" in capsys.readouterr().err
+    monkeypatch.setenv("JAEGPT_TOKEN", "mine")
+    assert choose_token("0.0.0.0") == "mine"
+
+
+def test_a_taken_port_is_one_clear_line() -> None:
+    clear = r"cannot listen on 127.0.0.1, port \d+ .*Give another --host or --port"
+    with bind("127.0.0.1", 0) as listener, pytest.raises(JaegptError, match=clear):
+        bind("127.0.0.1", listener.getsockname()[1])
+    for host in ("not a host", "203.0.113.7"):
+        with pytest.raises(JaegptError, match="cannot listen on"):
+            bind(host, 8000)
+    with pytest.raises(JaegptError, match="--port must be from 0 to 65535, found 70000"):
+        bind("127.0.0.1", 70_000)
