@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,19 +40,42 @@ COLUMNS = {
 PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
 
 
-def call(folder: Path, *command: str, expect: int = 0) -> str:
-    """Run a command in `folder` with this environment's programs first; its output, both streams."""
-    environment = {
+def environment() -> dict[str, str]:
+    """This environment's programs first, on the CPU."""
+    return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JAEGPT_DEVICE": "cpu",
         "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
     }
+
+
+def call(folder: Path, *command: str, expect: int = 0) -> str:
+    """Run a command in `folder` with nothing to read; its output, both streams."""
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=600,
     )
     assert done.returncode == expect, done.stdout[-4000:]
     return done.stdout
+
+
+def started(folder: Path, *command: str) -> str:
+    """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) in (0, -signal.SIGINT), "it ends when it is told to"
+    return line
 
 
 def stages_run(output: str) -> list[str]:
@@ -231,10 +256,13 @@ def test_every_command_in_the_readme_works(project: Path) -> None:
     commands = {line for line in lines if line.startswith(("make ", "dvc ", "jaegpt "))}
     assert {"make repro", "make test", "dvc repro", "dvc plots show", "dvc exp run -S w_mc=1"} <= commands
     for command in sorted(commands):
-        if command.startswith("make "):
-            call(project, "make", "--dry-run", command.split()[1])
+        words = shlex.split(command.replace("~/Downloads/facebook-download.zip", "data/sample_export"))
+        if words[0] == "make":
+            call(project, "make", "--dry-run", words[1])
+        elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]):
+            assert "Ctrl-C ends" in started(project, *words, "--port", "0")
         else:
-            call(project, *command.replace("~/Downloads/facebook-download.zip", "data/sample_export").split())
+            call(project, *words)
 
 
 def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Path) -> None:
