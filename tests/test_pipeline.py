@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from browser import open_page
+from commands import call, started
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -38,44 +36,6 @@ COLUMNS = {
 
 
 PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
-
-
-def environment() -> dict[str, str]:
-    """This environment's programs first, on the CPU."""
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "JAEGPT_DEVICE": "cpu",
-        "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
-    }
-
-
-def call(folder: Path, *command: str, expect: int = 0) -> str:
-    """Run a command in `folder` with nothing to read; its output, both streams."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        timeout=600,
-    )
-    assert done.returncode == expect, done.stdout[-4000:]
-    return done.stdout
-
-
-def started(folder: Path, *command: str) -> str:
-    """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
-    ) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=60) in (0, -signal.SIGINT), "it ends when it is told to"
-    return line
 
 
 def stages_run(output: str) -> list[str]:

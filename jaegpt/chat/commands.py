@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ def _listen(arguments: argparse.Namespace) -> None:
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size
     token = choose_token(arguments.host)
-    with Worker(speakers) as worker:
+    with Worker(speakers) as worker, suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
         app: Any
         if arguments.command == "web":
             from jaegpt.chat.web import Page, make_page

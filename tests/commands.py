@@ -1,0 +1,45 @@
+"""Commands as a user types them, in a folder of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment() -> dict[str, str]:
+    """This environment's programs first, on the CPU."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "JAEGPT_DEVICE": "cpu",
+        "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
+    }
+
+
+def call(folder: Path, *command: str, expect: int = 0) -> str:
+    """Run a command in `folder` with nothing to read; its output, both streams."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=600,
+    )
+    assert done.returncode == expect, done.stdout[-4000:]
+    return done.stdout
+
+
+def started(folder: Path, *command: str) -> str:
+    """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 0, "it ends when it is told to"
+    return line
