@@ -10,6 +10,7 @@ import random
 import shutil
 import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ _KEYS = """
     messages title thread_type photos threadName isUnsent x
 """
 KEYS = _KEYS.split()
+CUTS = (slice(None, 2), slice(1, None))  # both have the second message
+# Contacts and a thread; the last is in no export, but a mutation may leave out the others too.
+EXCLUDED: tuple[list[str], ...] = ([], [], [], ["Bo Łęck"], ["Ski trip"], ["Anaïs Sølvay", "skitrip_1003"], ["No one"])
 
 
 def _nodes(value: Any, parent: Any = None, key: Any = None) -> list[tuple[Any, Any]]:
@@ -91,28 +95,49 @@ def _mutate_bytes(raw: bytes, rng: random.Random) -> bytes:
     return raw[:at] + raw[at + rng.randrange(40) :]
 
 
+def _downloads(rng: random.Random) -> list[dict[str, bytes]]:
+    """What a person has: one download of any year, two that overlap, or both halves of encrypted conversations."""
+    talks = TALKS[: rng.choice((1, 2, 3, 3))]
+    start, end = (tuple(replace(talk, messages=talk.messages[part]) for talk in talks) for part in CUTS)
+    kind = rng.choice((*ERAS, "encrypted", "halves", "halves", "two downloads", "two encrypted"))
+    if kind == "encrypted":
+        return [encrypted_files(talks)]
+    if kind == "halves":
+        cutover = tuple(replace(talk, box="e2ee_cutover") for talk in start)
+        return [files_of(rng.choice(("2023", "since 2024")), cutover), encrypted_files(end)]
+    if kind == "two downloads":
+        return [files_of(rng.choice(("early 2018", "2022")), start), files_of("since 2024", talks)]
+    if kind == "two encrypted":
+        return [encrypted_files(start), encrypted_files(end, first=rng.choice((40, 41, 7)))]
+    return [files_of(kind, talks)]
+
+
 def _export(case: int, folder: Path) -> tuple[list[str], random.Random]:
     """The mutated export number `case`, written under `folder`: its paths, and the generator for what follows."""
     rng = random.Random(case)
-    talks = TALKS[: rng.choice((1, 2, 3, 3))]
-    kind = rng.choice((*ERAS, "encrypted", "encrypted"))
-    files = encrypted_files(talks) if kind == "encrypted" else files_of(kind, talks)
+    downloads = _downloads(rng)
     if rng.random() < 0.2:
         profile = as_json({"profile_v2": {"name": {"full_name": OWNER}}})
-        files["personal_information/profile_information/profile_information.json"] = profile
-    for name in rng.sample(sorted(files), k=min(len(files), rng.choice((1, 1, 2)))):
+        downloads[0]["personal_information/profile_information/profile_information.json"] = profile
+    everything = [(files, name) for files in downloads for name in sorted(files)]
+    for files, name in rng.sample(everything, k=min(len(everything), rng.choice((1, 1, 2)))):
         files[name] = rng.choice((_mutate_tree, _mutate_tree, _mutate_tree, _mutate_bytes))(files[name], rng)
     if rng.random() < 0.1:
-        name = rng.choice(sorted(files))
+        files, name = rng.choice(everything)
         files[rng.choice((f"../{name}", f"/{name}", name.upper(), name.replace("_1", "_2")))] = files[name]
+    paths = [_written(folder / f"export {index}", files, rng) for index, files in enumerate(downloads)]
+    return paths * rng.choice((1, 1, 2)), rng
+
+
+def _written(folder: Path, files: dict[str, bytes], rng: random.Random) -> str:
     if rng.random() < 0.5 and not any(name.startswith(("/", "..")) for name in files):
-        return [str(write_folder(folder / "export", files))], rng
-    path = write_zip(folder / "export.zip", files)
+        return str(write_folder(folder, files))
+    path = write_zip(folder.with_suffix(".zip"), files)
     if rng.random() < 0.3:
         path.write_bytes(
             _mutate_bytes(path.read_bytes().replace(b"\xff\xfe", b"ab"), rng) if rng.random() < 0.9 else b"PK"
         )
-    return [str(path)] * rng.choice((1, 1, 2)), rng
+    return str(path)
 
 
 @pytest.mark.parametrize("group", range(NUM_GROUPS))
@@ -128,25 +153,35 @@ def test_a_mutated_export_ends_in_messages_or_in_one_clear_error(
         before = set(folder.rglob("*"))
         owner = rng.choice(("auto", "auto", OWNER))
         mode = rng.choice(("stop", "skip", "skip"))
+        exclude = rng.choice(EXCLUDED)
+        chosen = config(paths, on_error=mode, owner=owner, exclude=exclude, redact=rng.random() < 0.1)
         try:
-            report = read_export(config(paths, on_error=mode, owner=owner, redact=rng.random() < 0.1), folder / "out")
+            report = read_export(chosen, folder / "out")
         except JaegptError as error:
             message = str(error)
-            assert message.startswith(("export.path: ", "export.owner: ")), f"case {case}: {message}"
+            assert message.startswith(("export.path: ", "export.owner: ", "export.exclude: ")), (
+                f"case {case}: {message}"
+            )
             assert not any((folder / "out").iterdir()), f"case {case} left something behind"
             ends["error"] += 1
+            assert exclude or not message.startswith("export.exclude"), f"case {case}: {message}"
         except Exception:
             pytest.fail(f"case {case}:\n{traceback.format_exc()}")
         else:
             table = read_table(folder / "out", "messages")
             assert report.messages_kept == len(table) > 0, f"case {case}"
             assert report.messages_read == report.messages_kept + sum(report.dropped.values()), f"case {case}"
+            assert not set(exclude) & set(table["sender"].to_pylist()), f"case {case}"
             assert mode == "skip" or not report.skipped, f"case {case}"
             ends["messages"] += 1
+            ends["excluded"] += report.dropped.get("excluded", 0) > 0
+            ends["both halves"] += any("encrypted" in name for name in report.formats) and len(report.formats) > 1
         new = set(folder.rglob("*")) - before
         assert all(path.parent == folder / "out" for path in new), f"case {case} wrote {new}"
         shutil.rmtree(folder)
     # Both ends must be common, or the mutations test nothing.
-    assert ends["messages"] > 0.2 * ends.total(), ends
-    assert ends["error"] > 0.1 * ends.total(), ends
-    assert ends.total() >= NUM_CASES // NUM_GROUPS
+    total = ends["messages"] + ends["error"]
+    assert ends["messages"] > 0.2 * total, ends
+    assert ends["error"] > 0.1 * total, ends
+    assert min(ends["excluded"], ends["both halves"]) > 0, ends
+    assert total >= NUM_CASES // NUM_GROUPS

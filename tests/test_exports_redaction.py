@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from export_fixtures import OWNER, START, TALKS, files_of, read, write_folder
 
-from jaegpt.exports.redaction import redact_text
+from jaegpt.exports.redaction import redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -24,11 +25,20 @@ from jaegpt.exports.redaction import redact_text
         ("2018-05-02 at 10.30, 12 of us", "2018-05-02 at 10.30, 12 of us"),
         ("3.14159265358979", "3.14159265358979"),
         ("e.g. tell.me", "e.g. tell.me"),
+        ("on 12.05.2018 10:00 we met, or 12-05-2018, or 2018.05.12 10:00", None),
+        ("card 4111.1111.1111.1111.", "card <card>."),
+        ("3782.822463.10005", "<card>"),
+        ("pay to de89 3704 0044 0532 0130 00 please", "pay to <account> please"),
+        ("gb82west12345698765432", "<account>"),
+        ("de89 3704 0044 0532 0130 02 is none", "de89 <number> is none"),
+        ("join t.me/some_group now", "join <url> now"),
         ("9" * 20_000, "<number>"),
     ],
 )
-def test_redaction(text: str, redacted: str) -> None:
-    assert redact_text(text) == redacted
+def test_redaction(text: str, redacted: str | None) -> None:
+    expected = text if redacted is None else redacted
+    assert redact_text(text) == expected
+    assert redact(pa.array([text], pa.string()))[0].to_pylist() == [expected]
 
 
 def test_redaction_keeps_the_message_and_is_off_by_default(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Addresses, numbers and links replaced by placeholders, on request; the rest of the message stays.
 
-What it finds: e-mail addresses; links with a scheme, with `www.`, or of a common ending; telephone numbers in
-international form anywhere, and in national form for the regions below (by the plans in Google's libphonenumber); card
-numbers (13 to 19 digits with a valid check digit); IBANs (with a valid checksum); other numbers of 8 digits or more.
-What it misses: names, streets, dates, passwords, user names, short numbers (a house, a PIN), numbers in words or in
-other scripts, and anything broken over several messages. It lowers a risk; it does not make a text anonymous.
+What it finds: e-mail addresses; links with a scheme, with `www.`, of a common ending, or to t.me and its like;
+telephone numbers in international form anywhere, and in national form for the regions below (by the plans in Google's
+libphonenumber); card numbers (13 to 19 digits with a valid check digit); IBANs (with a valid checksum); other numbers
+of 8 digits or more.
+What it misses: names, streets, dates (and a number written like one), passwords, user names, short numbers (a house, a
+PIN), links of rarer endings, cards with dots in other places than the usual, numbers in words or in other scripts, and
+anything broken over several messages. It lowers a risk; it does not make a text anonymous.
 """
 
 import re
@@ -20,13 +22,18 @@ MAX_LENGTH = 10_000  # characters that are searched for telephone numbers; in lo
 
 _ENDING = r"\.(?:com|org|net|edu|gov|info|io|ly|app|dev|co|eu|uk|de|fr|ru|br|kr)"
 # For RE2, and quick: a message without any of these cannot hold what is replaced.
-_SUSPICIOUS = rf"@|://|(?i:www\.)|(?i:[a-z0-9]{_ENDING}\b)|\d(?:[ \-./()]{{0,3}}\d){{6}}"
+_SUSPICIOUS = rf"@|://|(?i:www\.)|(?i:[a-z0-9]{_ENDING}\b)|(?i:\.me/)|\d(?:[ \-./()]{{0,3}}\d){{6}}"
 _EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _DOMAIN = rf"\b(?:[a-z0-9-]{{1,63}}\.){{0,4}}[a-z0-9-]{{1,63}}{_ENDING}\b(?:/\S*)?"
-_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,15}}://\S+|\bwww\.\S+|{_DOMAIN}", re.IGNORECASE)
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b")
+_URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,15}}://\S+|\bwww\.\S+|\b(?:t|m|wa|paypal)\.me/\S+|{_DOMAIN}", re.IGNORECASE)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", re.IGNORECASE)
+_DOTTED_CARD = re.compile(r"(?<![\w.,])(?:(?:\d{4}\.){3}\d{4}|\d{4}\.\d{6}\.\d{5})(?!\w)")
 _NUMBER = re.compile(r"(?<![\w.,])\d(?:[ -]?\d){7,}(?!\w)")
-_ISO_DATE = re.compile(r"(?:19|20)\d\d[ -][01]\d[ -][0-3]\d|(?:19|20)\d\d[ -]+(?:19|20)\d\d")
+_YEAR = r"(?:19|20)\d\d"
+_DATE = re.compile(
+    rf"(?:{_YEAR}([ ./-])[01]?\d\1[0-3]?\d|[0-3]?\d([ ./-])[0-3]?\d\2{_YEAR})(?:[ ,]+\d{{1,2}}(?:[.:]?\d\d)*)?"
+    rf"|{_YEAR}[ -]+{_YEAR}"
+)
 
 
 def redact(texts: pa.Array) -> tuple[pa.Array, int]:
@@ -44,11 +51,12 @@ def redact_text(text: str) -> str:
     """One message, the most certain kinds first: `"a@b.org or +44 20 7946 0958"` -> `"<email> or <phone>"`."""
     text = _EMAIL.sub("<email>", text)
     text = _URL.sub("<url>", text)
-    text = _IBAN.sub(lambda match: "<account>" if _is_iban(match[0]) else match[0], text)
-    text = _NUMBER.sub(lambda match: "<card>" if _is_card(match[0]) else match[0], text)
+    text = _IBAN.sub(_without_iban, text)
+    for pattern in (_NUMBER, _DOTTED_CARD):
+        text = pattern.sub(lambda match: "<card>" if _is_card(match[0]) else match[0], text)
     for start, end in sorted(_phones(text), reverse=True):
         text = f"{text[:start]}<phone>{text[end:]}"
-    return _NUMBER.sub(lambda match: match[0] if _ISO_DATE.fullmatch(match[0]) else "<number>", text)
+    return _NUMBER.sub(lambda match: match[0] if _DATE.fullmatch(match[0]) else "<number>", text)
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:
@@ -56,7 +64,8 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
     taken: list[tuple[int, int]] = []
     for region in (None, *REGIONS) if len(text) <= MAX_LENGTH else ():
         for match in phonenumbers.PhoneNumberMatcher(text, region):
-            if all(match.end <= start or match.start >= end for start, end in taken):
+            is_free = all(match.end <= start or match.start >= end for start, end in taken)
+            if is_free and not _DATE.fullmatch(match.raw_string):
                 taken.append((match.start, match.end))
                 yield taken[-1]
 
@@ -66,6 +75,15 @@ def _is_card(text: str) -> bool:
     digits = [int(letter) for letter in text if letter.isdigit()][::-1]
     doubled = [2 * digit - 9 * (digit > 4) for digit in digits[1::2]]
     return 13 <= len(digits) <= 19 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def _without_iban(match: re.Match[str]) -> str:
+    """The match, its IBAN replaced; in small letters the words behind it look like more of it."""
+    words = match[0].split(" ")
+    for count in range(len(words), 0, -1):
+        if _is_iban(" ".join(words[:count])):
+            return " ".join(["<account>", *words[count:]])
+    return match[0]
 
 
 def _is_iban(text: str) -> bool:
