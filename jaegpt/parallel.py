@@ -5,6 +5,7 @@ workers of that cluster instead: they need the same environment, and the project
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,7 +15,6 @@ from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 
@@ -152,10 +152,15 @@ def _wait_for_a_worker(client: Any, address: str) -> None:
 
 def _progress(results: Iterable[Result], items: Sequence[object], label: str) -> Iterator[Result]:
     """A bar that shows itself on a terminal only, and only when the work takes more than two seconds."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from tqdm import tqdm  # here, because a stage starts faster without it
+
     sizes = [getattr(item, "num_bytes", 1) for item in items]
     in_bytes = any(hasattr(item, "num_bytes") for item in items)
     unit = "B" if in_bytes else "part"
-    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2, disable=None) as bar:
+    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2) as bar:
         for result, size in zip(results, sizes, strict=True):
             yield result
             bar.update(size)
