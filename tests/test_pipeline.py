@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ COLUMNS = {
     "valid": ["step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"],
     "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
     "block_size": ["block_size", "yield_percent"],
+    "language": ["thread_id", "messages", "told", "share_kept", "dropped", "kept"],
 }
 
 
@@ -201,15 +204,42 @@ def test_another_loss_weight_runs_train_and_evaluate_only(project: Path) -> None
     assert "w_mc" in call(project, "dvc", "exp", "show", "--csv")
 
 
-def test_another_percentile_leaves_extraction_and_language_alone(project: Path) -> None:
-    set_params(project, session__percentile=95)
+@contextmanager
+def changed(project: Path, **changes: Any) -> Iterator[None]:
+    """Other parameters for a while; then everything comes back from the cache."""
+    original = (project / "params.yaml").read_text(encoding="utf-8")
+    before = {path: path.read_bytes() for path in (project / "metrics").iterdir()}
     try:
-        output = call(project, "dvc", "status")
-        assert "merge_turns" in output
-        assert "extract" not in output
-        assert "filter_language" not in output
+        set_params(project, **changes)
+        yield
     finally:
-        set_params(project, session__percentile=50)
+        (project / "params.yaml").write_text(original, encoding="utf-8")
+    assert stages_run(call(project, "dvc", "repro")) == []
+    assert {path: path.read_bytes() for path in (project / "metrics").iterdir()} == before
+
+
+def examples(project: Path) -> list[dict[str, Any]]:
+    parts = sorted((project / "data/examples").glob("part-*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+def test_another_percentile_leaves_extraction_and_language_alone(project: Path) -> None:
+    with changed(project, session__percentile=95):
+        output = call(project, "dvc", "repro", "block_size")
+        assert stages_run(output) == ["merge_turns", "sessionize", "build_dataset", "encode", "block_size"]
+        for stage in ("extract", "filter_language"):
+            assert f"Stage '{stage}' didn't change, skipping" in output
+
+
+def test_another_seed_changes_splits_and_distractors_and_nothing_else(project: Path) -> None:
+    before = examples(project)
+    with changed(project, seed=1338):
+        output = call(project, "dvc", "repro", "block_size")
+        after = examples(project)
+    assert stages_run(output) == ["build_dataset", "encode", "block_size"]
+    assert len(before) > 3_000
+    differing = {name for one, other in zip(before, after, strict=True) for name in one if one[name] != other[name]}
+    assert differing == {"split", "distractors"}
 
 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
