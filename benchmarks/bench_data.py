@@ -1,7 +1,7 @@
 """The data stages on the sample export, several times over: speed against the seed's way and orjson, memory, bytes.
 
 Each stage runs as it is run by hand (`python -m stages.NAME`, process start included): with one worker, with more, and
-with one worker on more data. Prints one table and, last, one JSON line of the same figures. About 6 minutes on two
+with one worker on more data. Prints one table and, last, one JSON line of the same figures. About 4 minutes on two
 cores, and 3 GB of disk. Needs data/base_model (`dvc repro base_model`) for its tokenizer.
 
 Run: python -m benchmarks.bench_data [--copies 15] [--grow 10] [--workers 2 4] [--no-seed]

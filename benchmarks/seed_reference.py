@@ -1,11 +1,14 @@
 """The seed's way to a data set, in plain Python: the yardstick for `benchmarks/bench_data.py`.
 
 One pass over the thread files with `json`, everything else with loops over messages, one process. It does what the seed
-did and no more: language by the share of printable ASCII characters, no repair of double encoding, no count of what was
-dropped, a random state for distractors and split, rows of history and candidate for the block-size yield.
+did and no more: language by the share of printable ASCII characters, lines with the words of automated messages
+dropped, a random state for distractors and split, examples written as JSON lines, then four padded rows of ids, types
+and labels an example, and the block-size yield. No repair of double encoding, no count of what was dropped, no table
+written between the steps.
 
-The seed tokenizes row by row: the history once for each of the four candidates that follow it. `--once` tokenizes each
-text of an example once, which is the least that plain Python can do; the ratio to it is the stricter one.
+How the seed tokenized is not known. Row by row, the history is tokenized for each of the four candidates that follow
+it. `--once` tokenizes each text of an example once, which is the least that plain Python can do; the ratio to it is the
+stricter one.
 
 Run: python -m benchmarks.seed_reference EXPORT OWNER [TOKENIZER_FOLDER [--once]]
 """
@@ -22,16 +25,21 @@ from typing import Any
 
 PRINTABLE = set(string.printable)
 AUTOMATED = (
-    "sent an attachment.",
-    "waved at you",
+    "8 Ball Pool",
+    "Chess",
+    "Words With Friends",
+    "Robinhood",
+    "waved at",
     "called you",
     "missed your call",
-    "8 Ball Pool",
-    "Robinhood",
-    "Chess",
+    "missed a call",
+    "sent you a payment",
+    "sent a payment",
+    "subscribe",
 )
 PERCENTILE, NUM_HISTORY, NUM_DISTRACTORS, VALID_FRACTION = 50, 4, 3, 0.1436
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024)
+BLOCK_SIZE, IGNORED = 128, -100
 
 Turn = dict[str, Any]
 
@@ -102,23 +110,44 @@ def examples_of(sessions: list[list[Turn]], owner: str, rng: random.Random) -> I
                 }
 
 
-def block_sizes(examples: list[dict[str, Any]], tokenizer: Any, once: bool) -> dict[int, int]:
-    """How many examples fit each block size: all four rows of history and candidate must."""
+def rows_of(example: dict[str, Any], tokenizer: Any, once: bool) -> list[tuple[list[int], list[int], list[int]]]:
+    """The four rows of an example, unpadded: ids, token types (1 on the owner's turns and the candidate), labels."""
+    end = tokenizer.eos_token_id
+    candidates = [*example["distractors"], example["reply"]]
 
-    def length(texts: list[str]) -> int:
-        return sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
+    def turns() -> list[tuple[list[int], int]]:
+        return [([*tokenizer(turn["text"])["input_ids"], end], int(turn["is_owner"])) for turn in example["history"]]
 
+    known = turns() if once else []
+    rows = []
+    for text in candidates:
+        history = known if once else turns()
+        candidate = [*tokenizer(text)["input_ids"], end]
+        ids = [token for turn, _ in history for token in turn]
+        types = [kind for turn, kind in history for _ in turn]
+        labels = candidate if text is candidates[-1] else [IGNORED] * len(candidate)
+        rows.append((ids + candidate, types + [1] * len(candidate), [IGNORED] * len(ids) + labels))
+    return rows
+
+
+def encode(examples: list[dict[str, Any]], tokenizer: Any, once: bool) -> dict[int, int]:
+    """Every example's padded rows, as training takes them, and how many examples fit each block size.
+
+    The rows are made and let go: what the seed did with them next was training.
+    """
     fit = dict.fromkeys(BLOCK_SIZES, 0)
     for example in examples:
-        history = [turn["text"] for turn in example["history"]]
-        candidates = [*example["distractors"], example["reply"]]
-        if once:
-            longest = length(history) + max(length([text]) for text in candidates)
-        else:
-            longest = max(length([*history, text]) for text in candidates)
+        rows = rows_of(example, tokenizer, once)
+        needed = max(len(ids) for ids, _, _ in rows)
         for size in BLOCK_SIZES:
-            fit[size] += longest <= size
+            fit[size] += needed <= size
+        if needed <= BLOCK_SIZE:
+            _ = [_padded(row) for row in rows], [len(ids) - 1 for ids, _, _ in rows], NUM_DISTRACTORS
     return fit
+
+
+def _padded(row: tuple[list[int], list[int], list[int]]) -> list[list[int]]:
+    return [part + [fill] * (BLOCK_SIZE - len(part)) for part, fill in zip(row, (0, 0, IGNORED), strict=True)]
 
 
 def build(export: Path, owner: str, folder: Path) -> list[dict[str, Any]]:
@@ -146,7 +175,7 @@ def main() -> None:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(rest[0], local_files_only=True)
-        for size, count in block_sizes(examples, tokenizer, once="--once" in rest).items():
+        for size, count in encode(examples, tokenizer, once="--once" in rest).items():
             print(f"  {size:>5}: {count / max(len(examples), 1):.2%}")
 
 

@@ -5,16 +5,16 @@ workers of that cluster instead: they need the same environment, and the project
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 
@@ -48,7 +48,8 @@ def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: 
     when the items have a `num_bytes`, and parts otherwise.
 
     Raises:
-        JaegptError: JAEGPT_WORKERS is no number of workers, or the cluster cannot be reached or lost its workers.
+        JaegptError: JAEGPT_WORKERS is no number of workers, or the cluster cannot be reached, has no workers, loses
+            them, or they have not this environment or folder.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
     if address:
@@ -112,24 +113,54 @@ def _map_on_cluster(
             f"DASK_SCHEDULER_ADDRESS: no Dask scheduler answers at {address} ({type(error).__name__}). "
             "Start one (`dask scheduler`), or unset the variable."
         ) from None
+    folder = os.getcwd()
     with client:
-        # `pure=False`: a part is done anew in each run, whatever the cluster remembers of the last.
-        futures = client.map(_InFolder(function, os.getcwd()), items, pure=False)
+        _wait_for_a_worker(client, address)
         try:
+            # `pure=False`: a part is done anew in each run, whatever the cluster remembers of the last.
+            futures = client.map(_InFolder(function, folder), items, pure=False)
             return list(_progress((future.result() for future in futures), items, label))
+        except JaegptError:
+            raise
         except KilledWorker as error:
             raise JaegptError(
                 f"{label}: a part ended one worker of the Dask cluster after the other ({error}). "
                 "Give the workers more memory."
             ) from None
+        except CancelledError as error:
+            raise JaegptError(
+                f"{label}: the Dask scheduler at {address} went away ({error}). Start it again, and then this stage."
+            ) from None
+        except Exception as error:
+            # What a worker says can be anything that was raised there; most often it is not set up like this machine.
+            raise JaegptError(
+                f"{label}: a worker of the Dask cluster failed ({type(error).__name__}: {error}). Workers need the "
+                f"environment of this machine and the folder {folder} under the same path, writable; if they have "
+                "both, run the stage without DASK_SCHEDULER_ADDRESS to see whether it fails here too."
+            ) from error
+
+
+def _wait_for_a_worker(client: Any, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
+    except TimeoutError:
+        raise JaegptError(
+            f"DASK_SCHEDULER_ADDRESS: the Dask scheduler at {address} has no workers. "
+            f"Start some (`dask worker {address}`), or unset the variable."
+        ) from None
 
 
 def _progress(results: Iterable[Result], items: Sequence[object], label: str) -> Iterator[Result]:
     """A bar that shows itself on a terminal only, and only when the work takes more than two seconds."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from tqdm import tqdm  # here, because a stage starts faster without it
+
     sizes = [getattr(item, "num_bytes", 1) for item in items]
     in_bytes = any(hasattr(item, "num_bytes") for item in items)
     unit = "B" if in_bytes else "part"
-    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2, disable=None) as bar:
+    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2) as bar:
         for result, size in zip(results, sizes, strict=True):
             yield result
             bar.update(size)

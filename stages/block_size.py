@@ -29,7 +29,7 @@ def main() -> None:
         )
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
     fitting = sizes.fitting(block_size)
-    shares = {size: sizes.share_that_fits(size) for size in BLOCK_SIZES}
+    shares = {size: round(sizes.share_that_fits(size), 4) for size in BLOCK_SIZES}
     padded = int(fitting.candidates.sum()) * block_size
     packed = int(fitting.packed.sum())
     lengths = fitting.packed[:FILL_EXAMPLES].tolist()

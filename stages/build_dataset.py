@@ -36,11 +36,13 @@ def main() -> None:
         "train": total.train,
         "valid": total.valid,
         "valid_replies_in_train": total.valid_replies_in_train(),
+        "valid_share_in_train_distractors": total.valid_share_in_train_distractors(),
         "dropped": {reason: total.dropped[reason] for reason in REASONS},
     }
     write_json("metrics/dataset.json", content)
     print(f"build_dataset: {content['examples']:,} examples of {total.owner_turns:,} owner turns")
-    print(f"  train {total.train:,}, valid {total.valid:,} ({total.valid_replies_in_train():,} replies also in train)")
+    print(f"  train {total.train:,}, valid {total.valid:,} ({total.valid_replies_in_train():,} replies also in train,")
+    print(f"  {content['valid_share_in_train_distractors']:.1%} among the wrong candidates of training examples)")
 
 
 if __name__ == "__main__":

@@ -169,11 +169,23 @@ def test_verbatim_replies_are_counted_over_all_parts():
     assert 0 < expected == total.valid_replies_in_train()
 
 
+def test_validation_replies_among_training_distractors_are_counted_over_all_parts():
+    threads = [long_thread(), long_thread(30, 29)]
+    parts = [build_examples(table(sessions_of([thread]), "sessions"), config(), 5) for thread in threads]
+    rows = [row for found, _ in parts for row in rows_of(found)]
+    wrong = {text for row in rows if row["split"] == "train" for text in row["distractors"]}
+    replies = [row["reply"] for row in rows if row["split"] == "valid"]
+    expected = sum(reply in wrong for reply in replies) / len(replies)
+    assert 0 < expected < 1
+    assert ExampleReport.total(report for _, report in parts).valid_share_in_train_distractors() == round(expected, 4)
+
+
 def test_an_empty_part_gives_an_empty_part():
     for split in SPLITS:
         found, report = build_examples(table([], "sessions"), config(split=split), 0)
         assert (len(found), report.owner_turns, report.valid_replies_in_train()) == (0, 0, 0)
     assert ExampleReport.total([]).valid_replies_in_train() == 0
+    assert ExampleReport.total([]).valid_share_in_train_distractors() == 0
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,14 @@ def test_a_thread_of_short_lines_is_judged_by_all_of_them():
     assert report.dropped == {REASONS[0]: 0, REASONS[1]: 3, REASONS[2]: 0}
 
 
+def test_one_telling_line_does_not_speak_for_a_thread_of_short_ones():
+    short = ["hi you", "how are", "you now", "I'm ok", "and you", "see you", "at home", "why not", "not now"] * 3
+    kept, report = filtered([[*short, SPANISH[0]], [*SHORT, SPANISH[0]], [SPANISH[0]], [ENGLISH[0], "😂"]])
+    assert [row[2] for row in report.threads] == [1, 1, 1, 1]  # told
+    assert kept == [short, [], [], [ENGLISH[0], "😂"]]
+    assert report.dropped == {REASONS[0]: len(SHORT) + 2, REASONS[1]: 0, REASONS[2]: 1}
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(ENGLISH + KOREAN + SPANISH + SHORT), min_size=1, max_size=12), max_size=4))
 def test_read_is_kept_and_dropped_and_order_stays(threads):

@@ -137,13 +137,13 @@ def test_gap_histogram_counts_each_gap_once_up_to_the_bound():
     assert bins.sum() == 6
 
 
-@pytest.mark.parametrize("percentile", [-1, 100.5])
+@pytest.mark.parametrize("percentile", [-1, 100.5, float("nan")])
 def test_a_percentile_outside_0_to_100_is_refused(percentile):
     with pytest.raises(ValueError, match="between 0 and 100"):
         SessionConfig(percentile=percentile, fixed_gap_s=None)
 
 
-@pytest.mark.parametrize("gap", [0, -5])
+@pytest.mark.parametrize("gap", [0, -5, float("nan")])
 def test_a_gap_that_is_no_gap_is_refused(gap):
     with pytest.raises(ValueError, match="above 0"):
         SessionConfig(percentile=50, fixed_gap_s=gap)

@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import save_tiny
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import NFC
+from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Sequence
+from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer
 
+from jaegpt.dialogue import encode_table, encoding
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
@@ -75,6 +83,81 @@ def test_a_trained_row_is_what_transformers_would_render(chat: Encoder, tmp_path
     row = chat.history(turns)[0] + chat.candidate("fine")
     assert row == whole[: len(row)]
     assert chat.decode(whole[len(row) :]) == "\n"
+
+
+TEMPLATES = {
+    "chatml": CHATML,
+    "alternating": ALTERNATING,
+    "tokens": "{{ bos_token }}{% for m in messages %}{{ m.role | upper }}: {{ m.content | trim }}{{ eos_token }}"
+    "{% endfor %}",
+    "blocks": "{% for m in messages %}\n    {% if loop.index > 2 %}{% break %}{% endif %}\n  {{ m.content }}\n"
+    "{% endfor %}",
+    "json": "{% for m in messages %}{{ m | tojson }}{{ [m.role, 'é<'] | tojson(indent=2) }}{% endfor %}",
+    "namespace": "{% set ns = namespace(n=0, d=dict(a=1)) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n }}"
+    "{{ ns.d.a }}{% generation %}{{ m['content'] }}{% endgeneration %}{% endfor %}",
+    "absent": "{% if tools is none and documents is none and not x is defined %}{{ messages[-1].content }}{% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_are_rendered_as_transformers_renders_them(name: str, tiny: Path, tmp_path: Path) -> None:
+    encoder = Encoder(chat_folder(tiny, tmp_path, CHATML))
+    encoder.template = encoding._compiled(TEMPLATES[name])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.chat_template = TEMPLATES[name]
+    messages = [{"role": role, "content": f" {role} é<b> "} for role in ("user", "assistant", "user")]
+    for prompt in (True, False):
+        expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+        assert expected
+        assert encoder._render(messages, add_generation_prompt=prompt) == expected
+
+
+@pytest.mark.parametrize(
+    "template", ["{% for m in messages %}", "{{ messages[0].__class__.__mro__ }}", "{{ 1 + 'a' }}"]
+)
+def test_a_template_that_cannot_be_used_is_a_clear_error(template: str, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(JaegptError, match="chat template"):
+        Encoder(chat_folder(tiny, tmp_path, template)).history([(False, "hey")])
+
+
+LETTERS = "ab 1'!s\n\t\u00a0\u3000\x85\0é안😂"
+TEXTS = st.one_of(st.text(alphabet=LETTERS, max_size=12), st.sampled_from(["<|im_end|>", "a <|endoftext|>"]))
+
+
+@pytest.fixture(scope="module")
+def merging() -> Encoder:
+    """The tiny tokenizer's like, but with merges, learnt from texts in which spaces run on."""
+    trained = Tokenizer(BPE())
+    trained.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    texts = ["a b  ab   ab 's !! a!b a\n\nb  \n  s's 11 1 ab1 aa bb", "é 안 😂😂 ab ab ab"] * 50
+    trainer = BpeTrainer(vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=ByteLevel.alphabet())
+    trained.train_from_iterator(texts, trainer)
+    encoder = Encoder.__new__(Encoder)
+    encoder.tokenizer, encoder.splits_at_spaces = trained, encoding._splits_at_spaces(trained)
+    return encoder
+
+
+@settings(max_examples=400, deadline=None)
+@given(texts=st.lists(TEXTS, max_size=12))
+def test_words_encoded_one_by_one_give_the_tokens_of_the_text(merging: Encoder, texts: list[str]) -> None:
+    assert merging.splits_at_spaces
+    found = encode_table._tokenized(pa.array(texts, pa.string()), merging)
+    expected = merging.tokenize(texts)
+    assert found.lengths.tolist() == list(map(len, expected))
+    assert found.flat.tolist() == [token for row in expected for token in row]
+
+
+def test_words_are_taken_apart_only_where_tokens_end_at_spaces(plain: Encoder) -> None:
+    content = plain.tokenizer.to_str()
+    assert encoding._splits_at_spaces(Tokenizer.from_str(content))
+    others = [Tokenizer.from_str(content) for _ in range(6)]
+    others[0].pre_tokenizer = Metaspace()
+    others[1].pre_tokenizer = ByteLevel(add_prefix_space=True)
+    others[2].pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    others[3].pre_tokenizer = Sequence([ByteLevel(add_prefix_space=False)])
+    others[4].normalizer = NFC()
+    others[5].add_tokens(["a b"])
+    assert not any(map(encoding._splits_at_spaces, others))
 
 
 def examples_table(rows: list[dict]) -> pa.Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dialogue_reference import messages_of, table
+from export_fixtures import files_of, read, write_folder
 
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
 from jaegpt.dialogue.language import LanguageConfig, filter_language
@@ -111,6 +112,61 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(expected, cluster, 
     assert marker.exists()
     with pytest.raises(JaegptError, match="bad part 3"):
         map_parts(refuse_three, [1, 2, 3], "test")
+
+
+def test_an_export_read_on_a_cluster_that_loses_a_worker_gives_the_same_bytes(cluster, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAEGPT_WORKERS", "1")
+    write_folder(Path("export"), files_of("since 2024"))
+    _, messages = read("export", Path("here"))
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+    calls = []
+
+    def map_and_lose(function, items, label):
+        calls.append(label)
+        return map_parts(DieOnce(function, str(tmp_path / f"killed {label}")), items, label)
+
+    monkeypatch.setattr("jaegpt.exports.extract.map_parts", map_and_lose)
+    read("export", Path("there"))
+    assert len(messages) > 5
+    assert len(calls) == len(list(tmp_path.glob("killed *"))) == 2
+    assert written_in("there") == written_in("here")
+
+
+def written_in(folder):
+    """What is in a folder: names and bytes."""
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_what_goes_wrong_on_a_worker_is_one_clear_line(cluster, monkeypatch, tmp_path):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+    with pytest.raises(JaegptError, match=r"test: a worker of the Dask cluster failed \(ZeroDivisionError.*same path"):
+        map_parts(divide, [2, 1, 0], "test")
+    folder = tmp_path / "not there on the workers"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("os.getcwd", lambda: str(tmp_path / "elsewhere"))
+    with pytest.raises(JaegptError, match=r"FileNotFoundError.*elsewhere"):
+        map_parts(divide, [1], "test")
+
+
+def divide(number):
+    return 1 / number
+
+
+def test_a_part_that_ends_every_worker_is_one_clear_line(cluster, monkeypatch):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+    with pytest.raises(JaegptError, match=r"test: a part ended one worker .* more memory"):
+        map_parts(die, [1], "test")
+
+
+def test_a_scheduler_without_workers_is_one_clear_line(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("jaegpt.parallel.CONNECT_TIMEOUT_S", 2)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as empty:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", empty.scheduler_address)
+        with pytest.raises(JaegptError, match="has no workers"):
+            map_parts(divide, [1, 2], "test")
 
 
 def refuse_three(number):

@@ -32,6 +32,7 @@ COLUMNS = {
     "valid": ["step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"],
     "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
     "block_size": ["block_size", "yield_percent"],
+    "language": ["thread_id", "messages", "told", "share_kept", "dropped", "kept"],
 }
 
 
@@ -62,10 +63,8 @@ def outputs(project: Path) -> list[tuple[str, int]]:
     return sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this tree, uncommitted files included, after `dvc repro` with `tiny`."""
-    folder = tmp_path_factory.mktemp("clone") / "jaegpt"
+def clone(folder: Path) -> Path:
+    """A clone of this tree into the new `folder`, uncommitted files included, with `tiny`."""
     call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
     listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
@@ -74,6 +73,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / name, folder / name)
     set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this tree after `dvc repro`."""
+    folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
     output = call(folder, "dvc", "repro")
     assert "train" in stages_run(output)
     return folder
@@ -184,17 +190,6 @@ def test_another_loss_weight_runs_train_and_evaluate_only(project: Path) -> None
     assert after["lm_loss"] != before["lm_loss"]
     assert after["loss"] == pytest.approx(after["lm_loss"] + after["mc_loss"])
     assert "w_mc" in call(project, "dvc", "exp", "show", "--csv")
-
-
-def test_another_percentile_leaves_extraction_and_language_alone(project: Path) -> None:
-    set_params(project, session__percentile=95)
-    try:
-        output = call(project, "dvc", "status")
-        assert "merge_turns" in output
-        assert "extract" not in output
-        assert "filter_language" not in output
-    finally:
-        set_params(project, session__percentile=50)
 
 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:

@@ -55,8 +55,8 @@ class Sizes:
         return cls(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
     def share_that_fits(self, block_size: int) -> float:
-        """The yield of a block size, 0 to 1, rounded to 4 places."""
-        return round(float((self.needed <= block_size).mean()), 4) if len(self.needed) else 0.0
+        """The yield of a block size, 0 to 1."""
+        return float((self.needed <= block_size).mean()) if len(self.needed) else 0.0
 
     def recommended(self) -> int | None:
         """The smallest of BLOCK_SIZES that holds at least 99 % of the examples; None when none does."""

@@ -1,10 +1,11 @@
 """A part of the table `examples` into a part of `tokens`, whole columns at a time.
 
-A history is a row of pieces: what closes a turn, what opens the next, its text, and so on. Each distinct piece is
+A history is a row of pieces: what closes a turn, what opens the next, its text, and so on. Each distinct word is
 tokenized once; the rest is looking up and laying end to end.
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -17,34 +18,60 @@ from jaegpt.tables import SCHEMAS, column
 Ints = npt.NDArray[np.int64]
 
 
+# Runs of white space are tokens of their own, so that a text with one is not taken apart; nor is one with the mark.
+_MARK = "\0"
+_WHOLE = r"[\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}] | [\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}]|\x{0}"
+
+
 @dataclass
 class _Pieces:
-    """Token ids of distinct pieces, end to end; `number` of a piece is its place among `lengths`."""
+    """Token ids of distinct pieces, end to end; the number of a piece is its place among `lengths`."""
 
-    parts: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    flat: npt.NDArray[np.int32]
+    lengths: Ints
     numbers: dict[Ids, int] = field(default_factory=dict)
 
-    def add_all(self, rows: list[list[int]]) -> None:
-        """Add the texts, whose numbers are then their places."""
-        self.lengths += map(len, rows)
-        self.parts += [np.array(row, np.int32) for row in rows]
+    @classmethod
+    def of(cls, rows: list[list[int]]) -> "_Pieces":
+        """From the ids of each."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return cls(np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum())), lengths)
 
     def number(self, ids: Ids) -> int:
         """The number of a piece of the template, added when it is new."""
         if ids not in self.numbers:
             self.numbers[ids] = len(self.lengths)
-            self.add_all([list(ids)])
+            self.flat = np.concatenate([self.flat, np.array(ids, np.int32)])
+            self.lengths = np.append(self.lengths, len(ids))
         return self.numbers[ids]
 
     def gather(self, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
         """The ids of these pieces end to end, and [numbers] their lengths: pieces a=[5], b=[6, 7]; b a -> [6, 7, 5]."""
-        flat = np.concatenate([*self.parts, np.zeros(0, np.int32)])
-        lengths = np.array(self.lengths, np.int64)
-        starts = np.cumsum(lengths) - lengths
-        taken = lengths[numbers]
+        starts = np.cumsum(self.lengths) - self.lengths
+        taken = self.lengths[numbers]
         within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
-        return flat[np.repeat(starts[numbers], taken) + within], taken
+        return self.flat[np.repeat(starts[numbers], taken) + within], taken
+
+
+def _tokenized(texts: pa.Array, encoder: Encoder) -> _Pieces:
+    """[texts] their ids: what `encoder.tokenize` gives, each distinct word asked once where that is the same."""
+    if not encoder.splits_at_spaces:
+        return _Pieces.of(encoder.tokenize(texts.to_pylist()))
+    whole = pc.match_substring_regex(texts, _WHOLE)
+    words = pc.split_pattern(pc.replace_substring(texts.filter(pc.invert(whole)), " ", _MARK + " "), _MARK)
+    units = pa.concat_arrays([words.flatten(), texts.filter(whole)]).dictionary_encode()
+    # "so what": words "so", " what"; a whole text is a single unit.
+    num_units = np.ones(len(texts), np.int64)
+    whole = whole.to_numpy(zero_copy_only=False)
+    num_units[~whole] = pc.list_value_length(words).to_numpy(zero_copy_only=False)
+    numbers = np.empty(int(num_units.sum()), np.int64)
+    of_whole = np.repeat(whole, num_units)
+    codes = units.indices.to_numpy(zero_copy_only=False)
+    num_words = len(codes) - int(whole.sum())
+    numbers[~of_whole], numbers[of_whole] = codes[:num_words], codes[num_words:]
+    ids, taken = _Pieces.of(encoder.tokenize(units.dictionary.to_pylist())).gather(numbers)
+    ends = np.concatenate([[0], np.cumsum(taken)])[np.cumsum(num_units)]  # each text has at least one unit
+    return _Pieces(ids, np.diff(ends, prepend=0))
 
 
 def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
@@ -53,8 +80,7 @@ def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
     distractors, replies = column(examples, "distractors"), column(examples, "reply")
     num_others = pc.list_value_length(distractors).to_numpy(zero_copy_only=False).astype(np.int64)
     spoken = pa.concat_arrays([texts, distractors.flatten(), replies]).dictionary_encode()
-    pieces = _Pieces()
-    pieces.add_all(encoder.tokenize(spoken.dictionary.to_pylist()))
+    pieces = _tokenized(spoken.dictionary, encoder)
     numbers = spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     of_turns, of_others, of_replies = np.split(numbers, np.cumsum([len(texts), int(num_others.sum())]))
 

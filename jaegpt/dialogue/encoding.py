@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from jaegpt.errors import JaegptError
 
 # Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
-_FIXED_DATE = "{% macro strftime_now(format) %}01 Jan 2024{% endmacro %}"
+_FIXED_DATE = "01 Jan 2024"
 
 Turn = tuple[bool, str]  # (is_owner, text)
 Ids = tuple[int, ...]
@@ -61,8 +64,9 @@ class Encoder:
         config = folder / "tokenizer_config.json"
         self._config: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         template = folder / "chat_template.jinja"
-        self.template = _FIXED_DATE + template.read_text(encoding="utf-8") if template.is_file() else None
+        self.template = _compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
         self._layouts: dict[tuple[bool, ...], Layout] = {}
+        self.splits_at_spaces = _splits_at_spaces(self.tokenizer)
         self.end_of_turn = self._template_end_of_turn() if self.template else self._end_of_text()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -163,30 +167,78 @@ class Encoder:
         return {key: text for key, text in texts.items() if isinstance(text, str)}
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        # Imported here because the plain form needs none of it.
-        import jaegpt.environment  # noqa: F401
-
-        from transformers.utils.chat_template_utils import render_jinja_template
-
+        assert self.template is not None
         try:
-            rendered = render_jinja_template(
-                [messages],
-                chat_template=self.template,
+            return self.template.render(
+                messages=messages,
+                tools=None,
+                documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_tokens(),
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:
             roles = ", ".join(message["role"] for message in messages)
             raise JaegptError(
                 f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."
             ) from None
-        texts = rendered[0] if isinstance(rendered, tuple) else rendered
-        return str(texts[0])
 
     def _control(self, text: str) -> Ids:
         """The template's own text to ids: here special tokens are meant."""
         self.tokenizer.encode_special_tokens = False
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a token never reaches over a single space between two other characters, so that words can be encoded
+    one by one: "so what" = "so" + " what". It is so where text is first split as GPT-2 splits it, and nothing before
+    or after looks further.
+    """
+    split = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {}
+    return (
+        split.get("type") == "ByteLevel"
+        and split["use_regex"]
+        and not split["add_prefix_space"]
+        and tokenizer.normalizer is None
+        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
+    )
+
+
+class _Generation(Extension):
+    """`{% generation %}...{% endgeneration %}` marks what the model says, for who asks; here it is its content."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _compiled(template: str) -> Template:
+    """A chat template with what transformers gives it; not through transformers, whose import takes a second.
+
+    The sandbox matters: a template comes with a model from anywhere.
+
+    Raises:
+        JaegptError: it is no template.
+    """
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    def to_json(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda format: _FIXED_DATE}
+    try:
+        return environment.from_string(template)
+    except TemplateError as error:
+        raise JaegptError(f"model: its chat template cannot be read ({error}). Choose another base model.") from None
 
 
 def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:

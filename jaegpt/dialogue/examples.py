@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
+from jaegpt.dialogue.draws import Words, draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
@@ -59,6 +59,7 @@ class ExampleReport:
         train, valid: examples on each side.
         dropped: owner turns that gave no example, by reason.
         train_replies: the different replies of the training side, as sorted 64-bit hashes.
+        train_distractors: the different distractors of the training side, as sorted hashes.
         valid_replies: every reply of the validation side, as hashes.
     """
 
@@ -66,8 +67,9 @@ class ExampleReport:
     train: int = 0
     valid: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    train_replies: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    valid_replies: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    train_replies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
+    train_distractors: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
+    valid_replies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     @classmethod
     def total(cls, reports: Iterable["ExampleReport"]) -> "ExampleReport":
@@ -78,6 +80,7 @@ class ExampleReport:
             whole.dropped += row.dropped
         if rows:
             whole.train_replies = np.unique(np.concatenate([row.train_replies for row in rows]))
+            whole.train_distractors = np.unique(np.concatenate([row.train_distractors for row in rows]))
             whole.valid_replies = np.concatenate([row.valid_replies for row in rows])
         return whole
 
@@ -99,6 +102,17 @@ class ExampleReport:
         """How many validation replies stand word for word among the training replies."""
         return int(np.isin(self.valid_replies, self.train_replies).sum())
 
+    def valid_share_in_train_distractors(self) -> float:
+        """Share of the validation replies that stand word for word among the training distractors; to 4 places.
+
+        Distractors come from all that the owner said in the thread, whatever the side of the split, so training may
+        show a validation reply as the wrong answer to another context. The language modelling loss never reads a
+        distractor. The classification task may learn that such a text was wrong elsewhere, which speaks against the
+        true reply: if its validation figures err by this, they err low.
+        """
+        shared = np.isin(self.valid_replies, self.train_distractors)
+        return round(float(shared.mean()), 4) if len(shared) else 0.0
+
 
 def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[pa.Table, ExampleReport]:
     """A part of `sessions` -> a part of `examples`, and what was dropped."""
@@ -119,7 +133,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
     keys = _keys(seed, "distractors", thread_ids)[thread[rows]]
     others = draw_others(mix(keys, turn_index), pool.place[rows], pool.sizes[thread[rows]], config.num_distractors)
-    distractors = texts.take(pool.rows[(pool.starts[thread[rows]][:, None] + others).ravel()])
+    drawn = pool.rows[pool.starts[thread[rows]][:, None] + others]  # [examples, num_distractors] rows of their texts
     valid = _valid(sessions, rows, thread, thread_ids, config, seed)
     replies = texts.take(rows)
     ids = threads.take(rows)
@@ -133,7 +147,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
         "history": _history(sessions, rows, np.minimum(place[rows], config.num_history)),
         "reply": replies,
         "distractors": pa.ListArray.from_arrays(
-            pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), distractors
+            pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), texts.take(drawn.ravel())
         ),
     }
     hashes = text_hashes(replies)
@@ -143,6 +157,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
         valid=int(valid.sum()),
         dropped=Counter(dict(zip(REASONS, (int(first.sum()), int((is_owner & ~first & ~enough).sum())), strict=True))),
         train_replies=np.unique(hashes[~valid]),
+        train_distractors=np.unique(text_hashes(texts.take(np.unique(drawn[~valid])))),
         valid_replies=hashes[valid],
     )
     return pa.table(columns, schema=SCHEMAS["examples"]), report

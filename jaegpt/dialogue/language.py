@@ -16,9 +16,11 @@ from jaegpt.dialogue.identifier import KNOWN, UNKNOWN, identify, letters_only
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 Ints = npt.NDArray[np.int64]
+Strings = npt.NDArray[np.str_]
 
 REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
-MAX_JOINED = 200  # lines of a thread that are looked at together when none can be told alone
+MIN_TOLD = 3  # lines that must be told alone for a thread to be judged by them
+MAX_JOINED = 200  # of the others, so many are looked at together when fewer can be told alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,8 @@ class LanguageConfig:
 
     Attributes:
         keep: ISO 639-1 codes.
-        min_share: a thread is kept when at least this share of its messages whose language can be told is in `keep`;
-            0 to 1.
+        min_share: a thread is kept when at least this share of its messages whose language can be told (alone, or
+            together where few can) is in `keep`; 0 to 1.
     """
 
     keep: list[str]
@@ -76,25 +78,30 @@ class LanguageReport:
 def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageReport]:
     """A part of `messages` -> a part of `filtered`, and what was dropped.
 
-    A thread none of whose lines can be told is judged by its lines together; when those cannot be told, it is dropped.
+    In a thread with fewer than MIN_TOLD lines that can be told alone, the others are asked together, and each counts
+    as a line in the language they have together: one line does not speak for thirty short ones. When they cannot be
+    told together either, those told alone decide; when there are none, the thread is dropped.
     """
     starts = thread_starts(column(messages, "thread_id"))
     sizes = np.diff(starts, append=len(messages))
     thread = np.repeat(np.arange(len(starts)), sizes)
     # Each distinct text is cleaned and asked once; people repeat themselves.
     texts = column(messages, "text").dictionary_encode()
+    codes = texts.indices.to_numpy(zero_copy_only=False)
     letters = letters_only(texts.dictionary)
-    languages, certain = (values[texts.indices.to_numpy(zero_copy_only=False)] for values in identify(letters))
+    languages, certain = (values[codes] for values in identify(letters))
     kept_language = np.isin(languages, config.keep)
     foreign = certain & (languages != UNKNOWN) & ~kept_language
 
     told = np.bincount(thread[languages != UNKNOWN], minlength=len(starts))
-    share = np.bincount(thread[kept_language], minlength=len(starts)) / np.maximum(told, 1)
+    told_kept = np.bincount(thread[kept_language], minlength=len(starts))
+    share = told_kept / np.maximum(told, 1)
     judged = told > 0
-    for row in np.flatnonzero(~judged):
-        lines = texts.indices.slice(starts[row], min(sizes[row], MAX_JOINED))
-        whole = identify(pa.array([" ".join(letters.take(lines).to_pylist())]))[0][0]
-        judged[row], share[row] = whole != UNKNOWN, whole in config.keep
+    few = np.flatnonzero((told < MIN_TOLD) & (told < sizes))
+    for row, language in zip(few, _together(letters, codes, languages, starts[few], sizes[few]), strict=True):
+        if language != UNKNOWN:
+            others = (sizes[row] - told[row]) * (language in config.keep)
+            judged[row], share[row] = True, (told_kept[row] + others) / sizes[row]
     keep_thread = judged & (share >= config.min_share)
     foreign &= keep_thread[thread]
     keep = keep_thread[thread] & ~foreign
@@ -111,3 +118,13 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     )
     filtered = messages.append_column("language", pa.array(languages, pa.string())).filter(pa.array(keep))
     return filtered.cast(SCHEMAS["filtered"]), report
+
+
+def _together(letters: pa.Array, codes: Ints, languages: Strings, starts: Ints, sizes: Ints) -> Strings:
+    """[threads] the language of each thread's lines that cannot be told alone, joined."""
+    joined = []
+    for start, size in zip(starts, sizes, strict=True):
+        rows = slice(start, start + size)
+        untold = codes[rows][languages[rows] == UNKNOWN][:MAX_JOINED]
+        joined.append(" ".join(letters.take(untold).to_pylist()))
+    return identify(pa.array(joined, pa.string()))[0]

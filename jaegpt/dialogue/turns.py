@@ -32,7 +32,7 @@ class SessionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile must be between 0 and 100, found {self.percentile:g}.")
-        if self.fixed_gap_s is not None and self.fixed_gap_s <= 0:
+        if self.fixed_gap_s is not None and not self.fixed_gap_s > 0:
             raise ValueError(
                 f"fixed_gap_s must be seconds above 0, or null to use the percentile; found {self.fixed_gap_s:g}."
             )
