@@ -52,10 +52,10 @@ def bubbles(page: Any, model: str) -> list[str]:
 
 
 def wait_for_replies(page: Any, expected: dict[str, list[str]]) -> None:
-    """Until both columns show these texts; how many spaces stand between words does not matter."""
+    """Until both columns show these texts; spaces between words do not matter, and an empty one shows as dots."""
     page.wait_for_function(
         """expected => Object.entries(expected).every(([model, texts]) => {
-            const plain = text => text.split(/\\s+/).join(' ').trim();
+            const plain = text => text.split(/\\s+/).join(' ').trim() || '…';
             const shown = [...document.querySelectorAll(`#column-${model} .message-content`)];
             return JSON.stringify(shown.map(e => plain(e.innerText))) == JSON.stringify(texts.map(plain));
         })""",
@@ -130,7 +130,7 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         page.get_by_role("button", name="Undo").click()
         wait_for_replies(page, first)
         assert message_box(page).input_value() == "again"
-        page.get_by_role("button", name="Reset").click()
+        page.get_by_role("button", name="Reset", exact=True).click()
         wait_for_replies(page, {"jaegpt": [], "base": []})
 
         page.reload()

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,10 +48,27 @@ def call(folder: Path, *command: str, expect: int = 0) -> str:
         "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
     )
     assert done.returncode == expect, done.stdout[-4000:]
     return done.stdout
+
+
+def first_line(folder: Path, *command: str) -> str:
+    """The first line of output of a program that does not end by itself."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        try:
+            return process.stdout.readline()
+        finally:
+            process.terminate()
 
 
 def stages_run(output: str) -> list[str]:
@@ -231,10 +249,15 @@ def test_every_command_in_the_readme_works(project: Path) -> None:
     commands = {line for line in lines if line.startswith(("make ", "dvc ", "jaegpt "))}
     assert {"make repro", "make test", "dvc repro", "dvc plots show", "dvc exp run -S w_mc=1"} <= commands
     for command in sorted(commands):
-        if command.startswith("make "):
-            call(project, "make", "--dry-run", command.split()[1])
+        words = shlex.split(command.replace("~/Downloads/facebook-download.zip", "data/sample_export"))
+        if words[0] == "make":
+            call(project, "make", "--dry-run", words[1])
+        elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]):
+            assert "http://127.0.0.1:" in first_line(project, *words, "--port", "0")
+        elif words[:2] == ["jaegpt", "export"]:
+            assert "convert_hf_to_gguf.py" in call(project, *words, expect=1), "`tiny` is no Llama"
         else:
-            call(project, *command.replace("~/Downloads/facebook-download.zip", "data/sample_export").split())
+            call(project, *words)
 
 
 def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Path) -> None:
