@@ -162,6 +162,16 @@ def test_what_is_said_is_shown_as_text(address: str) -> None:
         assert errors == []
 
 
+def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
+    with open_page(address) as (page, errors, _):
+        send(page, "hello")
+        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length == 2", timeout=SLOW)
+        message_box(page).press_sequentially("typed meanwhile", delay=20)
+        page.wait_for_timeout(2000)
+        assert message_box(page).input_value() == "typed meanwhile"
+        assert errors == []
+
+
 def test_mistakes_are_told_and_change_nothing(address: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"a": 1}')
