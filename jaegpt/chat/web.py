@@ -27,6 +27,7 @@ footer { display: none !important; }
 #notice { border-left: 4px solid var(--color-accent); padding-left: 1rem; }
 #notice h1 { margin: 0; }
 #saved { display: none; }
+@media (max-width: 640px) { #column-jaegpt, #column-base { height: 30vh !important; min-height: 190px !important; } }
 """
 _DOWNLOAD = """text => {
   if (!text) return;
@@ -185,9 +186,15 @@ def make_page(page: Page) -> FastAPI:
         run_history=False,
         ssr_mode=False,
         max_file_size="10mb",
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=_theme(),
         css=_CSS,
     )
+
+
+def _theme() -> gr.themes.Base:
+    """The visitor's own fonts, and small print dark enough to read."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return theme.set(block_info_text_color="*neutral_600", input_placeholder_color="*neutral_500")
 
 
 def _lay_out(page: Page) -> None:
