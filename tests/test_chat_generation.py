@@ -139,7 +139,7 @@ def test_the_head_chooses_and_its_scores_are_those_of_each_candidate_alone(tuned
     assert tuned.replies([history], CONFIG, 3)[0].score is None, "nothing is scored where there is nothing to choose"
 
 
-def test_without_a_head_candidates_are_not_scored(base: Path) -> None:
+def test_without_a_head_one_candidate_is_drawn(base: Path) -> None:
     untouched = speaker(base)
     assert not untouched.has_head
     first = untouched.replies(HISTORIES, CONFIG, 1)

@@ -52,10 +52,10 @@ def bubbles(page: Any, model: str) -> list[str]:
 
 
 def wait_for_replies(page: Any, expected: dict[str, list[str]]) -> None:
-    """Until both columns show these texts; how many spaces stand between words does not matter."""
+    """Until both columns show these texts; spaces between words do not matter, and an empty one shows as dots."""
     page.wait_for_function(
         """expected => Object.entries(expected).every(([model, texts]) => {
-            const plain = text => text.split(/\\s+/).join(' ').trim();
+            const plain = text => text.split(/\\s+/).join(' ').trim() || '…';
             const shown = [...document.querySelectorAll(`#column-${model} .message-content`)];
             return JSON.stringify(shown.map(e => plain(e.innerText))) == JSON.stringify(texts.map(plain));
         })""",
@@ -159,6 +159,16 @@ def test_what_is_said_is_shown_as_text(address: str) -> None:
         assert page.locator("#column-jaegpt img").count() == 0
         assert page.evaluate("window.hit") is None
         assert [url for url in requests if not url.startswith(address)] == []
+        assert errors == []
+
+
+def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
+    with open_page(address) as (page, errors, _):
+        send(page, "hello")
+        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length == 2", timeout=SLOW)
+        message_box(page).press_sequentially("typed meanwhile", delay=20)
+        page.wait_for_timeout(2000)
+        assert message_box(page).input_value() == "typed meanwhile"
         assert errors == []
 
 

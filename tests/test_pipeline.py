@@ -216,6 +216,8 @@ def test_every_command_in_the_readme_works(project: Path) -> None:
             call(project, "make", "--dry-run", words[1])
         elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]):
             assert "Ctrl-C ends" in started(project, *words, "--port", "0")
+        elif words[:2] == ["jaegpt", "export"]:
+            assert "convert_hf_to_gguf.py" in call(project, *words, expect=1), "`tiny` is no Llama"
         else:
             call(project, *words)
 

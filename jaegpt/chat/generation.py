@@ -168,7 +168,7 @@ class Speaker:
         Yields:
             (number of the prompt, a piece of its reply's text) as they come, and (number, Reply) at each one's end.
         """
-        k = config.candidates
+        k = config.candidates if self.has_head else 1  # without a head nothing tells candidates apart
         written: list[list[int]] = [[] for _ in range(len(prompts) * k)]
         ended = [False] * len(written)
         said = [""] * len(prompts)
@@ -194,13 +194,12 @@ class Speaker:
     def _choose(
         self, prompts: Sequence[Prompt], written: list[list[int]], ended: list[bool], k: int
     ) -> Iterator[tuple[int, str | Reply]]:
-        """Each prompt's candidate that the classification head likes best; the first, where there is no head."""
+        """Each prompt's candidate that the classification head likes best."""
         candidates = [[self._text(ids) for ids in written[first : first + k]] for first in range(0, len(written), k)]
-        scores = self._scores(prompts, candidates) if self.has_head else None
-        for number, prompt in enumerate(prompts):
-            best = int(np.argmax(scores[number])) if scores else 0
+        for number, (prompt, scores) in enumerate(zip(prompts, self._scores(prompts, candidates), strict=True)):
+            best = int(np.argmax(scores))
             row = number * k + best
-            reply = self._reply(prompt, written[row], ended[row], scores[number][best] if scores else None)
+            reply = self._reply(prompt, written[row], ended[row], scores[best])
             yield number, reply.text
             yield number, reply
 

@@ -27,6 +27,7 @@ footer { display: none !important; }
 #notice { border-left: 4px solid var(--color-accent); padding-left: 1rem; }
 #notice h1 { margin: 0; }
 #saved { display: none; }
+@media (max-width: 640px) { #column-jaegpt, #column-base { height: 30vh !important; min-height: 190px !important; } }
 """
 _DOWNLOAD = """text => {
   if (!text) return;
@@ -62,22 +63,24 @@ class Page:
             gr.Info("Type a message first.")
             yield text, exchanges, *_columns(exchanges)
             return
+        box: Any = ""  # emptied once, so that what is typed meanwhile stays
         async for exchange, failed in self._answer(asked, exchanges, 0, values):
             if failed:
                 yield text, exchanges, *_columns(exchanges)
             else:
-                yield "", [*exchanges, exchange], *_columns([*exchanges, exchange])
+                yield box, [*exchanges, exchange], *_columns([*exchanges, exchange])
+                box = gr.update()
 
-    async def retry(self, text: str, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+    async def retry(self, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """The last message answered anew."""
         if not exchanges:
             gr.Info("Nothing has been said yet.")
-            yield text, exchanges, *_columns(exchanges)
+            yield exchanges, *_columns(exchanges)
             return
         *before, last = exchanges
         async for exchange, failed in self._answer(last["text"], before, last["attempt"] + 1, values):
             shown = [*before, last if failed else exchange]
-            yield text, shown, *_columns(shown)
+            yield shown, *_columns(shown)
 
     def undo(self, text: str, exchanges: Exchanges) -> tuple[Any, ...]:
         """Take the last message back, into the box if that is empty."""
@@ -183,9 +186,15 @@ def make_page(page: Page) -> FastAPI:
         run_history=False,
         ssr_mode=False,
         max_file_size="10mb",
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        theme=_theme(),
         css=_CSS,
     )
+
+
+def _theme() -> gr.themes.Base:
+    """The visitor's own fonts, and small print dark enough to read."""
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    return theme.set(block_info_text_color="*neutral_600", input_placeholder_color="*neutral_500")
 
 
 def _lay_out(page: Page) -> None:
@@ -215,7 +224,7 @@ def _lay_out(page: Page) -> None:
     shown = [message, exchanges, *columns]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     gr.on([message.submit, send.click], page.say, [message, exchanges, *settings], shown, **hidden)
-    retry.click(page.retry, [message, exchanges, *settings], shown, **hidden)
+    retry.click(page.retry, [exchanges, *settings], [exchanges, *columns], **hidden)
     undo.click(page.undo, [message, exchanges], shown, **hidden)
     for cleared in (reset.click, *(column.clear for column in columns)):
         cleared(page.reset, None, shown, **hidden)
