@@ -4,6 +4,9 @@ import argparse
 import sys
 
 from jaegpt.errors import run
+from jaegpt.experiments.commands import NAMES as EXPERIMENT_NAMES
+from jaegpt.experiments.commands import add_commands as add_experiment_commands
+from jaegpt.experiments.commands import run_command as run_experiment_command
 
 
 def main() -> None:
@@ -20,6 +23,8 @@ def _main() -> None:
         from jaegpt.inspection import inspect_export
 
         print(inspect_export(arguments.path, as_json=arguments.json))
+    elif arguments.command in EXPERIMENT_NAMES:
+        run_experiment_command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_experiment_commands(commands)
     return parser
 
 
