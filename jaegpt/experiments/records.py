@@ -21,7 +21,16 @@ FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
 # Sections of params.yaml that no figure of the evaluation depends on.
 WITHOUT_EFFECT = ("sweep", "generate", "fidelity", "tpu")
-NEEDED = ("lm_loss", "mc_loss", "lm_ratio", "token_accuracy", "mc_accuracy", "mc_accuracy_ci", "seed_accuracy", "examples")
+NEEDED = (
+    "lm_loss",
+    "mc_loss",
+    "lm_ratio",
+    "token_accuracy",
+    "mc_accuracy",
+    "mc_accuracy_ci",
+    "seed_accuracy",
+    "examples",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +94,9 @@ def _runs(states: Iterable[Any], root: Path, head: str) -> Iterator[Run]:
 
 def _run(state: Any, name: str, kind: str, root: Path, executor: str = "success") -> Run:
     """DVC's record of one revision as a Run."""
-    params, figures, note = {}, {}, ""
+    params: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    note = ""
     outcome = "done" if executor == "success" else executor
     if state.data:
         params = flatten((state.data.params.get("params.yaml") or {}).get("data") or {})

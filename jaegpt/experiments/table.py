@@ -1,4 +1,4 @@
-"""`jaegpt table`: the seed's table of loss weights over the experiments at hand, with real accuracies beside its own."""
+"""`jaegpt table`: the seed's table of loss weights over the runs at hand, with real accuracies beside its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,7 +73,7 @@ def table_text(table: Mapping[str, Any]) -> str:
         notes.append(f"{left['experiment']}: {left['state']}" + (f" ({left['reason']})" if left["reason"] else ""))
     if table["trials_left_out"]:
         notes.append(f"{table['trials_left_out']:,} trials of sweeps are not shown; `jaegpt table --all` shows them.")
-    return "\n".join(lines + ([""] + notes if notes else []))
+    return "\n".join(lines + (["", *notes] if notes else []))
 
 
 def _grid(table: Mapping[str, Any]) -> list[str]:
