@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from ruamel.yaml import YAML
 from jaegpt.errors import JaegptError
 from jaegpt.experiments.records import flatten
 
-TARGET = "evaluate"  # the stage that a trial runs up to
+# The stages that a trial runs up to: the figures, and the plots of the data, which `dvc exp apply` would miss.
+TARGETS = ("evaluate", "block_size")
 # `git stash create` writes a commit, and Git refuses that to somebody it does not know the name of.
 _IDENTITY = {
     f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "sweep"), ("EMAIL", "-"))
@@ -99,13 +100,13 @@ def take_snapshot(root: Path) -> Snapshot:
 def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str]) -> dict[str, str]:
     """What a trial's figures depend on besides the parameters searched: other parameters, and the code's hashes.
 
-    Read from dvc.yaml: all that the stages up to `evaluate` list. Trials of one study must agree in all of it.
+    Read from dvc.yaml: all that the stages of a trial list. Trials of one study must agree in all of it.
     """
     yaml = YAML(typ="safe")
     stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     params = {**flatten(yaml.load((root / "params.yaml").read_text(encoding="utf-8"))), **overrides}
     settings: dict[str, str] = {}
-    for name in _stages_before(stages, TARGET):
+    for name in _stages_before(stages, TARGETS):
         for listed in stages[name].get("params", []):
             for key, value in params.items():
                 if (key == listed or key.startswith(f"{listed}.")) and key not in searched:
@@ -116,11 +117,11 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str])
     return dict(sorted(settings.items()))
 
 
-def _stages_before(stages: Mapping[str, Any], target: str) -> set[str]:
-    """`target` and every stage whose outputs it needs, directly or through others."""
+def _stages_before(stages: Mapping[str, Any], targets: Sequence[str]) -> set[str]:
+    """`targets` and every stage whose outputs they need, directly or through others."""
     makers = {out: name for name, stage in stages.items() for out in _paths(stage)}
     found: set[str] = set()
-    waiting = [target]
+    waiting = list(targets)
     while waiting:
         name = waiting.pop()
         if name not in found:

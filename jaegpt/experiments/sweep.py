@@ -110,7 +110,7 @@ class _Sweep:
         if not study.get_trials(deepcopy=False):
             self._begin_with_todays_settings()
         left = self.budget.trials - there
-        again = f", of which {reopened} interrupted before" if reopened else ""
+        again = f", first the {reopened:,} interrupted" if reopened and left > 0 else ""
         print(f"sweep: study '{study.study_name}': {there:,} trials there, {max(left, 0):,} to go{again}")
         try:
             if left > 0:

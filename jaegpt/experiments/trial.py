@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.experiments.records import FIGURES
-from jaegpt.experiments.snapshot import TARGET, Snapshot
+from jaegpt.experiments.snapshot import TARGETS, Snapshot
 
 STOP_S = 30  # a process that was asked to end has this long, to write its checkpoint, before it is ended
 
@@ -82,7 +82,7 @@ class Runner:
             _signal(process, signal.SIGKILL)
 
     def run(self, name: str, settings: Mapping[str, Any], params: Mapping[str, Any], watch: Watch) -> Outcome:
-        """Run one experiment up to the evaluation and record it under `name`.
+        """Run one experiment up to its evaluation and record it under `name`.
 
         Args:
             settings: parameters to set, by dotted name.
@@ -117,7 +117,7 @@ class Runner:
     def _follow(self, copy: Path, name: str, settings: Mapping[str, Any], scratch: Path, reader: "_Reader") -> int:
         """Start the experiment and read along until it ends or is hopeless; its exit code."""
         changes = [part for key, value in settings.items() for part in ("-S", f"{key}={_quoted(value)}")]
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes, TARGET]
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes, *TARGETS]
         with (
             open(self.folder / f"{name}.log", "w", encoding="utf-8") as log,
             subprocess.Popen(
