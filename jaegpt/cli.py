@@ -3,8 +3,9 @@
 import argparse
 import sys
 
-from jaegpt.chat.commands import NAMES, add_commands, run_command
+from jaegpt.chat import commands as chat
 from jaegpt.errors import run
+from jaegpt.experiments import commands as experiments
 
 
 def main() -> None:
@@ -21,8 +22,10 @@ def _main() -> None:
         from jaegpt.inspection import inspect_export
 
         print(inspect_export(arguments.path, as_json=arguments.json))
-    elif arguments.command in NAMES:
-        run_command(arguments)
+    elif arguments.command in chat.NAMES:
+        chat.run_command(arguments)
+    elif arguments.command in experiments.NAMES:
+        experiments.run_command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    add_commands(commands)
+    chat.add_commands(commands)
+    experiments.add_commands(commands)
     return parser
 
 

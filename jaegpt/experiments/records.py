@@ -1,0 +1,175 @@
+"""What DVC has recorded of each run: the workspace, the last commit, and the experiments, with their figures.
+
+The figures are those of metrics/evaluate.json at each revision. Of the workspace and the commit, dvc.lock says which
+parameters they belong to, because params.yaml may have been edited since.
+"""
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from jaegpt.errors import JaegptError
+
+FIGURES = "metrics/evaluate.json"
+SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
+# Sections of params.yaml that no figure of the evaluation depends on.
+WITHOUT_EFFECT = ("sweep", "generate", "fidelity", "tpu")
+NEEDED = (
+    "lm_loss",
+    "mc_loss",
+    "lm_ratio",
+    "token_accuracy",
+    "mc_accuracy",
+    "mc_accuracy_ci",
+    "seed_accuracy",
+    "examples",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run, or one that did not come to figures.
+
+    name: the experiment's, the branch's, or `workspace`.
+    rev: the commit's hash, or `workspace`.
+    kind: experiment, commit, or workspace.
+    state: done, running, queued, failed, or without figures.
+    params: by dotted name, as in `train.epochs`.
+    figures: the content of metrics/evaluate.json; empty unless done.
+    note: what to know about the row, or why there are no figures.
+    """
+
+    name: str
+    rev: str
+    kind: str
+    state: str
+    params: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    note: str = ""
+
+
+def collect_runs(root: Path, all_commits: bool = False) -> list[Run]:
+    """The workspace, HEAD and its experiments; or the experiments of every commit.
+
+    Raises:
+        JaegptError: `root` is no Git repository with DVC in it, or holds no commit.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.repo.experiments.refs import ExpRefInfo
+    from scmrepo.exceptions import SCMError
+
+    try:
+        with Repo(str(root)) as repo:
+            revs = [repo.scm.get_rev()]
+            if all_commits:
+                refs = (ref for ref in repo.scm.iter_refs(base="refs/exps") if ref.count("/") == 4)
+                baselines = (ExpRefInfo.from_ref(ref).baseline_sha for ref in refs)
+                revs += sorted({rev for rev in baselines if rev and rev != revs[0]})
+            states = repo.experiments.show(revs=revs)
+    except (DvcException, SCMError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise JaegptError(f"{reason}. Run from the top folder of a jaegpt clone that has a commit.") from None
+    return list(_runs(states, root, revs[0]))
+
+
+def _runs(states: Iterable[Any], root: Path, head: str) -> Iterator[Run]:
+    for state in states:
+        if state.rev == "workspace":
+            yield _recorded(_run(state, "workspace", "workspace", root), root)
+        elif state.rev == head:
+            yield _recorded(_run(state, state.name or head[:7], "commit", root), root)
+        for experiment in state.experiments or []:
+            executor = experiment.executor.state if experiment.executor else "success"
+            first = experiment.revs[0]
+            yield _run(first, experiment.name or first.rev[:7], "experiment", root, executor)
+
+
+def _run(state: Any, name: str, kind: str, root: Path, executor: str = "success") -> Run:
+    """DVC's record of one revision as a Run."""
+    params: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    note = ""
+    outcome = "done" if executor == "success" else executor
+    if state.data:
+        params = flatten((state.data.params.get("params.yaml") or {}).get("data") or {})
+    if outcome == "failed":
+        note = f"see `dvc queue logs {name}`"
+    elif state.error:
+        note = " ".join(str(state.error.msg).split())[:200]
+    elif outcome == "done":
+        figures, note = _figures(root, state.rev)
+    if outcome == "done" and note:
+        outcome = "without figures"
+    return Run(name=name, rev=state.rev, kind=kind, state=outcome, params=params, figures=figures, note=note)
+
+
+def _figures(root: Path, rev: str) -> tuple[dict[str, Any], str]:
+    """The evaluation's figures at a revision, or why there are none. (DVC's own table leaves lists out.)"""
+    content = _content(root, rev, FIGURES)
+    if content is None:
+        return {}, f"no {FIGURES}: it was not run as far as `evaluate`"
+    try:
+        figures = json.loads(content)
+        missing = [key for key in NEEDED if figures.get(key) is None]
+    except (ValueError, AttributeError):
+        return {}, f"{FIGURES} is not readable"
+    return ({}, f"{FIGURES} holds no {missing[0]}") if missing else (figures, "")
+
+
+def _recorded(run: Run, root: Path) -> Run:
+    """The run with the parameters its figures were made with, from dvc.lock, and a note where they are not today's."""
+    if run.state != "done":
+        return run
+    lock, figures = (_content(root, run.rev, name) for name in ("dvc.lock", FIGURES))
+    try:
+        stages = (YAML(typ="safe").load(lock or b"") or {}).get("stages", {})
+    except (YAMLError, AttributeError):
+        stages = {}
+    if "evaluate" not in stages:
+        return _with(run, note="dvc.lock records no evaluation; run `dvc repro`")
+    recorded = flatten(
+        {
+            key: value
+            for stage in stages.values()
+            for key, value in ((stage.get("params") or {}).get("params.yaml") or {}).items()
+        }
+    )
+    hashes = {out["path"]: out.get("md5") for out in stages["evaluate"].get("outs", [])}
+    if hashes.get(FIGURES) != hashlib.md5(figures or b"").hexdigest():
+        return _with(run, note=f"{FIGURES} is not the one dvc.lock records; run `dvc repro`")
+    changed = [key for key in sorted(recorded) if key in run.params and recorded[key] != run.params[key]]
+    changed = [key for key in changed if not key.startswith(tuple(f"{name}." for name in WITHOUT_EFFECT))]
+    shown = ", ".join(f"{key} {recorded[key]} -> {run.params[key]}" for key in changed[:3])
+    note = f"from before params.yaml was changed ({shown}); run `dvc repro`" if changed else ""
+    return _with(run, note=note, params={**run.params, **recorded})
+
+
+def _with(run: Run, **changes: Any) -> Run:
+    return Run(**{**run.__dict__, **changes})
+
+
+def _content(root: Path, rev: str, name: str) -> bytes | None:
+    if rev == "workspace":
+        path = root / name
+        return path.read_bytes() if path.is_file() else None
+    done = subprocess.run(["git", "show", f"{rev}:{name}"], cwd=root, capture_output=True)
+    return done.stdout if done.returncode == 0 else None
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"train": {"epochs": 1}}` -> `{"train.epochs": 1}`; the dotted keys of a lock file stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,150 @@
+"""A frozen copy of the project for each trial of a sweep, so that nobody's workspace changes under anybody's hands.
+
+`dvc exp run --temp` would do it too, but it stashes the workspace for a moment at the start of each trial, and two of
+them started at once take each other's stash. A copy here is a Git clone that borrows the objects of the project, with
+its uncommitted changes on top, and DVC's cache is shared: what one trial has made is there for the next.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from jaegpt.errors import JaegptError
+from jaegpt.experiments.records import flatten
+
+# The stages that a trial runs up to: the figures, and the plots of the data, which `dvc exp apply` would miss.
+TARGETS = ("evaluate", "block_size")
+# `git stash create` writes a commit, and Git refuses that to somebody it does not know the name of.
+_IDENTITY = {
+    f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "sweep"), ("EMAIL", "-"))
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The project as it was when the sweep began.
+
+    head: the commit that experiments are recorded under.
+    state: the commit that holds head and the uncommitted changes.
+    changed: tracked files with uncommitted changes.
+    cache: DVC's cache folder.
+    """
+
+    root: Path
+    head: str
+    state: str
+    changed: tuple[str, ...]
+    cache: str
+
+    @contextmanager
+    def copy(self, folder: Path) -> Iterator[Path]:
+        """A copy in `folder`, which must not exist, removed when the block ends."""
+        try:
+            git(self.root, "clone", "--quiet", "--shared", "--no-checkout", str(self.root), str(folder))
+            git(folder, "checkout", "--quiet", "--detach", self.head)
+            git(folder, "read-tree", "-u", "--reset", self.state)  # the index too, so that new files are not lost
+            self._share_cache(folder)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _share_cache(self, folder: Path) -> None:
+        from dvc.config import Config
+
+        local = self.root / ".dvc/config.local"
+        if local.is_file():
+            shutil.copy(local, folder / ".dvc/config.local")
+        with Config(str(folder / ".dvc")).edit("local") as config:
+            config.setdefault("cache", {})["dir"] = self.cache
+
+    def keep_experiment(self, folder: Path, name: str) -> None:
+        """Bring the experiment that a copy has made into the project; one of the same name is replaced."""
+        ref = f"refs/exps/{self.head[:2]}/{self.head[2:]}/{name}"
+        git(self.root, "-c", "gc.auto=0", "fetch", "--quiet", "--no-tags", str(folder), f"+{ref}:{ref}")
+
+
+def take_snapshot(root: Path) -> Snapshot:
+    """Freeze the project as it is now, uncommitted changes to tracked files included.
+
+    Raises:
+        JaegptError: `root` is not the top folder of a Git repository with DVC in it, or has no commit.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            cache = repo.cache.local_cache_dir
+        head = git(root, "rev-parse", "--verify", "HEAD")
+    except (DvcException, JaegptError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise JaegptError(f"sweep: {reason}. Run from the top folder of a jaegpt clone that has a commit.") from None
+    changed = [line[3:] for line in git(root, "status", "--porcelain", "--untracked-files=no").splitlines()]
+    return Snapshot(
+        root=root.resolve(),
+        head=head,
+        state=git(root, "stash", "create") or head,
+        changed=tuple(changed),
+        cache=os.path.abspath(cache),
+    )
+
+
+def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str]) -> dict[str, str]:
+    """What a trial's figures depend on besides the parameters searched: other parameters, and the code's hashes.
+
+    Read from dvc.yaml: all that the stages of a trial list. Trials of one study must agree in all of it.
+    """
+    yaml = YAML(typ="safe")
+    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    params = {**flatten(yaml.load((root / "params.yaml").read_text(encoding="utf-8"))), **overrides}
+    settings: dict[str, str] = {}
+    for name in _stages_before(stages, TARGETS):
+        for listed in stages[name].get("params", []):
+            for key, value in params.items():
+                if (key == listed or key.startswith(f"{listed}.")) and key not in searched:
+                    settings[key] = repr(value)
+        for dep in stages[name].get("deps", []):
+            if dep.endswith(".py"):
+                settings[dep] = hashlib.md5((root / dep).read_bytes()).hexdigest()
+    return dict(sorted(settings.items()))
+
+
+def _stages_before(stages: Mapping[str, Any], targets: Sequence[str]) -> set[str]:
+    """`targets` and every stage whose outputs they need, directly or through others."""
+    makers = {out: name for name, stage in stages.items() for out in _paths(stage)}
+    found: set[str] = set()
+    waiting = list(targets)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [makers[dep] for dep in stages[name].get("deps", []) if dep in makers]
+    return found
+
+
+def _paths(stage: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("outs", "metrics", "plots"):
+        for out in stage.get(kind, []):
+            yield from [out] if isinstance(out, str) else out
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run Git in `folder`; what it prints, without the last line's end.
+
+    Raises:
+        JaegptError: it failed; with what it said.
+    """
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env={**os.environ, **_IDENTITY}, capture_output=True, encoding="utf-8"
+    )
+    if done.returncode:
+        raise JaegptError(f"git {arguments[0]}: {' '.join(done.stderr.split())[-300:]}")
+    return done.stdout.rstrip("\n")

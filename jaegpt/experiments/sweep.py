@@ -1,0 +1,236 @@
+"""`jaegpt sweep`: Bayesian search with a Gaussian process for the settings of the lowest evaluation lm_loss.
+
+Every trial is a DVC experiment named sweep-STUDY-NUMBER, so it is cached, and `dvc exp apply` brings it back. A trial
+that was stopped or that diverged is no experiment, but the Gaussian process is told its loss, lest it look there again.
+"""
+
+import jaegpt.environment  # noqa: F401  before torch, which Optuna's sampler imports
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from jaegpt.errors import JaegptError
+from jaegpt.experiments.records import SWEEP_PREFIX
+from jaegpt.experiments.snapshot import Snapshot, fixed_settings, take_snapshot
+from jaegpt.experiments.space import SweepConfig
+from jaegpt.experiments.study import draw, finished, only_sweep, open_study, reopen_interrupted
+from jaegpt.experiments.sweep_results import describe, write_results
+from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch
+
+WORK = Path(".dvc/tmp/sweep")
+FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """When to end: after `trials` trials of the study in all, or when `minutes` have passed (no trial begins then)."""
+
+    trials: int
+    minutes: float | None
+    workers: int
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.workers < 1 or (self.minutes is not None and self.minutes <= 0):
+            raise JaegptError(
+                f"sweep: --trials and --workers must be at least 1 and --minutes above 0, found {self.trials}, "
+                f"{self.workers} and {self.minutes}."
+            )
+
+
+def sweep(
+    config: SweepConfig,
+    params: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    budget: Budget,
+    name: str,
+    storage: str | None = None,
+) -> None:
+    """Run trials until the budget is spent, in the project at the working directory; print as they come.
+
+    Args:
+        params: all of params.yaml, by dotted name.
+        overrides: parameters that every trial sets, such as the model.
+        name: the study's; it is taken up where it was left.
+
+    Raises:
+        JaegptError: the space names unknown parameters, the study does not fit, another sweep runs here, or three
+            trials in a row failed.
+    """
+    root = Path(".")
+    dimensions = config.dimensions
+    for dimension in dimensions:
+        if dimension.name not in params:
+            raise JaegptError(f"params.yaml: sweep.space: there is no parameter `{dimension.name}`.")
+    with only_sweep(WORK):
+        snapshot = take_snapshot(root)
+        if snapshot.changed:
+            shown = ", ".join(snapshot.changed[:5]) + (", ..." if len(snapshot.changed) > 5 else "")
+            print(f"sweep: uncommitted changes are part of every trial: {shown}")
+        fixed = fixed_settings(root, overrides, searched={dimension.name for dimension in dimensions})
+        study = open_study(name, config, fixed, params["seed"], storage)
+        _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget).run(shared=storage is not None)
+
+
+class _Sweep:
+    """A sweep at work."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        snapshot: Snapshot,
+        config: SweepConfig,
+        params: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        budget: Budget,
+    ) -> None:
+        self.study, self.snapshot, self.config, self.budget = study, snapshot, config, budget
+        self.params, self.overrides = params, overrides
+        self.dimensions = config.dimensions
+        folder = WORK / study.study_name
+        folder.mkdir(parents=True, exist_ok=True)
+        self.runner = Runner(snapshot, folder.resolve())
+        self.data_ready = threading.Event()
+        self.first = threading.Lock()
+
+    def run(self, shared: bool) -> None:
+        """Take the study up, run trials, and say how it ended."""
+        study = self.study
+        reopened = 0 if shared else reopen_interrupted(study)
+        there = len(finished(study))
+        if not study.get_trials(deepcopy=False):
+            self._begin_with_todays_settings()
+        left = self.budget.trials - there
+        again = f", first the {reopened:,} interrupted" if reopened and left > 0 else ""
+        print(f"sweep: study '{study.study_name}': {there:,} trials there, {max(left, 0):,} to go{again}")
+        try:
+            if left > 0:
+                with self._stoppable():
+                    study.optimize(
+                        self._objective,
+                        n_trials=left,
+                        timeout=self.budget.minutes and 60 * self.budget.minutes,
+                        n_jobs=self.budget.workers,
+                        catch=(TrialFailed,),
+                        callbacks=[self._after],
+                    )
+        except (KeyboardInterrupt, Interrupted):
+            raise JaegptError(
+                "sweep: stopped. What had finished is kept. Type the same command again to go on; the interrupted "
+                "trial is run again."
+            ) from None
+        finally:
+            write_results(study, self.dimensions)
+        for line in describe(study, self.dimensions):
+            print(line)
+
+    def _begin_with_todays_settings(self) -> None:
+        """The first trial is params.yaml as it stands, if the space holds it: what is found is measured against it."""
+        draws = {dimension.name: dimension.draw(self.params.get(dimension.name)) for dimension in self.dimensions}
+        if None not in draws.values():
+            self.study.enqueue_trial(draws)
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        settings = {**self.overrides, **draw(trial, self.dimensions)}
+        trial.set_user_attr("settings", {dimension.name: settings[dimension.name] for dimension in self.dimensions})
+        name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
+        untrained: list[float] = []
+
+        def on_validation(quarter: int, loss: float) -> bool:
+            return self._hopeless(trial, quarter, loss, untrained)
+
+        with self._after_the_first():
+            started = time.monotonic()
+            watch = Watch(on_validation=on_validation, on_data_ready=self.data_ready.set)
+            try:
+                outcome = self.runner.run(name, settings, {**self.params, **settings}, watch)
+            except TrialFailed as error:
+                trial.set_user_attr("outcome", "failed")
+                trial.set_user_attr("reason", str(error))
+                raise
+            finally:
+                self.data_ready.set()
+        trial.set_user_attr("outcome", outcome.state)
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+        if outcome.state == "done":
+            trial.set_user_attr("experiment", name)
+            return outcome.loss
+        return self._counted_as(outcome, untrained)
+
+    def _counted_as(self, outcome: Outcome, untrained: list[float]) -> float:
+        """The loss of a trial that did not end: its last one, but none worse than before training."""
+        known = [loss for loss in (outcome.loss, *untrained) if loss < float("inf")]
+        if not known:
+            raise TrialFailed(f"{outcome.state} before the first validation")
+        return min(known) if outcome.state == "stopped" else max(known)
+
+    def _hopeless(self, trial: optuna.Trial, quarter: int, loss: float, untrained: list[float]) -> bool:
+        """Whether a loss after so many quarters of an epoch says that the trial is not worth finishing."""
+        if quarter == 0:
+            untrained[:] = [loss]
+            return False
+        print(f"sweep: trial {trial.number}: validation lm_loss {loss:.3f} after {self._epochs(quarter)}", flush=True)
+        if not loss < float("inf"):
+            return True
+        trial.report(loss, quarter)
+        an_epoch = quarter >= self.params["train.evaluations"]
+        return trial.should_prune() or (an_epoch and bool(untrained) and loss >= untrained[0])
+
+    def _epochs(self, quarter: int) -> str:
+        return f"{quarter / max(1, self.params['train.evaluations']):.2f} epochs"
+
+    @contextmanager
+    def _after_the_first(self) -> Iterator[None]:
+        """Of several workers one makes the data; the others wait, because they would all make the same."""
+        first = self.first.acquire(blocking=False)
+        try:
+            if not first:
+                self.data_ready.wait()
+            yield
+        finally:
+            if first:
+                self.first.release()
+
+    def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Say how a trial ended, write the tables, and stop where going on is no use."""
+        write_results(study, self.dimensions)
+        done = finished(study)
+        for line in describe(study, self.dimensions, trial, self.budget.trials):
+            print(line, flush=True)
+        if len(done) >= self.budget.trials:
+            study.stop()
+        last = done[-FAILURES_IN_A_ROW:]
+        if len(last) == FAILURES_IN_A_ROW and all(trial.user_attrs["outcome"] == "failed" for trial in last):
+            study.stop()
+            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{trial.number:03d}.log"
+            raise JaegptError(
+                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {trial.user_attrs['reason']} "
+                f"(its output: {log.relative_to(Path.cwd())})"
+            )
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the running trials first, and the sweep after them; a second one acts at once."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            if self.runner.stopping:
+                raise KeyboardInterrupt
+            print(f"sweep: {signal.Signals(number).name}: ending the running trial", flush=True)
+            self.runner.stop_all()  # its thread sees it end, and raises Interrupted
+            self.data_ready.set()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,84 @@
+"""A sweep's trials as tables for plots, and as lines for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from jaegpt.experiments.space import Dimension
+from jaegpt.experiments.study import finished, importances
+from jaegpt.files import write_csv
+
+TRIALS = Path("plots/sweep.csv")
+IMPORTANCE = Path("plots/sweep_importance.csv")
+COLUMNS = ("trial", "outcome", "lm_loss", "parameter", "setting", "position")
+
+
+def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
+    """Write both tables: a line a trial and parameter, and a line a parameter."""
+    rows = [
+        (
+            trial.number,
+            trial.user_attrs["outcome"],
+            trial.value,
+            dimension.name,
+            trial.user_attrs["settings"][dimension.name],
+            round(dimension.position(trial.user_attrs["settings"][dimension.name]), 4),
+        )
+        for trial in finished(study)
+        if trial.value is not None
+        for dimension in dimensions
+    ]
+    write_csv(TRIALS, COLUMNS, rows)
+    write_csv(IMPORTANCE, ("parameter", "importance"), [(key, round(v, 4)) for key, v in importances(study).items()])
+
+
+def describe(
+    study: optuna.Study, dimensions: Sequence[Dimension], trial: FrozenTrial | None = None, total: int = 0
+) -> list[str]:
+    """A trial that has just ended and the best so far; without a trial, how the whole sweep ended."""
+    done = finished(study)
+    best = best_trial(done)
+    best_text = (
+        f"lm_loss {best.value:.3f} in trial {best.number} ({_settings(best.user_attrs['settings'])})"
+        if best
+        else "none yet"
+    )
+    if trial is not None:
+        outcome = trial.user_attrs.get("outcome", "interrupted")
+        figure = {
+            "done": f"lm_loss {trial.value:.3f}" if trial.value is not None else "",
+            "stopped": "stopped, worse than most at this point",
+            "diverged": "diverged: its loss was not finite",
+            "failed": f"failed: {trial.user_attrs.get('reason', '')}",
+        }.get(outcome, outcome)
+        seconds = trial.user_attrs.get("seconds")
+        took = f", {seconds:,.0f} s" if seconds is not None else ""
+        settings = _settings(trial.user_attrs.get("settings", {}))
+        return [
+            f"sweep: trial {trial.number} ({settings}): {figure}{took}",
+            f"sweep: {len(done):,} of {total:,}; best so far: {best_text}",
+        ]
+    counts = {state: sum(one.user_attrs["outcome"] == state for one in done) for state in _STATES}
+    lines = [f"sweep: {', '.join(f'{count:,} {state}' for state, count in counts.items() if count) or 'no trials'}"]
+    if shares := importances(study):
+        lines.append("sweep: importance: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    lines.append(f"sweep: best: {best_text}")
+    if best:
+        lines.append(f"sweep: to work with it: dvc exp apply {best.user_attrs['experiment']}")
+    return lines
+
+
+_STATES = ("done", "stopped", "diverged", "failed")
+
+
+def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The trial with the lowest loss among those that were run to the end."""
+    done = [trial for trial in trials if trial.user_attrs["outcome"] == "done"]
+    return min(done, key=lambda trial: (trial.value, trial.number), default=None)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.split('.')[-1]} {value}" for name, value in settings.items())

@@ -1,0 +1,155 @@
+"""`jaegpt table`: the seed's table of loss weights over the runs at hand, with real accuracies beside its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaegpt.experiments.records import SWEEP_PREFIX, WITHOUT_EFFECT, Run
+
+# Figure of metrics/evaluate.json -> its column's head, and whether more of it is better.
+COLUMNS = {
+    "mc_loss": ("L_MC", False),
+    "mc_ratio": ("L_MC/H_MC", False),
+    "lm_loss": ("L_LM", False),
+    "lm_ratio": ("L_LM/H_LM", False),
+    "seed_accuracy": ("seed_accuracy", True),
+    "token_accuracy": ("token accuracy", True),
+    "mc_accuracy": ("MC accuracy (95 %)", True),
+}
+BASE = "untouched base model"
+
+
+def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]:
+    """The rows, best w_mc first named, as one JSON object.
+
+    Returns:
+        rows: one a run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
+            which no other row is better, `changed` the other parameters in which the rows differ.
+        base: the figures of the untouched base model.
+        without_figures: the runs that have none, and why.
+        trials_left_out: how many trials of sweeps are not shown.
+    """
+    shown = [run for run in runs if with_trials or not run.name.startswith(SWEEP_PREFIX)]
+    done = _without_doubles([run for run in shown if run.state == "done"])
+    differing = _differing([run for run, _ in done])
+    rows = [
+        {
+            "experiment": run.name,
+            "rev": run.rev,
+            "also": also,
+            "w_mc": run.params.get("w_mc"),
+            **{key: run.figures.get(key) for key in COLUMNS},
+            "mc_accuracy_ci": run.figures.get("mc_accuracy_ci"),
+            "examples": run.figures.get("examples"),
+            "changed": {key: run.params.get(key) for key in differing},
+            "best": [],
+            "note": run.note,
+        }
+        for run, also in done
+    ]
+    rows.sort(key=lambda row: (-_number(row["w_mc"]), _number(row["lm_loss"]), row["experiment"]))
+    _mark_best(rows)
+    base = next((run.figures["base"] for run, _ in done if isinstance(run.figures.get("base"), Mapping)), None)
+    return {
+        "rows": rows,
+        "base": base and {key: base.get(key) for key in (*COLUMNS, "mc_accuracy_ci", "examples")},
+        "without_figures": [
+            {"experiment": run.name, "state": run.state, "reason": run.note} for run in shown if run.state != "done"
+        ],
+        "trials_left_out": len(runs) - len(shown),
+    }
+
+
+def table_text(table: Mapping[str, Any]) -> str:
+    """The table for a terminal; `*` marks the best of a column."""
+    lines = _grid(table) if table["rows"] else ["No run has figures yet. `dvc exp run -S w_mc=1` makes one."]
+    notes = [f"{row['experiment']}: {row['note']}" for row in table["rows"] if row["note"]]
+    counts = sorted({row["examples"] for row in table["rows"]})
+    if len(counts) > 1:
+        notes.append(
+            f"The rows were measured on different examples ({', '.join(f'{count:,}' for count in counts)}): "
+            "compare losses only within one number."
+        )
+    for left in table["without_figures"]:
+        notes.append(f"{left['experiment']}: {left['state']}" + (f" ({left['reason']})" if left["reason"] else ""))
+    if table["trials_left_out"]:
+        notes.append(f"{table['trials_left_out']:,} trials of sweeps are not shown; `jaegpt table --all` shows them.")
+    return "\n".join(lines + (["", *notes] if notes else []))
+
+
+def _grid(table: Mapping[str, Any]) -> list[str]:
+    extra = list(table["rows"][0]["changed"])
+    several = len({row["examples"] for row in table["rows"]}) > 1
+    heads = ["w_mc", *(head for head, _ in COLUMNS.values()), *extra, *(["examples"] if several else []), "experiment"]
+    cells = []
+    for row in table["rows"]:
+        marks = [cell(key, row) + ("*" if key in row["best"] else " ") for key in COLUMNS]
+        others = [_short(row["changed"][key]) for key in extra] + ([f"{row['examples']:,}"] if several else [])
+        name = row["experiment"] + "".join(f" = {other}" for other in row["also"])
+        cells.append([_short(row["w_mc"]), *marks, *others, name])
+    if table["base"]:
+        blanks = [""] * (len(extra) + several)
+        cells.append(["", *(cell(key, table["base"]) + " " for key in COLUMNS), *blanks, BASE])
+    widths = [max(len(line[index]) for line in [heads, *cells]) for index in range(len(heads))]
+    aligned = [
+        "  ".join([text.rjust(width) for text, width in zip(line[:-1], widths, strict=False)] + [line[-1]])
+        for line in [heads, *cells]
+    ]
+    return [aligned[0], "-" * max(map(len, aligned)), *aligned[1:], "", "* best of its column"]
+
+
+def cell(key: str, row: Mapping[str, Any]) -> str:
+    """A figure as the table prints it."""
+    value = row[key]
+    if value is None:
+        return "-"
+    if key == "mc_accuracy":
+        low, high = row["mc_accuracy_ci"]
+        return f"{value:.1%} ({low:.1%}-{high:.1%})"
+    if key == "token_accuracy":
+        return f"{value:.1%}"
+    return f"{value:.5f}" if key == "seed_accuracy" else f"{value:.3f}"
+
+
+def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
+    """Each run once, with the other names it has: after `dvc exp run` the workspace holds the experiment's figures."""
+    found: list[tuple[Run, list[str]]] = []
+    order = {"experiment": 0, "commit": 1, "workspace": 2}
+    for run in sorted(runs, key=lambda run: order[run.kind]):
+        same = [also for other, also in found if run.kind != "experiment" and other.figures == run.figures]
+        if same and not run.note:
+            same[0].append(run.name)
+        else:
+            found.append((run, []))
+    return found
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """The parameters other than w_mc in which the runs differ."""
+    keys = sorted({key for run in runs for key in run.params} - {"w_mc"})
+    keys = [key for key in keys if key.split(".")[0] not in WITHOUT_EFFECT]
+    return [key for key in keys if len({repr(_plain(run.params.get(key))) for run in runs}) > 1]
+
+
+def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
+    for key, (_, more_is_better) in COLUMNS.items():
+        for count in {row["examples"] for row in rows}:  # figures on other examples are no rivals
+            group = [row for row in rows if row["examples"] == count and row[key] is not None]
+            if len(group) > 1:
+                best = (max if more_is_better else min)(row[key] for row in group)
+                for row in group:
+                    if row[key] == best:
+                        row["best"].append(key)
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else float("-inf")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-" if value is None else str(value)
