@@ -18,6 +18,8 @@ CLASSES = {
     "session": "jaegpt.dialogue.turns.SessionConfig",
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
     "train": "jaegpt.training.loop.TrainConfig",
+    "generate": "jaegpt.chat.generation.GenerateConfig",
+    "fidelity": "jaegpt.evaluation.fidelity.FidelityConfig",
 }
 
 

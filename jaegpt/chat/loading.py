@@ -1,0 +1,48 @@
+"""A model folder into memory, for generation; whatever is wrong with it is one clear line."""
+
+import jaegpt.environment  # noqa: F401
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from jaegpt.errors import JaegptError
+from jaegpt.training.checkpoints import HEAD_FILE, load_base, load_tuned
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads, round_weights
+
+
+def load_model(folder: Path, device: Device, token_types: bool) -> tuple[DoubleHeads, bool]:
+    """The model in the device's precision, ready to speak, and whether the folder brought a classification head.
+
+    Raises:
+        JaegptError: there is no model, or it is not one that this version can read.
+    """
+    if not (folder / "config.json").is_file():
+        raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
+    has_head = (folder / HEAD_FILE).is_file()
+    try:
+        # A base model's head is drawn at random and never asked.
+        model = load_tuned(folder, token_types) if has_head else load_base(folder, 0, token_types)
+        _check_weights(folder, model)
+    except JaegptError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise JaegptError(
+            f"{folder}: this model cannot be loaded ({why}). It may be of another version or half copied. "
+            "Run `dvc repro --force train`."
+        ) from None
+    round_weights(model, device.dtype)
+    return model.to(device.torch_device).eval(), has_head
+
+
+def _check_weights(folder: Path, model: DoubleHeads) -> None:
+    """Refuse weights that do not cover the decoder: transformers would fill the gaps with random numbers."""
+    found: set[str] = set()
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, "pt") as file:
+            found |= set(file.keys())
+    missing = sorted({name for name, _ in model.lm.named_parameters()} - found)
+    if missing:
+        raise ValueError(f"{len(missing):,} weights are missing, the first is {missing[0]}")

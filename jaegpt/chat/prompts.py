@@ -1,0 +1,59 @@
+"""A history as the model is asked about it: through the one encoder, and no longer than what it was trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaegpt.dialogue.encoding import Encoder, Turn
+from jaegpt.errors import JaegptError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Token ids up to where the reply begins, and as many roles (1 = owner, 0 = other).
+
+    shortened: whether the history was cut to fit.
+    """
+
+    ids: list[int]
+    roles: list[int]
+    shortened: bool
+
+
+def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, room: int) -> Prompt:
+    """The last `num_history` turns, in at most `room` tokens.
+
+    Where they are too long, whole turns are left out, oldest first; of a last turn that is too long, its end is kept.
+
+    Raises:
+        JaegptError: the history is empty, or not even a word fits.
+    """
+    if not history:
+        raise JaegptError("there is nothing to reply to: the conversation is empty.")
+    turns = list(history[-num_history:])
+    shortened = False
+    ids, roles = encoder.history(turns)
+    while len(ids) > room and len(turns) > 1:
+        turns, shortened = turns[1:], True
+        ids, roles = encoder.history(turns)
+    if len(ids) > room:
+        ids, roles = _cut(encoder, turns[0], room)
+        shortened = True
+    return Prompt(ids=ids, roles=roles, shortened=shortened)
+
+
+def _cut(encoder: Encoder, turn: Turn, room: int) -> tuple[list[int], list[int]]:
+    """The history of this one turn, with as much of its end as fits."""
+    is_owner, text = turn
+    content = encoder.tokenize([text])[0]
+    keep = room - len(encoder.history([(is_owner, "")])[0])
+    while keep > 0:
+        # The end of a text, decoded and encoded again, may take a token or two more than it did.
+        end = encoder.decode(content[-keep:]).lstrip("\ufffd")
+        ids, roles = encoder.history([(is_owner, end)])
+        if len(ids) <= room:
+            return ids, roles
+        keep -= len(ids) - room
+    raise JaegptError(
+        "generate.max_tokens: block_size must hold a turn and a reply of so many tokens, and does not. Lower it, or "
+        "raise block_size and run `dvc repro`."
+    )

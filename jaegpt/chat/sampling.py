@@ -1,0 +1,44 @@
+"""Drawing one token of each row: temperature, top-k, top-p, from random numbers of the row's own."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+def sample(logits: Tensor, draws: Tensor, *, top_p: float, top_k: int, temperature: float) -> Tensor:
+    """The next token of each row, by inversion of its distribution: temperature, top-k, then top-p, in this order.
+
+    The tokens kept are those that transformers' three warpers keep, but only the k likeliest are sorted here, where
+    its top-p sorts the whole vocabulary.
+
+    Args:
+        logits: [rows, vocabulary], float32.
+        draws: [rows], uniform in [0, 1).
+        top_p: probability that the tokens kept have together, at least.
+        top_k: tokens kept at most; 0: any number.
+        temperature: 0 takes the likeliest.
+
+    Returns:
+        [rows] tokens.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    count = min(top_k or logits.shape[-1], logits.shape[-1])
+    values, tokens = logits.topk(count)  # [rows, count], the likeliest first
+    shares = (values / temperature).softmax(-1)
+    before = shares.cumsum(-1) - shares
+    shares = shares.where(before < top_p, 0)
+    cumulative = shares.cumsum(-1)
+    # Shares .5 .3 .2 make steps up to .5 .8 1; a draw of .6 has passed one of them, so it takes the second token.
+    chosen = (cumulative < draws[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
+    return tokens.gather(-1, chosen)[:, 0]
+
+
+def uniform_draws(ids: Sequence[int], seed: int, candidates: int, steps: int) -> npt.NDArray[np.float64]:
+    """Uniform numbers [candidates, steps] from the seed and the prompt's own tokens `ids`, and from nothing else."""
+    digest = hashlib.sha256(np.array(ids, np.int64).tobytes()).digest()
+    words = np.frombuffer(digest, np.uint32).tolist()
+    return np.stack([np.random.default_rng([seed, number, *words]).random(steps) for number in range(candidates)])
