@@ -109,7 +109,8 @@ def text_figures(material: Material, report: Report) -> None:
 
     report.figures["contexts"] = len(material.contexts)
     report.add(("style_score", "style_score_ci"), lambda: _style_score(judged(), material.seed))
-    report.add(("style", "style_auc", "told_apart", "told_apart_ci"), lambda: _style(judged(), material.seed))
+    report.add(("style", "style_auc"), lambda: _style(judged()))
+    report.add(("told_apart", "told_apart_ci"), lambda: _told_apart(material, sources))
     if not sources["others"]:
         report.reasons["others"] = {"held_out_replies_of_others": 0}
     report.add(("shape",), shape)
@@ -173,10 +174,18 @@ def _style_score(judged: Mapping[str, Floats], seed: int) -> Figures:
     return {"style_score": score, "style_score_ci": interval}
 
 
-def _style(judged: Mapping[str, Floats], seed: int) -> Figures:
-    share, interval = auc(judged["owner"], judged["tuned"], paired=True, seed=seed)
+def _style(judged: Mapping[str, Floats]) -> Figures:
     knows = judge_auc(judged["owner"], judged["others"]) if len(judged["others"]) else None
-    return {"style": means(judged), "style_auc": knows, "told_apart": share, "told_apart_ci": interval}
+    return {"style": means(judged), "style_auc": knows}
+
+
+def _told_apart(material: Material, sources: Mapping[str, Sequence[str]]) -> Figures:
+    """How often a judge that has read the owner's messages and the model's finds the real one of two replies."""
+    need(MIN_CONTEXTS, contexts=len(material.contexts))
+    judge = StyleJudge([context.reply for context in material.train], material.tuned, material.seed)
+    real, generated = (judge.probabilities(sources[name]) for name in ("owner", "tuned"))
+    share, interval = auc(real, generated, paired=True, seed=material.seed)
+    return {"told_apart": share, "told_apart_ci": interval}
 
 
 def _hits(name: str, tried: Sequence[Trial], scores: Sequence[CandidateScores], own: bool) -> Figures:

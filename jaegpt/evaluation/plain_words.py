@@ -9,6 +9,7 @@ Figures = Mapping[str, Any]
 _NAMES = {
     "style": "style",
     "style_score": "how far fine-tuning went towards your style",
+    "told_apart": "whether a stranger could tell",
     "others": "how the judge takes other people's replies",
     "shape": "the shape of replies",
     "content": "the content of replies",
@@ -22,7 +23,7 @@ _NAMES = {
 
 def sentences(figures: Figures) -> list[str]:
     """What the figures of metrics/fidelity.json say, one fact a sentence, and at the end what is not known and why."""
-    facts = (_style, _content, _ranking, _leak, _membership, _exposure)
+    facts = (_style, _told_apart, _content, _ranking, _leak, _membership, _exposure)
     return [
         f"Measured on {figures['contexts']:,} conversations that the model was not trained on.",
         *(sentence for fact in facts for sentence in fact(figures)),
@@ -40,15 +41,21 @@ def _style(figures: Figures) -> Iterator[str]:
         f"{others}the base model's with {_percent(style['base'])} and the fine-tuned model's with "
         f"{_percent(style['tuned'])}."
     )
-    if figures["style_score"] is not None:
+    score = figures["style_score"]
+    if score is not None:
+        more = " Above 100 % it sounds more like you than you do: it overdoes what is typical." if score > 1 else ""
         yield (
-            f"By that, fine-tuning went {_percent(figures['style_score'])} of the way from the base model to you"
-            f"{_interval(figures['style_score_ci'])}."
+            f"By that, fine-tuning went {_percent(score)} of the way from the base model to you"
+            f"{_interval(figures['style_score_ci'])}.{more}"
         )
-    yield (
-        "By style alone, a stranger who has read your messages could tell your reply from the model's in "
-        f"{_of_100(figures['told_apart'])}{_interval(figures['told_apart_ci'])}; 50 is guessing."
-    )
+
+
+def _told_apart(figures: Figures) -> Iterator[str]:
+    if figures["told_apart"] is not None:
+        yield (
+            "A stranger who has read messages of yours and of the model could tell your reply from the model's in "
+            f"{_of_100(figures['told_apart'])}{_interval(figures['told_apart_ci'])}; 50 is guessing."
+        )
 
 
 def _content(figures: Figures) -> Iterator[str]:

@@ -25,14 +25,15 @@ class StyleJudge:
     (the random and the retrieved ones, a model that copies) has no advantage over one that does not.
 
     Args:
-        owner, others: texts to learn from. Both sides weigh the same, so 0.5 means "cannot tell".
+        owner, others: texts to learn from; `others` may be a model's, to tell the two apart. Both sides weigh the same,
+            so 0.5 means "cannot tell".
 
     Raises:
         NotMeasured: either side has fewer than MIN_TEXTS.
     """
 
     def __init__(self, owner: Sequence[str], others: Sequence[str], seed: int) -> None:
-        need(MIN_TEXTS, owner_replies=len(owner), replies_of_others=len(others))
+        need(MIN_TEXTS, owner_replies=len(owner), other_replies=len(others))
         rng = np.random.default_rng(seed)
         texts = np.array([*_some(owner, rng), *_some(others, rng)], dtype=object)
         is_owner = np.arange(len(texts)) < min(len(owner), MAX_TEXTS)
@@ -50,7 +51,7 @@ class StyleJudge:
         for number, model in enumerate(self._models):
             rows = np.flatnonzero(fold == number)
             if len(rows):
-                result[rows] = model.predict_proba([texts[row] for row in rows])[:, 1]
+                result[rows] = model.predict_proba([texts[row] for row in rows.tolist()])[:, 1]
         return result
 
 
