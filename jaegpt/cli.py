@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from jaegpt.chat import turing_command
 from jaegpt.errors import run
 
 
@@ -20,6 +21,8 @@ def _main() -> None:
         from jaegpt.inspection import inspect_export
 
         print(inspect_export(arguments.path, as_json=arguments.json))
+    elif arguments.command == "turing":
+        turing_command.run_command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    turing_command.add_command(commands)
     return parser
 
 

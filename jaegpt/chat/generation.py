@@ -14,7 +14,7 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.chat.decoding import decode
 from jaegpt.chat.loading import load_model
-from jaegpt.chat.prompts import Prompt, make_prompt
+from jaegpt.chat.prompts import Prompt, clean_text, make_prompt
 from jaegpt.chat.sampling import sample, uniform_draws
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
@@ -66,7 +66,7 @@ class Reply:
     score: the classification head's, where it chose among several candidates; else None.
     num_tokens: of the chosen candidate, without what ends its turn. prompt_tokens: of the history.
     finished: whether the model ended its turn itself, rather than reaching max_tokens.
-    shortened: whether the history was cut to fit the block.
+    shortened: whether the last turn was too long to be read whole; its end was.
     """
 
     text: str
@@ -216,7 +216,7 @@ class Speaker:
 
     def _text(self, ids: list[int]) -> str:
         """What is said so far. Bytes that are no character yet, or never, are left out, so that texts only grow."""
-        return self.encoder.tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", "").strip()
+        return clean_text(self.encoder.tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", ""))
 
     def _draw(self, config: GenerateConfig, logits: Tensor, written: Tensor, draws: Tensor) -> Tensor:
         """The next token of each row: logits [rows, vocabulary], written [rows, step], draws [rows] -> [rows]."""

@@ -1,5 +1,6 @@
 """A history as the model is asked about it: through the one encoder, and no longer than what it was trained on."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,21 @@ from jaegpt.errors import JaegptError
 class Prompt:
     """Token ids up to where the reply begins, and as many roles (1 = owner, 0 = other).
 
-    shortened: whether the history was cut to fit.
+    shortened: whether the last turn alone was too long, and only its end is here.
     """
 
     ids: list[int]
     roles: list[int]
     shortened: bool
+
+
+def clean_text(text: str) -> str:
+    """What a user typed or sent, as a model can be asked it: no control characters, no halves of emoji, not padded.
+
+    Line breaks and tabs stay, and so do joiners and direction marks: emoji and right-to-left text need them.
+    """
+    text = text.replace("\r\n", "\n").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc").strip()
 
 
 def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, room: int) -> Prompt:
@@ -30,14 +40,13 @@ def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, roo
     if not history:
         raise JaegptError("there is nothing to reply to: the conversation is empty.")
     turns = list(history[-num_history:])
-    shortened = False
     ids, roles = encoder.history(turns)
     while len(ids) > room and len(turns) > 1:
-        turns, shortened = turns[1:], True
+        turns = turns[1:]
         ids, roles = encoder.history(turns)
-    if len(ids) > room:
+    shortened = len(ids) > room
+    if shortened:
         ids, roles = _cut(encoder, turns[0], room)
-        shortened = True
     return Prompt(ids=ids, roles=roles, shortened=shortened)
 
 
