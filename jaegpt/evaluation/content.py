@@ -20,18 +20,17 @@ def content_figures(sources: Mapping[str, Sequence[str]], real: Sequence[str]) -
     repetition: share of the pairs of neighbouring words that already stand in the same reply.
     different: different replies as a share of all. empty: share of replies without a word.
 
-    The first three are None for a source that answers other contexts than `real`, and for `real` itself.
+    The first three are None for a source that answers other contexts than `real` or none, and for `real` itself.
     """
     return {
-        name: {
-            **(_nearness(texts, real) if name not in ("owner", "others") else dict.fromkeys(("f1", "bleu", "chrf"))),
-            **_variety(texts),
-        }
+        name: {**_nearness([] if name in ("owner", "others") else texts, real), **_variety(texts)}
         for name, texts in sources.items()
     }
 
 
 def _nearness(texts: Sequence[str], real: Sequence[str]) -> dict[str, float | None]:
+    if not texts:
+        return {"f1": None, "bleu": None, "chrf": None}
     pairs = list(zip(texts, real, strict=True))
     return {
         "f1": sum(token_f1(text, reference) for text, reference in pairs) / len(pairs),

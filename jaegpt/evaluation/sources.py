@@ -57,6 +57,8 @@ def retrieved_replies(contexts: Sequence[Context], train: Sequence[Context], see
 
     A context that shares no word with any gets a random reply; of equally similar contexts the first is taken.
     """
+    if not contexts:
+        return []
     vectorizer = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True)
     known = vectorizer.fit_transform(map(_words, train))
     similarity = (vectorizer.transform(map(_words, contexts)) @ known.T).tocsr()
