@@ -1,12 +1,14 @@
 """Invented chats of an owner and others who write differently, as the tables that evaluation reads."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 from dialogue_reference import messages_of, table, turns_and_sessions
 
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
+from jaegpt.evaluation.contexts import Context
 
 WORDS = re.findall(
     r"\w+",
@@ -28,7 +30,9 @@ def other_text(rng: np.random.Generator) -> str:
     return " ".join(words).capitalize() + str(rng.choice([".", "!", "?"]))
 
 
-def chat_tables(num_threads: int = 12, turns: int = 120, seed: int = 0) -> tuple[pa.Table, pa.Table]:
+def chat_tables(
+    num_threads: int = 12, turns: int = 120, seed: int = 0, num_history: int = 4
+) -> tuple[pa.Table, pa.Table]:
     """(sessions, examples): the two sides in turn, in sessions of eight."""
     rng = np.random.default_rng(seed)
     threads = [
@@ -42,5 +46,22 @@ def chat_tables(num_threads: int = 12, turns: int = 120, seed: int = 0) -> tuple
         for _ in range(num_threads)
     ]
     sessions = table(turns_and_sessions(messages_of(threads), 95, None), "sessions")
-    config = DatasetConfig(num_history=4, num_distractors=3, valid_fraction=0.3, split="session")
+    config = DatasetConfig(num_history=num_history, num_distractors=3, valid_fraction=0.3, split="session")
     return sessions, build_examples(sessions, config, seed)[0]
+
+
+def context(name: str, *history: str, reply: str = "yes") -> Context:
+    """A context in which others said `history`."""
+    return Context(
+        example_id=name,
+        thread_id="t",
+        session_index=0,
+        history=tuple((False, text) for text in history),
+        reply=reply,
+    )
+
+
+def texts(make: Callable[[np.random.Generator], str], count: int, seed: int) -> list[str]:
+    """`count` texts by `own_text` or `other_text`."""
+    rng = np.random.default_rng(seed)
+    return [make(rng) for _ in range(count)]
