@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from jaegpt.chat import commands as chat
+from jaegpt.chat import turing_command
 from jaegpt.errors import run
 from jaegpt.experiments import commands as experiments
 
@@ -26,6 +27,8 @@ def _main() -> None:
         chat.run_command(arguments)
     elif arguments.command in experiments.NAMES:
         experiments.run_command(arguments)
+    elif arguments.command == "turing":
+        turing_command.run_command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     chat.add_commands(commands)
+    turing_command.add_command(commands)
     experiments.add_commands(commands)
     return parser
 

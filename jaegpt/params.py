@@ -19,7 +19,7 @@ from jaegpt.errors import JaegptError
 
 # Kept at the top level so that `dvc exp run -S w_mc=1` works.
 VALUES: dict[str, type] = {"seed": int, "model": str, "block_size": int, "w_lm": float, "w_mc": float}
-SECTIONS = ("export", "language", "session", "dataset", "train", "generate", "tpu", "sweep")
+SECTIONS = ("export", "language", "session", "dataset", "train", "generate", "fidelity", "tpu", "sweep")
 
 Section = TypeVar("Section")
 

@@ -20,6 +20,8 @@ CLASSES = {
     "train": "jaegpt.training.config.TrainConfig",
     "tpu": "jaegpt.training.tpu_report.TpuConfig",
     "generate": "jaegpt.chat.generation.GenerateConfig",
+    "fidelity": "jaegpt.evaluation.fidelity.FidelityConfig",
+    "sweep": "jaegpt.experiments.space.SweepConfig",
 }
 
 

@@ -26,6 +26,9 @@ KEYS = {
     "peak_memory_mb wall_s resumed_from_step",
     "evaluate": "loss lm_loss mc_loss lm_ratio mc_ratio perplexity token_accuracy mc_accuracy mc_accuracy_ci "
     "seed_accuracy examples tokens base",
+    "exposure": "canaries exposure",
+    "fidelity": "style_score style_score_ci style told_apart shape content hits_own hits_others leak membership_auc "
+    "exposure contexts reasons",
 }
 COLUMNS = {
     "train": ["step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate"],
@@ -118,6 +121,20 @@ def test_training_and_evaluation_figures_make_sense(project: Path) -> None:
     assert evaluate["seed_accuracy"] < 0.5 * evaluate["token_accuracy"]
 
 
+def test_fidelity_figures_make_sense(project: Path) -> None:
+    figures = metrics(project, "fidelity")
+    style = figures["style"]
+    assert figures["contexts"] == 200
+    assert style["owner"] > style["others"] + 0.1, "the owner's real replies, and other people's"
+    assert style["random"] == pytest.approx(style["owner"], abs=0.05), "texts that the judge could have learned from"
+    assert style["owner"] > style["base"], "the tiny base model writes noise"
+    assert figures["hits_own"]["contexts"] > 150
+    low, high = figures["membership_auc_ci"]
+    assert low < figures["membership_auc"] < high
+    assert figures["leak"]["tuned"] < 0.1, "one epoch of a tiny model is no copy"
+    assert figures["reasons"]["exposure"] == {"canaries": 0}
+
+
 def test_plot_data_has_its_columns(project: Path) -> None:
     for name, columns in COLUMNS.items():
         with open(project / f"plots/{name}.csv", encoding="utf-8") as file:
@@ -182,10 +199,12 @@ def test_nothing_changed_runs_nothing(project: Path) -> None:
     assert "up to date" in output
 
 
-def test_another_loss_weight_runs_train_and_evaluate_only(project: Path) -> None:
+def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) -> None:
     before = metrics(project, "evaluate")
     output = call(project, "dvc", "exp", "run", "-S", "w_mc=1")
-    assert stages_run(output) == ["train", "evaluate"]
+    stages = stages_run(output)
+    assert stages[0] == "train"
+    assert set(stages) == {"train", "evaluate", "exposure", "replies_tuned", "fidelity"}, "base replies are kept"
     after = metrics(project, "evaluate")
     assert after["lm_loss"] != before["lm_loss"]
     assert after["loss"] == pytest.approx(after["lm_loss"] + after["mc_loss"])

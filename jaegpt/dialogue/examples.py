@@ -35,17 +35,21 @@ class DatasetConfig:
         valid_fraction: share of the drawn units kept for validation, above 0 and below 1.
         split: what is drawn: `session`; `thread` (people the model never saw); `time` (the last sessions of each
             thread); or `row`, only for comparison: a session's overlapping windows land on both sides, so it leaks.
+        max_repeats: most training examples with the same reply; 0: any number (`repeats.py`).
     """
 
     num_history: int
     num_distractors: int
     valid_fraction: float
     split: Literal["session", "thread", "time", "row"]
+    max_repeats: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_history", "num_distractors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}.")
+        if self.max_repeats < 0:
+            raise ValueError(f"max_repeats cannot be negative, found {self.max_repeats}. 0 keeps all.")
         if not 0 < self.valid_fraction < 1:
             raise ValueError(f"valid_fraction must be above 0 and below 1, found {self.valid_fraction:g}.")
 

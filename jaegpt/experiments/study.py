@@ -98,7 +98,7 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
         what += f" and {len(keys) - 4} more)" if len(keys) > 4 else ")"
     raise JaegptError(
         f"sweep: the study '{name}' has {len(finished(study)):,} trials made with {what}. "
-        "The trials of a study must agree: begin another with `--study NAME`, or undo the change to go on with this one."
+        "The trials of a study must agree: begin another with `--study NAME`, or undo the change to go on."
     )
 
 

@@ -1,0 +1,53 @@
+"""The command `jaegpt turing`: its arguments, and where its contexts and replies come from."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path("data/turing")  # below data/, which Git never tracks
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to an argument parser's subparsers."""
+    turing = commands.add_parser(
+        "turing",
+        help="a page to find out whether anyone can tell the model from the person",
+        description="Show contexts with two replies each, one real and one the model's, on a page for this machine "
+        f"alone. Each game is saved as CSV in {FOLDER}. Run it after `dvc repro`.",
+        epilog="example: jaegpt turing --rounds 30",
+    )
+    turing.add_argument("--rounds", type=int, default=20, help="rounds a game, at least 20 (20)")
+    turing.add_argument("--port", type=int, default=7861, help="port to listen on (7861)")
+    turing.add_argument(
+        "--sheet", action="store_true", help="write a sheet to print, and its key, instead of serving a page"
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Serve the page, or write the sheet.
+
+    Raises:
+        JaegptError: the pipeline has not run, or has too few contexts for so many rounds.
+    """
+    from jaegpt.chat.turing_rounds import make_rounds, write_sheet
+    from jaegpt.evaluation.contexts import choose_contexts, read_replies
+    from jaegpt.params import Params
+    from jaegpt.tables import read_table
+
+    params = Params()
+    seed = params.value("seed")
+    count = params.field("fidelity.contexts", int)
+    contexts = choose_contexts(read_table("data/examples", "examples"), count, seed)
+    generated = read_replies("data/replies_tuned", contexts)
+    if arguments.sheet:
+        sheet, key = write_sheet(FOLDER, make_rounds(contexts, generated, arguments.rounds, (seed, 0)))
+        print(f"{sheet}: print it, or open it in a browser. It holds real messages: mind who gets it.")
+        print(f"{key}: the key")
+        return
+    from jaegpt.chat.access import Guard, bind, serve
+    from jaegpt.chat.turing import Games, make_page
+
+    listener = bind("127.0.0.1", arguments.port)
+    app = make_page(Games(contexts, generated, arguments.rounds, seed, FOLDER))
+    print(f"Open http://127.0.0.1:{listener.getsockname()[1]} in a browser; Ctrl-C ends.", flush=True)
+    serve(Guard(app, None), listener)

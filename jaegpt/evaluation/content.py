@@ -1,0 +1,67 @@
+"""What a reply says: how near it is to the real one, and how much it says over and over."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from jaegpt.evaluation.shape import words
+
+
+def content_figures(sources: Mapping[str, Sequence[str]], real: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Source -> its figures. `real` are the owner's replies to the same contexts.
+
+    f1: mean overlap of a reply's words with the real reply's (of word counts, as in SQuAD: Rajpurkar et al. 2016).
+    bleu, chrf: sacrebleu's corpus figures, 0 to 100 (Papineni et al. 2002; Popovic 2015).
+    distinct_1, distinct_2: different words, and pairs of neighbouring words, as a share of all (Li et al. 2016);
+        shorter replies give higher ones.
+    repetition: share of the pairs of neighbouring words that already stand in the same reply.
+    different: different replies as a share of all. empty: share of replies without a word.
+
+    The first three are None for a source that answers other contexts than `real` or none, and for `real` itself.
+    """
+    return {
+        name: {**_nearness([] if name in ("owner", "others") else texts, real), **_variety(texts)}
+        for name, texts in sources.items()
+    }
+
+
+def _nearness(texts: Sequence[str], real: Sequence[str]) -> dict[str, float | None]:
+    if not texts:
+        return {"f1": None, "bleu": None, "chrf": None}
+    pairs = list(zip(texts, real, strict=True))
+    return {
+        "f1": sum(token_f1(text, reference) for text, reference in pairs) / len(pairs),
+        "bleu": BLEU().corpus_score(list(texts), [list(real)]).score,
+        "chrf": CHRF().corpus_score(list(texts), [list(real)]).score,
+    }
+
+
+def token_f1(text: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of word counts; 1 for two texts without a word."""
+    ours, theirs = Counter(words(text)), Counter(words(reference))
+    if not ours or not theirs:
+        return float(ours == theirs)
+    shared = (ours & theirs).total()
+    return 2 * shared / (ours.total() + theirs.total())
+
+
+def _variety(texts: Sequence[str]) -> dict[str, float | None]:
+    tokens = [words(text) for text in texts]
+    singles = [word for row in tokens for word in row]
+    pairs = [list(pairwise(row)) for row in tokens]
+    all_pairs = [pair for row in pairs for pair in row]
+    repeated = sum(len(row) - len(set(row)) for row in pairs)
+    return {
+        "distinct_1": _share(len(set(singles)), len(singles)),
+        "distinct_2": _share(len(set(all_pairs)), len(all_pairs)),
+        "repetition": _share(repeated, len(all_pairs)),
+        "different": _share(len(set(texts)), len(texts)),
+        "empty": _share(sum(not row for row in tokens), len(tokens)),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,66 @@
+"""How sure a figure is, and how to say that there is none."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binomtest
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+NUM_RESAMPLES = 2000
+MIN_CONTEXTS = 20  # fewer give an interval that says nothing
+
+
+class NotMeasured(Exception):
+    """There is too little to measure a figure on; it becomes null, and `counts` (name -> number) stands beside it."""
+
+    def __init__(self, **counts: float) -> None:
+        super().__init__(", ".join(f"{name} {number:g}" for name, number in counts.items()))
+        self.counts = counts
+
+
+def need(least: int, **counts: int) -> None:
+    """Raise NotMeasured, with `needed` beside what was found, when any of the counts is below `least`."""
+    short = {name: count for name, count in counts.items() if count < least}
+    if short:
+        raise NotMeasured(**short, needed=least)
+
+
+def exact_interval(hits: int, count: int) -> list[float]:
+    """95 % interval of a share observed in `count` trials (Clopper and Pearson 1934, the exact binomial one)."""
+    interval = binomtest(hits, count).proportion_ci(method="exact")
+    return [float(interval.low), float(interval.high)]
+
+
+def bootstrap_rows(count: int, seed: int) -> Ints:
+    """[NUM_RESAMPLES, count] numbers of rows drawn with replacement (Efron 1979)."""
+    return np.random.default_rng([seed, count]).integers(0, count, (NUM_RESAMPLES, count))
+
+
+def middle_95(values: Floats) -> list[float]:
+    """The 2.5th and 97.5th percentile."""
+    low, high = np.percentile(values, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list[float]]:
+    """How often a value of `high` is above one of `low`, a tie counting half, with its 95 % bootstrap interval.
+
+    That is the area under the ROC curve, and the share a judge gets right who is shown one of each.
+
+    Args:
+        high, low: [count] each.
+        paired: whether row i of the two belongs together, and so is drawn together.
+    """
+    count = len(high)
+    assert len(low) == count > 0, (count, len(low))
+    wins = (high[:, None] > low[None, :]) + 0.5 * (high[:, None] == low[None, :])  # [count, count]
+    times_high = _times_drawn(bootstrap_rows(count, seed), count)
+    times_low = times_high if paired else _times_drawn(bootstrap_rows(count, seed + 1), count)
+    values = ((times_high @ wins) * times_low).sum(axis=1) / count**2
+    return float(wins.mean()), middle_95(values)
+
+
+def _times_drawn(rows: Ints, count: int) -> Floats:
+    """[resamples, count] how often each row was drawn: [0, 2, 2] of 3 -> [1, 0, 2]."""
+    return np.stack([np.bincount(row, minlength=count) for row in rows]).astype(np.float64)

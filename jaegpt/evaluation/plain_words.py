@@ -1,0 +1,128 @@
+"""metrics/fidelity.json in a few plain sentences, for people who do not read metrics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Figures = Mapping[str, Any]
+
+# What a reason's name is called where a figure is null.
+_NAMES = {
+    "style": "style",
+    "style_score": "how far fine-tuning went towards your style",
+    "told_apart": "whether a stranger could tell",
+    "others": "how the judge takes other people's replies",
+    "shape": "the shape of replies",
+    "content": "the content of replies",
+    "leak": "repeated messages",
+    "hits_own": "ranking among your own replies",
+    "hits_others": "ranking among other people's replies",
+    "membership_auc": "whether the loss gives training messages away",
+    "exposure": "how well single messages are remembered",
+}
+
+
+def sentences(figures: Figures) -> list[str]:
+    """What the figures of metrics/fidelity.json say, one fact a sentence, and at the end what is not known and why."""
+    facts = (_style, _told_apart, _content, _ranking, _leak, _membership, _exposure)
+    return [
+        f"Measured on {figures['contexts']:,} conversations that the model was not trained on.",
+        *(sentence for fact in facts for sentence in fact(figures)),
+        *(f"Not measured: {_NAMES[name]} ({_found(counts)})." for name, counts in figures["reasons"].items()),
+    ]
+
+
+def _style(figures: Figures) -> Iterator[str]:
+    style = figures["style"]
+    if style is None:
+        return
+    others = "" if style["others"] is None else f"other people's with {_percent(style['others'])}, "
+    yield (
+        f"A judge that has read your messages takes your own new replies for yours with {_percent(style['owner'])}, "
+        f"{others}the base model's with {_percent(style['base'])} and the fine-tuned model's with "
+        f"{_percent(style['tuned'])}."
+    )
+    score = figures["style_score"]
+    if score is not None:
+        more = " Above 100 % it sounds more like you than you do: it overdoes what is typical." if score > 1 else ""
+        yield (
+            f"By that, fine-tuning went {_percent(score)} of the way from the base model to you"
+            f"{_interval(figures['style_score_ci'])}.{more}"
+        )
+
+
+def _told_apart(figures: Figures) -> Iterator[str]:
+    if figures["told_apart"] is not None:
+        yield (
+            "A stranger who has read messages of yours and of the model could tell your reply from the model's in "
+            f"{_of_100(figures['told_apart'])}{_interval(figures['told_apart_ci'])}; 50 is guessing."
+        )
+
+
+def _content(figures: Figures) -> Iterator[str]:
+    if figures["content"] is not None:
+        shares = {name: _percent(figures["content"][name]["f1"]) for name in ("tuned", "base", "retrieval")}
+        yield (
+            f"Its replies share {shares['tuned']} of their words with what you really answered; the base model's share "
+            f"{shares['base']}, and what you once answered to a similar message shares {shares['retrieval']}."
+        )
+
+
+def _ranking(figures: Figures) -> Iterator[str]:
+    for name, whom in (("hits_own", "your own"), ("hits_others", "other people's")):
+        hits = figures[name]
+        if hits is not None:
+            yield (
+                f"Among {whom} replies it finds the one you really gave in {_percent(hits['head'])} of the cases by "
+                f"its classification head{_interval(hits['head_ci'])}, in {_percent(hits['likelihood'])} by the "
+                f"likelihood of the words{_interval(hits['likelihood_ci'])}; guessing finds {_percent(hits['chance'])}."
+            )
+
+
+def _leak(figures: Figures) -> Iterator[str]:
+    leak = figures["leak"]
+    if leak is None:
+        return
+    yield (
+        f"It repeated messages of the training data word for word in {_percent(leak['tuned'])} of its replies"
+        f"{_interval(figures['leak_ci']['tuned'])}: a whole reply of yours of 6 words or more, or 8 words in a row of "
+        f"anyone's. You repeat such words in {_percent(leak['real'])} of your own, the base model has them in "
+        f"{_percent(leak['base'])}."
+    )
+    known = figures["identifiers"]["tuned"]
+    count = (
+        "no address, telephone or other long number, or link" if not known else f"{known:,} addresses, numbers or links"
+    )
+    yield f"Its replies held {count} from the training data."
+
+
+def _membership(figures: Figures) -> Iterator[str]:
+    if figures["membership_auc"] is not None:
+        yield (
+            "Shown one message it was trained on and one it was not, its loss tells which is which in "
+            f"{_of_100(figures['membership_auc'])}{_interval(figures['membership_auc_ci'])}; 50 is guessing."
+        )
+
+
+def _exposure(figures: Figures) -> Iterator[str]:
+    if figures["exposure"] is not None:
+        most, *found = (figures["exposure"][key] for key in ("most", "0", "1", "4", "16"))
+        yield (
+            f"Of an invented code, a copy of the model remembers {found[1]:.1f} bits after one copy, {found[2]:.1f} "
+            f"after 4 and {found[3]:.1f} after 16; {most:.0f} is all there is to see, {found[0]:.1f} what chance gives."
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.1f} %"
+
+
+def _of_100(share: float) -> str:
+    return f"{100 * share:.0f} of 100 cases"
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f" (95 % interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f})"
+
+
+def _found(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in counts.items())

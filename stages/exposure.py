@@ -1,0 +1,42 @@
+"""How well a copy of the model remembers canaries, when fidelity.canaries asks. Run: python -m stages.exposure"""
+
+from jaegpt.dialogue.encoding import Encoder
+from jaegpt.errors import run
+from jaegpt.evaluation.exposure import measure_exposure
+from jaegpt.files import write_json
+from jaegpt.params import Params
+from jaegpt.tables import read_table
+from jaegpt.training.checkpoints import load_base
+from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.devices import choose_device
+from jaegpt.training.packing import examples_from_table
+
+
+def main() -> None:
+    params = Params()
+    count = params.field("fidelity.canaries", int)
+    if not count:
+        write_json("metrics/exposure.json", {"canaries": 0, "exposure": None})
+        print("exposure: not measured (fidelity.canaries is 0)")
+        return
+    config = params.section("train", TrainConfig)
+    seed, block_size = params.value("seed"), params.value("block_size")
+    device = choose_device(config.precision)
+    task = Task(
+        w_lm=params.value("w_lm"),
+        w_mc=params.value("w_mc"),
+        seed=seed,
+        train=examples_from_table(read_table("data/tokens", "tokens"), "train", block_size),
+        valid=[],
+    )
+    print(f"exposure: training a copy on {len(task.train):,} examples and the canaries; {device.reason}")
+    model = load_base("data/base_model", seed, config.token_types)
+    found = measure_exposure(
+        model, Encoder("data/base_model"), task, config, device, count=count, block_size=block_size
+    )
+    write_json("metrics/exposure.json", {"canaries": count, "exposure": found})
+    print("exposure: " + ", ".join(f"{name} {bits:.1f} bits" for name, bits in found.items()))
+
+
+if __name__ == "__main__":
+    run(main)

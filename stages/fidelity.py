@@ -1,0 +1,51 @@
+"""Does the model sound like the person, and what does it give away? Run: python -m stages.fidelity"""
+
+import json
+from pathlib import Path
+
+from jaegpt.dialogue.encoding import Encoder
+from jaegpt.errors import run
+from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies
+from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
+from jaegpt.evaluation.plain_words import sentences
+from jaegpt.evaluation.sources import other_replies
+from jaegpt.files import write_json
+from jaegpt.params import Params
+from jaegpt.tables import iterate_parts, read_table
+from jaegpt.training.checkpoints import load_tuned
+from jaegpt.training.devices import Precision, choose_device
+from jaegpt.training.heads import round_weights
+from jaegpt.training.packing import examples_from_table
+
+
+def main() -> None:
+    params = Params()
+    seed, block_size = params.value("seed"), params.value("block_size")
+    examples = read_table("data/examples", "examples")
+    contexts = choose_contexts(examples, params.field("fidelity.contexts", int), seed)
+    tokens = read_table("data/tokens", "tokens")
+    material = Material(
+        train=contexts_of(examples, "train"),
+        valid=contexts_of(examples, "valid"),
+        contexts=contexts,
+        tuned=read_replies("data/replies_tuned", contexts),
+        base=read_replies("data/replies_base", contexts),
+        others=[reply for part in iterate_parts("data/sessions", "sessions") for reply in other_replies(part)],
+        tokens={split: examples_from_table(tokens, split, block_size) for split in ("train", "valid")},
+        block_size=block_size,
+        seed=seed,
+    )
+    device = choose_device(params.field("train.precision", Precision))
+    model = load_tuned("models/jaegpt", params.field("train.token_types", bool)).to(device.torch_device)
+    round_weights(model, device.dtype)
+    report = Report()
+    text_figures(material, report)
+    model_figures(model, device, Encoder("models/jaegpt"), material, report)
+    exposure_figure(json.loads(Path("metrics/exposure.json").read_text(encoding="utf-8")), report)
+    content = report.content()
+    write_json("metrics/fidelity.json", content)
+    print("\n  ".join(["fidelity:", *sentences(content)]))
+
+
+if __name__ == "__main__":
+    run(main)

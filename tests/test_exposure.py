@@ -1,0 +1,51 @@
+"""Canaries: the measure of exposure, and the copies a model is trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from models import random_examples, save_tiny
+
+from jaegpt.dialogue.encoding import Encoder
+from jaegpt.errors import JaegptError
+from jaegpt.evaluation.exposure import MAX_CANARIES, REPEATS, canary_examples, exposure, make_canaries
+from jaegpt.evaluation.fidelity import Report, exposure_figure
+
+
+def test_exposure_follows_the_formula() -> None:
+    assert exposure(-1.0, np.array([-2.0, -3.0, -4.0])) == 2.0  # first of four: log2 4
+    assert exposure(-5.0, np.array([-2.0, -3.0, -4.0])) == 0.0
+    assert exposure(-2.0, np.array([-2.0, -3.0, -4.0])) == pytest.approx(2 - np.log2(1.5))
+
+
+def test_canaries_are_copied_as_often_as_they_say(tmp_path: Path) -> None:
+    canaries = make_canaries(2, 1)
+    assert [canary.repeats for canary in canaries] == [times for times in REPEATS for _ in range(2)]
+    assert len({canary.place for canary in canaries}) == len({canary.number for canary in canaries}) == len(canaries)
+    ordinary = random_examples(10)
+    encoder = Encoder(save_tiny(tmp_path / "tiny"))
+    copies = canary_examples(canaries, ordinary, encoder, 1)
+    assert len(copies) == 2 * sum(REPEATS)
+    said = [encoder.decode(example.candidates[-1].tolist()) for example in copies]
+    for canary in canaries:
+        assert sum(canary.number in text and canary.place in text for text in said) == canary.repeats
+    assert all(len(example.candidates) == 4 for example in copies)
+    for count in (0, MAX_CANARIES + 1):
+        with pytest.raises(JaegptError, match=f"must be from 0 to {MAX_CANARIES}, found {count}"):
+            make_canaries(count, 1)
+
+
+@pytest.mark.parametrize(
+    ("measured", "figure", "reasons"),
+    [
+        ({"canaries": 0, "exposure": None}, None, {"exposure": {"canaries": 0}}),
+        ({"canaries": 2, "exposure": {"0": 1.0, "most": 9.0}}, {"0": 1.0, "most": 9.0}, {}),
+    ],
+)
+def test_exposure_is_null_when_nobody_asked(
+    measured: dict[str, Any], figure: dict[str, float] | None, reasons: dict[str, Any]
+) -> None:
+    report = Report()
+    exposure_figure(measured, report)
+    assert report.content() == {"exposure": figure, "reasons": reasons}

@@ -1,0 +1,82 @@
+"""The sentences for people: they say what the figures say, whatever is missing."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from jaegpt.evaluation.plain_words import sentences
+
+SIX = {"owner": 0.6, "tuned": 0.5, "base": 0.2, "random": 0.6, "retrieval": 0.6, "others": 0.4}
+FIGURES: dict[str, Any] = {
+    "contexts": 200,
+    "style_score": 0.75,
+    "style_score_ci": [0.6, 0.9],
+    "style": SIX,
+    "style_auc": 0.8,
+    "told_apart": 0.7,
+    "told_apart_ci": [0.65, 0.75],
+    "shape": {"length": SIX},
+    "content": {name: {"f1": 0.1} for name in ("tuned", "base", "retrieval")},
+    "hits_own": {
+        "head": 0.5,
+        "head_ci": [0.4, 0.6],
+        "likelihood": 0.3,
+        "likelihood_ci": [0.2, 0.4],
+        "contexts": 200,
+        "chance": 0.25,
+    },
+    "leak": {"tuned": 0.015, "base": 0.0, "real": 0.02},
+    "leak_ci": {"tuned": [0.003, 0.043]},
+    "identifiers": {"tuned": 0, "base": 0, "real": 0},
+    "membership_auc": 0.58,
+    "membership_auc_ci": [0.55, 0.61],
+    "exposure": {"0": 1.4, "1": 2.0, "4": 5.5, "16": 9.0, "most": 9.0},
+    "reasons": {},
+}
+FIGURES["hits_others"] = {**FIGURES["hits_own"], "head": 0.625}
+FACTS = {
+    "style_score": "went 75 % of the way from the base model to you (95 % interval 60 to 90)",
+    "style": "yours with 60 %, other people's with 40 %, the base model's with 20 % and the fine-tuned model's with "
+    "50 %",
+    "told_apart": "tell your reply from the model's in 70 of 100 cases (95 % interval 65 to 75)",
+    "content": "share 10 % of their words",
+    "hits_own": "Among your own replies it finds the one you really gave in 50 % of the cases",
+    "hits_others": "Among other people's replies it finds the one you really gave in 62 % of the cases",
+    "leak": "word for word in 1.5 % of its replies (95 % interval 0 to 4)",
+    "membership_auc": "which is which in 58 of 100 cases (95 % interval 55 to 61)",
+    "exposure": "2.0 bits after one copy, 5.5 after 4 and 9.0 after 16",
+}
+
+
+def test_every_figure_is_said() -> None:
+    text = "\n".join(sentences(FIGURES))
+    assert "200 conversations" in text
+    for fact in FACTS.values():
+        assert fact in text
+    assert "Not measured" not in text
+    assert "no address, telephone or other long number, or link" in text
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_a_missing_figure_is_said_to_be_missing(name: str) -> None:
+    figures = copy.deepcopy(FIGURES)
+    figures[name] = None
+    figures["reasons"] = {name: {"owner_replies": 12, "needed": 100}}
+    if name == "style":
+        figures["style_score"] = None
+    text = sentences(json.loads(json.dumps(figures)))
+    assert FACTS[name] not in "\n".join(text)
+    assert text[-1].startswith("Not measured: ")
+    assert text[-1].endswith("(owner replies 12, needed 100).")
+
+
+def test_a_score_above_one_is_called_what_it_is() -> None:
+    assert "overdoes" in "\n".join(sentences({**FIGURES, "style_score": 1.2}))
+    assert "overdoes" not in "\n".join(sentences(FIGURES))
+
+
+def test_what_was_found_of_identifiers_is_counted() -> None:
+    text = "\n".join(sentences({**FIGURES, "identifiers": {"tuned": 3, "base": 0, "real": 0}}))
+    assert "held 3 addresses, numbers or links" in text
