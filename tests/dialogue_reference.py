@@ -118,7 +118,7 @@ def turns_and_sessions(messages: list[Row], percentile: float, fixed_gap_s: floa
 
 def examples(turns: list[Row], config: Any, seed: int) -> tuple[list[Row], dict[str, int]]:
     found: list[Row] = []
-    dropped = {"no_turn_before_in_session": 0, "too_few_different_turns_in_thread": 0}
+    dropped = {"no_turn_before_in_session": 0, "too_few_different_turns_in_thread": 0, "left_out_of_train": 0}
     for thread in by_thread(turns):
         pool = list(dict.fromkeys(turn["text"] for turn in thread if turn["is_owner"]))
         mine: list[Row] = []
@@ -147,7 +147,9 @@ def examples(turns: list[Row], config: Any, seed: int) -> tuple[list[Row], dict[
                 )
         if config.split == "time":
             _time_split(mine, config.valid_fraction)
-        found += mine
+        left_out = [row for row in mine if row["split"] == "train" and not _kept(seed, row, config)]
+        dropped["left_out_of_train"] += len(left_out)
+        found += [row for row in mine if row not in left_out]
     return found, dropped
 
 
@@ -161,6 +163,11 @@ def _side(seed: int, turn: Row, config: Any) -> str:
     index = {"session": turn["session_index"], "thread": 0, "row": turn["turn_index"], "time": 0}[config.split]
     key = _thread_key(seed, f"split by {config.split}", turn["thread_id"])
     return "valid" if _fraction(_word(key, index)) < config.valid_fraction else "train"
+
+
+def _kept(seed: int, row: Row, config: Any) -> bool:
+    index = int(row["example_id"].split("-")[1])
+    return _fraction(_word(_thread_key(seed, "train", row["thread_id"]), index)) < config.train_fraction
 
 
 def _time_split(mine: list[Row], valid_fraction: float) -> None:

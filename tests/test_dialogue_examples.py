@@ -19,6 +19,7 @@ CONFIGS = st.builds(
     num_distractors=st.integers(1, 4),
     valid_fraction=st.sampled_from([0.1, 0.3, 0.5]),
     split=st.sampled_from(SPLITS),
+    train_fraction=st.sampled_from([0.4, 1.0, 1.0]),
 )
 
 
@@ -148,6 +149,16 @@ def test_text_hashes_are_equal_only_for_equal_texts(texts):
     assert text_hashes(pa.array(texts[::-1], pa.string())).tolist() == hashes.tolist()[::-1]
 
 
+def test_a_part_of_the_training_examples_can_be_left_out_and_nothing_else_changes():
+    turns = table(sessions_of([long_thread(2000, 50)]), "sessions")
+    whole, part = (build_examples(turns, config(train_fraction=share), 3) for share in (1.0, 0.25))
+    kept = {row["example_id"] for row in rows_of(part[0])}
+    assert rows_of(part[0]) == [row for row in rows_of(whole[0]) if row["example_id"] in kept]
+    assert part[1].valid == whole[1].valid
+    assert 0.2 < part[1].train / whole[1].train < 0.3
+    assert part[1].dropped["left_out_of_train"] == whole[1].train - part[1].train
+
+
 def test_a_thread_with_too_few_different_turns_is_counted():
     # Three different turns cannot give three distractors beside the reply; nor can four, by the seed's rule.
     for texts, enough in ((6, False), (8, False), (10, True)):
@@ -190,7 +201,13 @@ def test_an_empty_part_gives_an_empty_part():
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_history": 0}, {"num_distractors": 0}, {"valid_fraction": 0.0}, {"valid_fraction": 1.0}],
+    [
+        {"num_history": 0},
+        {"num_distractors": 0},
+        {"valid_fraction": 0.0},
+        {"valid_fraction": 1.0},
+        {"train_fraction": 0.0},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_values_out_of_range_are_refused(change):

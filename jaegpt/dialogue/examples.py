@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 # Why a turn of the owner gives no example.
-REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread")
+REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "left_out_of_train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class DatasetConfig:
         valid_fraction: share of the drawn units kept for validation, above 0 and below 1.
         split: what is drawn: `session`; `thread` (people the model never saw); `time` (the last sessions of each
             thread); or `row`, only for comparison: a session's overlapping windows land on both sides, so it leaks.
+        train_fraction: share of the training examples that is kept, above 0 and at most 1.
         max_repeats: most training examples with the same reply; 0: any number (`repeats.py`).
     """
 
@@ -42,6 +43,7 @@ class DatasetConfig:
     num_distractors: int
     valid_fraction: float
     split: Literal["session", "thread", "time", "row"]
+    train_fraction: float = 1.0
     max_repeats: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class DatasetConfig:
             raise ValueError(f"max_repeats cannot be negative, found {self.max_repeats}. 0 keeps all.")
         if not 0 < self.valid_fraction < 1:
             raise ValueError(f"valid_fraction must be above 0 and below 1, found {self.valid_fraction:g}.")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"train_fraction must be above 0 and at most 1, found {self.train_fraction:g}.")
 
 
 @dataclass
@@ -74,6 +78,21 @@ class ExampleReport:
     train_replies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
     train_distractors: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
     valid_replies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    @classmethod
+    def of(cls, examples: pa.Table, owner_turns: int, dropped: Counter[str]) -> "ExampleReport":
+        """Of a part of `examples`, and what it was made of."""
+        is_valid = pc.equal(column(examples, "split"), "valid")
+        train, valid = examples.filter(pc.invert(is_valid)), examples.filter(is_valid)
+        return cls(
+            owner_turns=owner_turns,
+            train=len(train),
+            valid=len(valid),
+            dropped=dropped,
+            train_replies=text_hashes(pc.unique(column(train, "reply"))),
+            train_distractors=text_hashes(pc.unique(column(train, "distractors").flatten())),
+            valid_replies=text_hashes(column(valid, "reply")),
+        )
 
     @classmethod
     def total(cls, reports: Iterable["ExampleReport"]) -> "ExampleReport":
@@ -132,14 +151,19 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     # The seed's rule: a thread needs more different turns than the candidates of one example.
     enough = pool.sizes[thread] > config.num_distractors + 1
     rows = np.flatnonzero(is_owner & (place > 0) & enough)  # [examples] the reply's row
-    first = is_owner & (place == 0)
-
+    valid = _valid(sessions, rows, thread, thread_ids, config, seed)
     turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
+    kept = valid | (uniform(mix(_keys(seed, "train", thread_ids)[thread[rows]], turn_index)) < config.train_fraction)
+    num_per_reason = (
+        int((is_owner & (place == 0)).sum()),
+        int((is_owner & (place > 0) & ~enough).sum()),
+        int((~kept).sum()),
+    )
+    rows, valid, turn_index = rows[kept], valid[kept], turn_index[kept]
+
     keys = _keys(seed, "distractors", thread_ids)[thread[rows]]
     others = draw_others(mix(keys, turn_index), pool.place[rows], pool.sizes[thread[rows]], config.num_distractors)
     drawn = pool.rows[pool.starts[thread[rows]][:, None] + others]  # [examples, num_distractors] rows of their texts
-    valid = _valid(sessions, rows, thread, thread_ids, config, seed)
-    replies = texts.take(rows)
     ids = threads.take(rows)
     numbers = pc.utf8_lpad(pa.array(turn_index).cast(pa.string()), 6, "0")
     columns = {
@@ -149,22 +173,14 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
         "split": pa.array(np.where(valid, "valid", "train"), pa.string()),
         "replied_at": column(sessions, "started_at").take(rows),
         "history": _history(sessions, rows, np.minimum(place[rows], config.num_history)),
-        "reply": replies,
+        "reply": texts.take(rows),
         "distractors": pa.ListArray.from_arrays(
             pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), texts.take(drawn.ravel())
         ),
     }
-    hashes = text_hashes(replies)
-    report = ExampleReport(
-        owner_turns=int(is_owner.sum()),
-        train=int((~valid).sum()),
-        valid=int(valid.sum()),
-        dropped=Counter(dict(zip(REASONS, (int(first.sum()), int((is_owner & ~first & ~enough).sum())), strict=True))),
-        train_replies=np.unique(hashes[~valid]),
-        train_distractors=np.unique(text_hashes(texts.take(np.unique(drawn[~valid])))),
-        valid_replies=hashes[valid],
-    )
-    return pa.table(columns, schema=SCHEMAS["examples"]), report
+    examples = pa.table(columns, schema=SCHEMAS["examples"])
+    dropped = Counter(dict(zip(REASONS, num_per_reason, strict=True)))
+    return examples, ExampleReport.of(examples, int(is_owner.sum()), dropped)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ What someone says a hundred times the model learns by heart. Which are kept is d
 the order of work does not matter: the limit is a first pass over all parts, and a second one keeps what is below it.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -53,7 +54,6 @@ def build_limited(
     limit = np.array([limits.get(reply, 2**64 - 1) for reply in replies.tolist()], dtype=np.uint64)
     keep = pc.equal(column(examples, "split"), "valid").to_numpy(zero_copy_only=False)
     keep[~keep] = draws <= limit
-    num_dropped = len(keep) - int(keep.sum())
-    report.train -= num_dropped
-    report.dropped[REPEATED] = num_dropped
-    return examples.filter(pa.array(keep)), report
+    limited = examples.filter(pa.array(keep))
+    dropped = report.dropped + Counter({REPEATED: len(examples) - len(limited)})
+    return limited, ExampleReport.of(limited, report.owner_turns, dropped)

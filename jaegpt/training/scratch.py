@@ -50,6 +50,7 @@ class Scratch:
     def __init__(self, key: str) -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.path = Path(home) / "jaegpt" / "runs" / f"{key}.pt"
+        self._unfinished = self.path.with_suffix(".tmp")
 
     def load(self) -> dict[str, Any] | None:
         """The state saved last, or None. A file that cannot be used is named, and the run starts anew."""
@@ -68,21 +69,21 @@ class Scratch:
 
     def save(self, state: Mapping[str, Any]) -> bool:
         """Replace the checkpoint. Where there is no room for a new one the old one stays, and the run goes on."""
-        temporary = self.path.with_suffix(".tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({"version": VERSION, **state}, temporary)
-            os.replace(temporary, self.path)
+            torch.save({"version": VERSION, **state}, self._unfinished)
+            os.replace(self._unfinished, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            temporary.unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)
             reason = " ".join(str(error).split())[:200]
             tqdm.write(f"train: no checkpoint written to {self.path.parent} ({reason}); the run goes on")
             return False
         return True
 
     def remove(self) -> None:
-        """Called when the run's results are written."""
-        self.path.unlink(missing_ok=True)
+        """Called when the run's results are written. A run killed while it saved left an unfinished file, too."""
+        for path in (self.path, self._unfinished):
+            path.unlink(missing_ok=True)
 
 
 class Interruption:
