@@ -172,6 +172,22 @@ def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
         assert errors == []
 
 
+def test_eight_people_at_once_each_see_their_own_conversation(address: str, reference: dict[str, Speaker]) -> None:
+    with open_page(address) as (page, errors, _):
+        browser = page.context.browser
+        pages = [page, *(browser.new_context().new_page() for _ in range(7))]
+        for other in pages[1:]:
+            other.on("pageerror", lambda error: errors.append(str(error)))
+            other.goto(address)
+        said = [[f"{word} from number {number}" for word in ("hello", "more")] for number in range(len(pages))]
+        for turn in range(2):
+            for one, texts in zip(pages, said, strict=True):
+                send(one, texts[turn])
+            for one, texts in zip(pages, said, strict=True):
+                wait_for_replies(one, expected_logs(reference, texts[: turn + 1], CONFIG))
+        assert errors == []
+
+
 def test_mistakes_are_told_and_change_nothing(address: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.json"
     wrong.write_text('{"a": 1}')
