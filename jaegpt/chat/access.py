@@ -8,6 +8,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -104,12 +105,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(app: App, listener: socket.socket) -> None:
-    """Serve until interrupted."""
+def serve(app: App, listener: socket.socket, ready: str) -> None:
+    """Print the line `ready`, and serve until interrupted (Ctrl-C is how it ends)."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):
+        print(ready, flush=True)
+        server.run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

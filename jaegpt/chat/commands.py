@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,7 @@ def _listen(arguments: argparse.Namespace) -> None:
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size
     token = choose_token(arguments.host)
-    with Worker(speakers) as worker, suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
+    with Worker(speakers) as worker:
         app: Any
         if arguments.command == "web":
             from jaegpt.chat.web import Page, make_page
@@ -110,10 +109,10 @@ def _listen(arguments: argparse.Namespace) -> None:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{listener.getsockname()[1]}"
         if arguments.command == "web":
-            print(f"Open {address}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends.", flush=True)
+            ready = f"Open {address}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends."
         else:
-            print(f"Listening on {address}/v1{f', API key {token}' if token else ''}; Ctrl-C ends.", flush=True)
-        serve(Guard(app, token), listener)
+            ready = f"Listening on {address}/v1{f', API key {token}' if token else ''}; Ctrl-C ends."
+        serve(Guard(app, token), listener, ready)
 
 
 def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:

@@ -49,5 +49,5 @@ def run_command(arguments: argparse.Namespace) -> None:
 
     listener = bind("127.0.0.1", arguments.port)
     app = make_page(Games(contexts, generated, arguments.rounds, seed, FOLDER))
-    print(f"Open http://127.0.0.1:{listener.getsockname()[1]} in a browser; Ctrl-C ends.", flush=True)
-    serve(Guard(app, None), listener)
+    ready = f"Open http://127.0.0.1:{listener.getsockname()[1]} in a browser; Ctrl-C ends."
+    serve(Guard(app, None), listener, ready)
