@@ -1,30 +1,9 @@
-"""What the fine-tuned model replies to the validation contexts. Run: python -m stages.replies_tuned"""
+"""What the fine-tuned model replies to the same contexts. Run: python -m stages.replies_tuned"""
 
-from jaegpt.chat.generation import GenerateConfig
-from jaegpt.chat.replies import answer_contexts
+from functools import partial
+
 from jaegpt.errors import run
-from jaegpt.evaluation.contexts import choose_contexts, write_replies
-from jaegpt.params import Params
-from jaegpt.tables import read_table
-from jaegpt.training.devices import Precision, choose_device
-
-
-def main() -> None:
-    params = Params()
-    seed = params.value("seed")
-    contexts = choose_contexts(read_table("data/examples", "examples"), params.field("fidelity.contexts", int), seed)
-    replies = answer_contexts(
-        "models/jaegpt",
-        contexts,
-        params.section("generate", GenerateConfig),
-        seed,
-        block_size=params.value("block_size"),
-        token_types=params.field("train.token_types", bool),
-        device=choose_device(params.field("train.precision", Precision)),
-    )
-    write_replies("data/replies_tuned", contexts, replies)
-    print(f"replies_tuned: {len(replies):,} replies, {len(set(replies)):,} of them different")
-
+from stages.replies_base import main
 
 if __name__ == "__main__":
-    run(main)
+    run(partial(main, "models/jaegpt", "data/replies_tuned"))

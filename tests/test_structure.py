@@ -31,7 +31,8 @@ def test_a_stages_deps_are_exactly_the_modules_it_imports(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_params_are_exactly_those_it_reads(stage: str) -> None:
-    source = (ROOT / f"stages/{stage}.py").read_text(encoding="utf-8")
+    modules = [name for name in imported_modules(f"stages.{stage}") if name.startswith("stages/")]
+    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in modules)
     read = set(re.findall(r"\.(?:value|section)\(\s*\"(\w+)\"", source))
     listed = {name for name in STAGES[stage].get("params", []) if "." not in name}
     assert listed == read
