@@ -3,19 +3,19 @@
 import dataclasses
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.params import Params
-from jaegpt.training.tpu_report import TpuConfig, missing_packages, tpu_report
+from jaegpt.training.tpu_report import TpuConfig, skipped, tpu_report, why_not
 
 
 def main() -> None:
     params = Params()
     topologies = params.section("tpu", TpuConfig).topologies
-    if missing := missing_packages():
-        reason = f"not installed: {', '.join(missing)}. Run `make tpu`, then `dvc repro -f tpu_report`."
-        write_json("metrics/tpu.json", {name: {"compiles": None} for name in topologies})
+    if reason := why_not():
+        write_json("metrics/tpu.json", skipped(topologies, reason))
         print(f"tpu_report: skipped; {reason}")
         return
     from jaegpt.tables import read_table
@@ -38,12 +38,13 @@ def main() -> None:
         print(f"tpu_report: {name}: {_in_words(entry)}")
 
 
-def _in_words(entry: dict[str, object]) -> str:
+def _in_words(entry: dict[str, Any]) -> str:
     if not entry["compiles"]:
         return f"does not compile: {entry['message']}"
-    needed, available = (float(entry[f"hbm_{kind}_bytes"]) / 2**30 for kind in ("needed", "available"))  # type: ignore[arg-type]
-    rate = entry["examples_per_second"]
-    return f"compiles; {needed:.1f} of {available:.0f} GiB a device; at best {rate:,.0f} examples/s"
+    needed, available = entry["hbm_needed_bytes"], entry["hbm_available_bytes"]
+    memory = f"{needed / 1e9:.2f} GB of memory a device" + (f" of {available / 1e9:.2f}" if available else "")
+    step_s = entry["roofline_step_s"]
+    return f"compiles; {memory}" + (f"; a step of at least {1000 * step_s:.1f} ms" if step_s else "")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,9 @@ import sys
 from pathlib import Path
 
 import torch
-import torch_xla.core.xla_builder as xla_builder
-import torch_xla.core.xla_model as xm
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from jaegpt.tables import read_table
-from jaegpt.training import xla
 from jaegpt.training.adapters import add_adapters
 from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import Device
@@ -29,6 +25,12 @@ from jaegpt.training.packing import examples_from_table, pack, plan_training, sh
 
 def main() -> None:
     """SETTINGS: base_model and tokens (folders), seed, block_size, train (the section). Both losses have weight."""
+    # Not above, because `tpu_report` imports this module, and torch_xla would take over its process.
+    import torch_xla.core.xla_model as xm
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from jaegpt.training import xla
+
     settings = json.loads(sys.argv[1])
     config = TrainConfig(**settings["train"])
     torch_device, num_devices = xla.open_devices()
@@ -57,6 +59,8 @@ def main() -> None:
 
 
 def _placeholder(tensor: Tensor) -> Tensor:
+    import torch_xla.core.xla_builder as xla_builder
+
     placed: Tensor = xla_builder.create_placeholder_tensor(tensor.shape, tensor.dtype)
     return placed
 

@@ -1,9 +1,13 @@
-"""Does this run compile for a TPU slice, does it fit, how fast can it be? The real TPU compiler says, without a TPU."""
+"""Does this run fit a TPU slice, and how fast could it be there? Asked of the real TPU compiler, before paying for one.
+
+The very training step of the run is lowered for as many devices as the slice has and compiled by libtpu, which needs no
+TPU for that. Each slice gives one entry of metrics/tpu.json.
+"""
 
 import importlib.util
 import json
+import math
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LIMIT_S = 1200  # for one compilation; the default model takes two minutes on two busy cores
+from jaegpt.training import tpu_compile, tpu_lower
+
+LIMIT_S = 1800  # for one process; the default model takes two minutes on two busy cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,37 +30,38 @@ class TpuConfig:
     topologies: list[str]
 
     def __post_init__(self) -> None:
-        for name in self.topologies:
-            if not re.fullmatch(rf"({'|'.join(CHIPS)}):\d+(x\d+)+", name):
-                raise ValueError(f"topologies: {name!r} is no slice of {', '.join(CHIPS)}. Give one like v5e:2x2.")
+        if len(set(self.topologies)) < max(1, len(self.topologies)):
+            raise ValueError(f"topologies must name at least one slice, and none twice, found {self.topologies}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chip:
-    """What one device (a core of v2 and v3, else a chip) can do at most.
-
-    flops: bf16 operations a second. bandwidth: bytes a second between the device and its memory. hbm: bytes of that.
-    Source: Google Cloud's TPU documentation, the system architecture pages of each generation.
-    """
+    """Published figures of a chip: bf16 operations a second at its peak, bytes a second to and from its memory."""
 
     flops: float
     bandwidth: float
-    hbm: int
 
 
+# Google Cloud, "TPU system architecture", the pages of the versions (cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e);
+# v2: Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural networks".
 CHIPS = {
-    "v2": Chip(flops=22.5e12, bandwidth=350e9, hbm=8 * 2**30),
-    "v3": Chip(flops=61.5e12, bandwidth=450e9, hbm=16 * 2**30),
-    "v4": Chip(flops=275e12, bandwidth=1200e9, hbm=32 * 2**30),
-    "v5e": Chip(flops=197e12, bandwidth=800e9, hbm=16 * 2**30),
-    "v5p": Chip(flops=459e12, bandwidth=2765e9, hbm=95 * 2**30),
-    "v6e": Chip(flops=918e12, bandwidth=1600e9, hbm=32 * 2**30),
+    "v2": Chip(46e12, 700e9),
+    "v3": Chip(123e12, 900e9),
+    "v4": Chip(275e12, 1200e9),
+    "v5e": Chip(197e12, 819e9),
+    "v5p": Chip(459e12, 2765e9),
+    "v6e": Chip(918e12, 1638e9),
 }
+# Of one device, a step. `compiles` and, where there are no figures, `message` stand beside them.
+FOUND = ("devices", "hbm_needed_bytes", "hbm_available_bytes", "flops", "bytes_accessed")
 
 
-def missing_packages() -> list[str]:
-    """Of the packages that the compiler needs, those that are not installed."""
-    return [name for name in ("torch_xla", "jax", "libtpu") if importlib.util.find_spec(name) is None]
+def why_not() -> str | None:
+    """Why no report can be made here, or None."""
+    missing = [name for name in ("torch_xla", "jax", "libtpu") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    return f"not installed: {', '.join(missing)}. Run `make tpu`, then `dvc repro -f tpu_report`."
 
 
 def tpu_report(
@@ -67,60 +74,79 @@ def tpu_report(
         num_examples: of one epoch.
         scratch: a folder for the lowered programs.
     """
+    described = _ask(tpu_compile, *topologies)
     report = {}
     for name in topologies:
-        generation, shape = name.split(":")
-        num_devices = _num_devices(generation, shape)
-        program = scratch / f"{num_devices}.mlir"
-        if not program.exists():
-            found = _call("tpu_lower", json.dumps(settings), program, CPU_NUM_DEVICES=num_devices, PJRT_DEVICE="CPU")
-        if program.exists():
-            found = _call("tpu_compile", name, program)
-        report[name] = entry(found, CHIPS[generation], num_devices, settings["train"]["batch_size"], num_examples)
+        found = dict(described.get(name, described))  # a compiler that died on one slice has a message for all
+        if "message" not in found:
+            program = scratch / f"{found['devices']}.mlir"
+            if not program.exists():
+                number = {"CPU_NUM_DEVICES": str(found["devices"]), "PJRT_DEVICE": "CPU"}
+                found |= _ask(tpu_lower, json.dumps(settings), str(program), **number)
+            if program.exists():
+                found |= _ask(tpu_compile, name, str(program))
+        report[name] = entry(name, found, settings["train"]["batch_size"], num_examples)
     return report
 
 
-def entry(found: Mapping[str, Any], chip: Chip, num_devices: int, batch_size: int, num_examples: int) -> dict[str, Any]:
-    """What the compiler found, against the chip: bytes, operations and bytes accessed are those of one device, a step.
+def entry(name: str, found: Mapping[str, Any], batch_size: int, num_examples: int) -> dict[str, Any]:
+    """The figures of one slice; null where there are none, and then `message` says why.
 
-    A step takes at least as long as its operations at the chip's peak, and as its bytes at the memory's bandwidth: the
-    roofline (Williams, Waterman and Patterson 2009). Examples a second and minutes an epoch are at that bound.
+    Examples a second and minutes an epoch are at the roofline, so they are bounds.
     """
-    if "message" in found:
-        return {"compiles": False, "message": found["message"], "devices": num_devices}
-    # Results take the place of arguments: the run gives weights and moments away as it gets the new ones.
-    needed = found["argument_bytes"] + found["temporary_bytes"] + found["code_bytes"]
-    seconds = max(found["flops"] / chip.flops, found["bytes_accessed"] / chip.bandwidth)
+    compiles = "flops" in found
+    generation, _, sides = name.partition(":")
+    step_s = None
+    if compiles and generation in CHIPS:
+        num_chips = math.prod(int(side) for side in sides.split("x"))
+        step_s = roofline_step_s(
+            found["flops"], found["bytes_accessed"], CHIPS[generation], found["devices"] // num_chips
+        )
     return {
-        "compiles": True,
-        "devices": found["devices"],
-        "hbm_needed_bytes": needed,
-        "hbm_available_bytes": chip.hbm,
-        "flops": found["flops"],
-        "bytes_accessed": found["bytes_accessed"],
-        "roofline_step_s": seconds,
-        "examples_per_second": batch_size / seconds,
-        "minutes_per_epoch": num_examples / (batch_size / seconds) / 60,
+        "compiles": compiles,
+        **({} if compiles else {"message": found.get("message", "the compiler gave no answer")}),
+        **{key: found.get(key) for key in FOUND},
+        "roofline_step_s": step_s,
+        "examples_per_second": batch_size / step_s if step_s else None,
+        "minutes_per_epoch": -(-num_examples // batch_size) * step_s / 60 if step_s else None,
     }
 
 
-def _num_devices(generation: str, shape: str) -> int:
-    chips = 1
-    for side in shape.split("x"):
-        chips *= int(side)
-    return chips * 2 if generation in ("v2", "v3") else chips  # two cores a chip, each a device
+def skipped(topologies: Sequence[str], reason: str) -> dict[str, dict[str, Any]]:
+    """The entries where nothing could be asked: neither true nor false."""
+    return {name: entry(name, {"message": reason}, 1, 0) | {"compiles": None} for name in topologies}
 
 
-def _call(module: str, *arguments: Any, **environment: Any) -> dict[str, Any]:
-    """Run a module of this package; the JSON object it printed last, or a message when it failed."""
-    command = [sys.executable, "-m", f"jaegpt.training.{module}", *map(str, arguments)]
-    variables = os.environ | {name: str(value) for name, value in environment.items()}
+def roofline_step_s(flops: float, bytes_accessed: float, chip: Chip, cores: int = 1) -> float:
+    """Least time (s) of a step on one device, by Williams, Waterman and Patterson 2009: its operations at the peak
+    rate, or its bytes at full bandwidth, whichever takes longer. `cores` devices share a chip.
+
+    It leaves out traffic between chips and the work of the host.
+    """
+    return cores * max(flops / chip.flops, bytes_accessed / chip.bandwidth)
+
+
+def _ask(module: Any, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Run a module of this package; the JSON object it printed last, or a message when it failed.
+
+    libtpu ends the whole process on some errors, which is an answer as well.
+    """
+    name = module.__spec__.name
+    # The path is handed on: a stage is found from the folder it runs in, which need not be the installed one.
+    path = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
     try:
-        done = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=LIMIT_S)
+        done = subprocess.run(
+            [sys.executable, "-m", name, *arguments],
+            env={**os.environ, "PYTHONPATH": path, **environment},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=LIMIT_S,
+        )
     except subprocess.TimeoutExpired:
-        return {"message": f"{module} took longer than {LIMIT_S} s"}
+        return {"message": f"{name} took longer than {LIMIT_S} s"}
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+        return {"message": f"{name}: {said[-1][:500]} (exit code {done.returncode})"}
     lines = done.stdout.strip().splitlines()
-    if done.returncode == 0:
-        return dict(json.loads(lines[-1])) if lines else {}
-    errors = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return {"message": f"{module}: {errors[-1][:500]}"}
+    return dict(json.loads(lines[-1])) if lines else {}
