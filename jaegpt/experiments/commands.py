@@ -35,6 +35,13 @@ def add_commands(commands: Any) -> None:
     sweep.add_argument(
         "--storage", metavar="URL", help="database that several machines share, such as postgresql://user@host/sweeps"
     )
+    commands.add_parser(
+        "report",
+        help="one page with the figures of this run and of the experiments",
+        description=f"Write {REPORT}/index.html, which needs no network, and each of its pictures as SVG beside it. "
+        "Numbers and hashed ids only.",
+        epilog="example: jaegpt report, then open report/index.html",
+    )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -47,6 +54,11 @@ def run_command(arguments: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2) if arguments.json else table_text(found))
     elif arguments.command == "sweep":
         _sweep(arguments)
+    else:
+        from jaegpt.experiments.records import collect_runs
+        from jaegpt.experiments.report import write_report
+
+        print(write_report(Path("."), collect_runs(Path(".")), REPORT))
 
 
 def _sweep(arguments: argparse.Namespace) -> None:

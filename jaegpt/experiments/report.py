@@ -1,0 +1,261 @@
+"""`jaegpt report`: one page with the figures of the current run and of the experiments, and its pictures as files."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from ruamel.yaml import YAML
+
+from jaegpt.evaluation.plain_words import sentences
+from jaegpt.experiments import figures
+from jaegpt.experiments.records import SWEEP_PREFIX, Run, flatten
+from jaegpt.experiments.sweep_results import IMPORTANCE, TRIALS
+from jaegpt.experiments.table import BASE, COLUMNS, cell, make_table
+from jaegpt.files import write_text, writing_folder
+
+PAGE = "index.html"
+MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
+# Of params.yaml, what may name people or folders.
+_PRIVATE = ("export.",)
+_COMMAND = {"tpu": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
+
+
+@dataclass
+class Section:
+    """A part of the page: sentences, then a table (the first row is its head), then pictures by name."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    rows: list[Sequence[str]] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
+    """Write the page, and each picture as an SVG file beside it, in place of what `folder` held; the page's path.
+
+    Raises:
+        JaegptError: DVC cannot read the plots.
+    """
+    metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("metrics/*.json"))}
+    sections = make_sections(root, metrics, runs)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html").render(sections=sections, picture=_inlined)
+    with writing_folder(folder) as unfinished:
+        write_text(unfinished / PAGE, page)
+        for section in sections:
+            for name, picture in section.pictures.items():
+                write_text(unfinished / f"{_file_name(name)}.svg", picture)
+    return folder / PAGE
+
+
+def _inlined(drawn: str, name: str) -> Markup:
+    """The picture with names of its own, as all pictures of a page share one set of them."""
+    return Markup(re.sub(r'(?<= id=")|(?<=url\(#)', f"{_file_name(name)}-", drawn))
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower())
+
+
+def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -> list[Section]:
+    """The page's sections; one whose figures are missing says what makes them."""
+    others = [run.name for run in runs if run.kind == "experiment" and run.state == "done"]
+    curves = [name for name in others if not name.startswith(SWEEP_PREFIX)][:MOST_CURVES]
+    plots = figures.dvc_plots(root)
+    if curves:
+        compared = figures.dvc_plots(root, curves)
+        plots |= {name: compared[name] for name in (*_LEARNING, *_GRADIENTS) if name in compared}
+
+    def drawn(*names: str) -> dict[str, str]:
+        return {name: plots[name] for name in names if name in plots}
+
+    learning = Section("Learning", _training(metrics.get("train")), [], drawn(*_LEARNING))
+    gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
+    return [
+        _evaluation(metrics.get("evaluate")),
+        _data(metrics, drawn("Languages of threads")),
+        Section("Sessions", _sessions(metrics.get("sessions")), [], drawn("Gaps between messages", "Context by cut")),
+        Section("Block size", _block_size(metrics.get("block_size")), [], drawn("Block-size yield")),
+        learning,
+        gradients,
+        _weights(runs),
+        _sweep(root),
+        _fidelity(metrics.get("fidelity")),
+        _tpu(metrics.get("tpu")),
+        _settings(root),
+    ]
+
+
+_LEARNING = ("Training losses", "Validation losses", "Validation accuracies")
+_GRADIENTS = ("Gradient norms", "Gradient cosine")
+_ON_GRADIENTS = (
+    "On a small fixed batch: how long each task's gradient is before its weight, and the cosine between them. A task "
+    "whose weight times norm is far above the other's decides every step."
+)
+
+
+def _missing(title: str, command: str) -> Section:
+    return Section(title, [f"Not measured yet: `{command}` makes these figures."])
+
+
+def _evaluation(found: Mapping[str, Any] | None) -> Section:
+    if found is None:
+        return _missing("Did it learn?", "dvc repro")
+    base, (low, high) = found["base"], found["mc_accuracy_ci"]
+    chance = math.exp(-found["mc_loss"] / found["mc_ratio"])  # mc_ratio divides by ln(candidates)
+    text = [
+        f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
+        f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
+        f"Among the true reply and others of the same person, its classification head picks the true one in "
+        f"{found['mc_accuracy']:.1%} of the cases (95 % interval {low:.1%} to {high:.1%}). "
+        f"A guess picks it in {chance:.0%}" + (": the head helps." if low > chance else ": the head does not help."),
+    ]
+    keys = ("loss", "lm_loss", "lm_ratio", "perplexity", "token_accuracy", "mc_loss", "mc_ratio", "mc_accuracy")
+    rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
+    rows += [(key, f"{base[key]:.3f}", f"{found[key]:.3f}") for key in (*keys, "seed_accuracy")]
+    return Section("Did it learn?", text, rows)
+
+
+def _data(metrics: Mapping[str, Any], pictures: dict[str, str]) -> Section:
+    needed = ("extract", "language", "sessions", "dataset", "block_size")
+    if any(name not in metrics for name in needed):
+        return _missing("Data", "dvc repro block_size")
+    extract, language, sessions, dataset, block = (metrics[name] for name in needed)
+    steps = [
+        ("messages read", extract["messages_read"]),
+        ("kept by extract", extract["messages_kept"]),
+        ("in a language to keep", language["messages_kept"]),
+        ("turns", sessions["turns"]),
+        ("turns of the owner", sessions["owner_turns"]),
+        ("examples", dataset["examples"]),
+        ("that fit a block", block["examples_kept"]),
+    ]
+    rows: list[Sequence[str]] = [("stage", "dropped for", "number")]
+    rows += [
+        (name, reason.replace("_", " "), f"{count:,}")
+        for name in needed
+        for reason, count in metrics[name].get("dropped", {}).items()
+        if count
+    ]
+    text = [
+        f"{dataset['train']:,} examples for training, {dataset['valid']:,} for validation. "
+        f"{dataset['valid_replies_in_train']:,} validation replies also stand, word for word, in training."
+    ]
+    return Section("Data", text, rows, {"Data funnel": figures.funnel(steps), **pictures})
+
+
+def _sessions(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro sessionize` makes these figures."]
+    seconds = {key: value / 1000 for key, value in found["threshold_ms"].items() if value is not None}
+    middle = f" The middle thread is cut at gaps of {seconds['p50']:,.0f} s." if "p50" in seconds else ""
+    return [
+        f"{found['sessions']:,} sessions with {found['mean_turns']:.1f} turns each.{middle} "
+        "`dvc exp run -S session.percentile=95` tries longer ones."
+    ]
+
+
+def _block_size(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro block_size` makes these figures."]
+    times = found["tokens_padded"] / max(found["tokens_packed"], 1)
+    return [
+        f"Recommended: {found['recommended']} tokens, the smallest that holds 99 % of the examples. Packed, they take "
+        f"{found['tokens_packed']:,} tokens, {times:.1f} times fewer than in padded rows."
+    ]
+
+
+def _training(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro` makes these figures."]
+    return [
+        f"{found['examples']:,} examples, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device']} "
+        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.1f} examples/s, "
+        f"{found['wall_s'] / 60:.1f} minutes, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"rows {found['pack_fill']:.1%} full."
+    ]
+
+
+def _weights(runs: Sequence[Run]) -> Section:
+    table = make_table(runs)
+    title = "Runs side by side"
+    if not table["rows"]:
+        return _missing(title, "dvc exp run -S w_mc=1")
+    changed = list(table["rows"][0]["changed"])
+    rows: list[Sequence[str]] = [("w_mc", *(head for head, _ in COLUMNS.values()), *changed, "experiment")]
+    for row in table["rows"]:
+        marked = (cell(key, row) + (" *" if key in row["best"] else "") for key in COLUMNS)
+        rows.append((f"{row['w_mc']:g}", *marked, *(str(row["changed"][key]) for key in changed), row["experiment"]))
+    if table["base"]:
+        rows.append(("", *(cell(key, table["base"]) for key in COLUMNS), *("" for _ in changed), BASE))
+    text = ["A star marks the best of a column. `jaegpt table` prints the same."]
+    text += [f"{row['experiment']}: {row['note']}" for row in table["rows"] if row["note"]]
+    text += [f"{left['experiment']}: {left['state']}. {left['reason']}" for left in table["without_figures"]]
+    alike = [row for row in table["rows"] if row["changed"] == table["rows"][0]["changed"]]
+    picture = {"Loss weights": figures.weights(alike)} if len({row["w_mc"] for row in alike}) > 2 else {}
+    return Section(title, text, rows, picture)
+
+
+def _sweep(root: Path) -> Section:
+    trials, importance = (_csv(root / path) for path in (TRIALS, IMPORTANCE))
+    if not trials:
+        return _missing("Sweep", "jaegpt sweep")
+    done = [row for row in trials if row["outcome"] == "done"] or trials
+    best = min(done, key=lambda row: float(row["lm_loss"]))
+    settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
+    text = [
+        f"{len({row['trial'] for row in trials}):,} trials; lowest L_LM {float(best['lm_loss']):.3f} with {settings}."
+    ]
+    return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
+
+
+def _fidelity(found: Mapping[str, Any] | None) -> Section:
+    title = "Does it sound like the person, and what does it give away?"
+    if found is None:
+        return _missing(title, _COMMAND["fidelity"])
+    return Section(title, sentences(found), [], {"Style": figures.style(found["style"])} if found["style"] else {})
+
+
+def _tpu(found: Mapping[str, Any] | None) -> Section:
+    compiled = {name: entry for name, entry in (found or {}).items() if entry.get("compiles") is not None}
+    if not compiled:
+        return _missing("On a TPU", _COMMAND["tpu"])
+    rows: list[Sequence[str]] = [("slice", "compiles", "memory a device (GB)", "step at least (ms)", "epoch (min)")]
+    for name, entry in compiled.items():
+        if not entry["compiles"]:
+            rows.append((name, f"no: {entry['message']}", "", "", ""))
+            continue
+        memory = f"{entry['hbm_needed_bytes'] / 1e9:.2f}"
+        memory += f" of {entry['hbm_available_bytes'] / 1e9:.2f}" if entry["hbm_available_bytes"] else ""
+        step_s, minutes = entry["roofline_step_s"], entry["minutes_per_epoch"]
+        speed = (f"{1000 * step_s:.1f}", f"{minutes:.2f}") if step_s else ("", "")
+        rows.append((name, "yes", memory, *speed))
+    text = ["What the real TPU compiler says of this run's training step, and the bound its operations and bytes set."]
+    return Section("On a TPU", text, rows)
+
+
+def _settings(root: Path) -> Section:
+    params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
+    rows: list[Sequence[str]] = [("setting", "value")]
+    rows += [(key, str(value)) for key, value in params.items() if not key.startswith(_PRIVATE)]
+    text = [
+        "`dvc repro` makes this run again from params.yaml and the export; `dvc exp run -S key=value` tries a change.",
+        "The settings of the section export may name people and folders, and are left out.",
+    ]
+    return Section("Settings, and how to repeat it", text, rows)
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,122 @@
+"""The report: what it says of figures known by hand, and the page in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import open_page
+
+from jaegpt.experiments.records import Run
+from jaegpt.experiments.report import make_sections, write_report
+
+ROOT = Path(__file__).parent.parent
+METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
+CURVES = {
+    "train": "step,examples,loss,lm_loss,mc_loss,learning_rate\n1,8,4.6,4.5,1.3,1e-5\n2,16,4.4,4.3,1.3,2e-5\n",
+    "valid": "step,loss,lm_loss,mc_loss,token_accuracy,mc_accuracy\n0,5,4.9,1.4,0.2,0.2\n2,4,3.9,1.3,0.3,0.4\n",
+    "gradients": "step,lm_norm,mc_norm,cosine\n0,17,3,0.1\n2,5,2,-0.1\n",
+    "block_size": "block_size,yield_percent\n32,8\n64,67\n128,99.4\n",
+    "gaps": "gap_s,gaps,thresholds\n0,367,0\n1,892,3\n2,800,9\n",
+    "context": "turns_of_context,p50,p75,p90,p95,p99,30min\n0,0.7,0.4,0.2,0.1,0.02,0.01\n1,0.3,0.6,0.8,0.9,0.98,0.99\n",
+    "language": "thread_id,messages,told,share_kept,dropped,kept\n00441706b4580edc,228,160,0.98,0,1\n",
+    "sweep": "trial,outcome,lm_loss,parameter,setting,position\n"
+    "0,done,3.6,w_mc,0.1,0.3\n0,done,3.6,train.epochs,2,0.5\n1,stopped,4.2,w_mc,9,0.6\n1,stopped,4.2,train.epochs,1,0.0\n",
+    "sweep_importance": "parameter,importance\nw_mc,0.8\ntrain.epochs,0.2\n",
+}
+TPU = {
+    "v5e:2x2": {
+        "compiles": True, "devices": 4, "hbm_needed_bytes": 2e9, "hbm_available_bytes": 16e9, "flops": 1,
+        "bytes_accessed": 1, "roofline_step_s": 0.004, "examples_per_second": 2000, "minutes_per_epoch": 0.03,
+    },
+    "v9x:1x1": {"compiles": False, "message": "no such TPU"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC project with this pipeline and invented curves, whose params.yaml names somebody."""
+    folder = tmp_path_factory.mktemp("report")
+    for name in ("dvc.yaml", ".dvc/config", ".dvc/plots"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert "owner: auto" in params
+    (folder / "params.yaml").write_text(params.replace("owner: auto", "owner: Zoë Somebody"), encoding="utf-8")
+    for name, content in CURVES.items():
+        (folder / "plots").mkdir(exist_ok=True)
+        (folder / f"plots/{name}.csv").write_text(content, encoding="utf-8")
+    (folder / "metrics").mkdir()
+    for name, figures in {**METRICS, "tpu": TPU}.items():
+        (folder / f"metrics/{name}.json").write_text(json.dumps(figures), encoding="utf-8")
+    for command in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def run_of(name: str, w_mc: float, **figures: Any) -> Run:
+    return Run(
+        name=name, rev=name, kind="workspace", state="done", params={"w_mc": w_mc},
+        figures=METRICS["evaluate"] | figures,
+    )  # fmt: skip
+
+
+RUNS = [
+    run_of("light", 0.01, lm_loss=3.6, mc_accuracy=0.3),
+    run_of("even", 1.0, lm_loss=3.7, mc_accuracy=0.6),
+    run_of("heavy", 100.0, lm_loss=4.9, mc_accuracy=0.5),
+]
+
+
+def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path) -> None:
+    page_file = write_report(project, RUNS, project / "report")
+    names = {"data-funnel", "loss-weights", "sweep", "validation-losses", "gradient-norms", "block-size-yield", "style"}
+    assert names <= {path.stem for path in page_file.parent.glob("*.svg")}
+    for width in (390, 1280):
+        with open_page(page_file.as_uri(), width) as (page, errors, requests):
+            assert errors == []
+            assert requests == []
+            assert page.locator("figure svg").count() == len(list(page_file.parent.glob("*.svg")))
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+            assert len(ids) == len(set(ids)), "a picture would be cut by another's outline"
+            text = page.inner_text("body")
+    assert "Zoë" not in text
+    assert "3.700" in text
+    assert "0.600" not in text
+    assert "60.0%" in text
+    assert "the lowest L_LM is 3.600, with w_mc 0.1, train.epochs 2" in text
+    assert "no: no such TPU" in text
+
+
+def test_what_is_missing_says_what_makes_it(project: Path) -> None:
+    for path in [*project.glob("metrics/*.json"), *project.glob("plots/sweep*.csv")]:
+        path.rename(path.with_suffix(".away"))
+    try:
+        sections = make_sections(project, {}, [])
+    finally:
+        for path in project.glob("*/*.away"):
+            path.rename(path.with_suffix(".csv" if path.parent.name == "plots" else ".json"))
+    said = {section.title: " ".join(section.text) for section in sections}
+    assert len(sections) >= 10
+    assert "`jaegpt sweep`" in said["Sweep"]
+    assert "`make tpu && dvc repro -f tpu_report`" in said["On a TPU"]
+    assert "`dvc exp run -S w_mc=1`" in said["Runs side by side"]
+    for title in ("Did it learn?", "Learning", "Data", "Sessions", "Block size"):
+        assert re.search("`dvc repro", said[title]), title
+
+
+def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
+    evaluate = METRICS["evaluate"]
+    for interval, said in (([0.3, 0.5], "the head helps"), ([0.2, 0.5], "the head does not help")):
+        sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])
+        assert said in sections[0].text[1]
+        assert "A guess picks it in 25%" in sections[0].text[1]

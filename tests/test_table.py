@@ -1,0 +1,58 @@
+"""`jaegpt table` over runs known by hand."""
+
+from typing import Any
+
+from jaegpt.experiments.records import Run
+from jaegpt.experiments.table import make_table, table_text
+
+BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
+        "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "examples": 100}  # fmt: skip
+
+
+def run_of(name: str, w_mc: float, kind: str = "experiment", state: str = "done", **figures: Any) -> Run:
+    return Run(
+        name=name, rev=name, kind=kind, state=state, params={"w_mc": w_mc, "train.epochs": 1},
+        figures={} if state != "done" else BASE | {"base": BASE} | figures, note="" if state == "done" else "why",
+    )  # fmt: skip
+
+
+def test_rows_stand_by_weight_and_the_best_of_each_column_is_marked() -> None:
+    table = make_table(
+        [run_of("a", 0.1, lm_loss=3.6), run_of("b", 10.0, lm_loss=3.9, mc_accuracy=0.6), run_of("c", 1.0, lm_loss=3.7)]
+    )
+    assert [row["experiment"] for row in table["rows"]] == ["b", "c", "a"]
+    best = {row["experiment"]: set(row["best"]) for row in table["rows"]}
+    assert "lm_loss" in best["a"]
+    assert "lm_loss" not in best["b"] | best["c"]
+    assert "mc_accuracy" in best["b"]
+    assert "mc_accuracy" not in best["a"] | best["c"]
+    assert table["base"]["lm_loss"] == 5.0
+    text = table_text(table)
+    assert "60.0% (20.0%-30.0%)*" in text
+    assert "3.600*" in text
+    assert "3.700 " in text
+    assert "untouched base model" in text
+
+
+def test_figures_on_other_examples_are_no_rivals() -> None:
+    table = make_table([run_of("a", 1.0, lm_loss=3.0, examples=50), run_of("b", 2.0, lm_loss=4.0), run_of("c", 3.0)])
+    best = {row["experiment"]: row["best"] for row in table["rows"]}
+    assert "lm_loss" in best["b"]
+    assert best["a"] == []
+    assert "The rows were measured on different examples (50, 100)" in table_text(table)
+
+
+def test_the_workspace_that_holds_an_experiment_is_no_second_row() -> None:
+    table = make_table([run_of("workspace", 1.0, "workspace", lm_loss=3.5), run_of("a", 1.0, lm_loss=3.5)])
+    assert [(row["experiment"], row["also"]) for row in table["rows"]] == [("a", ["workspace"])]
+
+
+def test_runs_without_figures_are_named_and_trials_counted() -> None:
+    runs = [run_of("a", 1.0), run_of("broken", 2.0, state="failed"), run_of("sweep-x-001", 3.0)]
+    table = make_table(runs)
+    assert [row["experiment"] for row in table["rows"]] == ["a"]
+    assert table["without_figures"] == [{"experiment": "broken", "state": "failed", "reason": "why"}]
+    assert table["trials_left_out"] == 1
+    assert len(make_table(runs, with_trials=True)["rows"]) == 2
+    assert "broken: failed (why)" in table_text(table)
+    assert "No run has figures yet" in table_text(make_table([]))
