@@ -36,10 +36,19 @@ def call(folder: Path, *command: str, expect: int = 0) -> str:
 def started(folder: Path, *command: str) -> str:
     """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
     with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8"
-    ) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=60) == 0, "it ends when it is told to"
+        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8",
+        preexec_fn=_mind_interrupts,
+    ) as server:  # fmt: skip
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            server.send_signal(signal.SIGINT)
+            assert server.wait(timeout=60) == 0, "it ends when it is told to"
+        finally:
+            server.kill()
     return line
+
+
+def _mind_interrupts() -> None:
+    """Where the tests run in the background of a shell, interrupts are ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ import pytest
 from browser import open_page
 from chat_models import CONFIG, config, save_base, save_tuned, speaker
 from chat_server import running
+from playwright.sync_api import TimeoutError
 
 from jaegpt.chat.generation import Speaker
 from jaegpt.chat.web import Page, make_page
@@ -53,15 +54,18 @@ def bubbles(page: Any, model: str) -> list[str]:
 
 def wait_for_replies(page: Any, expected: dict[str, list[str]]) -> None:
     """Until both columns show these texts; spaces between words do not matter, and an empty one shows as dots."""
-    page.wait_for_function(
-        """expected => Object.entries(expected).every(([model, texts]) => {
-            const plain = text => text.split(/\\s+/).join(' ').trim() || '…';
-            const shown = [...document.querySelectorAll(`#column-${model} .message-content`)];
-            return JSON.stringify(shown.map(e => plain(e.innerText))) == JSON.stringify(texts.map(plain));
-        })""",
-        arg=expected,
-        timeout=SLOW,
-    )
+    try:
+        page.wait_for_function(
+            """expected => Object.entries(expected).every(([model, texts]) => {
+                const plain = text => text.split(/\\s+/).join(' ').trim() || '…';
+                const shown = [...document.querySelectorAll(`#column-${model} .message-content`)];
+                return JSON.stringify(shown.map(e => plain(e.innerText))) == JSON.stringify(texts.map(plain));
+            })""",
+            arg=expected,
+            timeout=SLOW,
+        )
+    except TimeoutError as error:
+        pytest.fail(f"{error}\nshown: { {model: bubbles(page, model) for model in expected} }\nexpected: {expected}")
 
 
 def message_box(page: Any) -> Any:
@@ -108,6 +112,7 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         page.get_by_text("Settings").click()
         page.get_by_label("number input for temperature").fill("0")
         page.get_by_label("number input for temperature").press("Tab")
+        page.wait_for_function("document.querySelector('#set-temperature input[type=range]').value == '0'")
         send(page, "again")
         page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 4", timeout=SLOW)
         greedy = {

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ Spec = dict[str, Any]
 # Text and axes take the colour of the page around them, light or dark; alone they are black.
 _CONFIG = {
     "background": "transparent",
+    "padding": {"left": 12, "right": 28, "top": 5, "bottom": 5},  # browsers' fonts are wider than the drawer's
     "font": "system-ui, sans-serif",
     "title": {"color": "currentColor", "fontSize": 13},
     "axis": {
@@ -30,6 +32,7 @@ _CONFIG = {
     "view": {"stroke": None},
 }
 _WIDTH, _HEIGHT = 400, 240
+_TITLE_LETTERS = 50  # of a line
 MANY_POINTS = 200  # of a curve that is drawn smoothed, above its own faint line
 
 
@@ -67,6 +70,8 @@ def _readable(spec: Spec) -> Spec:
     the total loss goes: it is in units of their weights, and would hide the rest.
     """
     spec |= {"width": _WIDTH, "height": _HEIGHT}
+    if isinstance(spec.get("title"), str):
+        spec["title"] = textwrap.wrap(spec["title"], _TITLE_LETTERS)
     for param in spec.get("params", []):
         if param["name"] == "smooth" and len(spec["data"]["values"]) > MANY_POINTS:
             param["value"] = 0.2
@@ -78,18 +83,18 @@ def _readable(spec: Spec) -> Spec:
             encoding["strokeDash"].pop("scale", None)
     elif len({row.get("field") for row in rows}) > 1:
         encoding.pop("strokeDash", None)
-        _recolour(spec)
+        _recolour(spec, sorted({row["field"] for row in rows if row.get("field")}))
     elif "color" in encoding:
         encoding["color"]["legend"] = None
     return spec
 
 
-def _recolour(node: Any) -> None:
+def _recolour(node: Any, fields: list[str]) -> None:
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if key == "color" and isinstance(value, dict) and value.get("field") == "rev":
-            node[key] = {"field": "field", "type": "nominal"}
+            node[key] = {"field": "field", "type": "nominal", "scale": {"domain": fields}}
         else:
-            _recolour(value)
+            _recolour(value, fields)
 
 
 def funnel(steps: Sequence[tuple[str, int]]) -> str:
@@ -129,7 +134,7 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
         "field": "w_mc",
         "type": "quantitative",
         "scale": {"type": "symlog", "constant": 0.005},
-        "axis": {"values": [0, 0.01, 0.1, 1, 10, 100]},
+        "axis": {"values": [0, 0.01, 0.1, 1, 10, 100], "format": "~g", "labelOverlap": False},
     }
     accuracy: Spec = {"title": "accuracy (95 % interval)", "scale": {"zero": False}, "type": "quantitative"}
     chance = {"mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888"}, "encoding": {"y": {"datum": 0.25}}}
@@ -211,7 +216,12 @@ def sweep(trials: Sequence[Mapping[str, str]], importance: Sequence[Mapping[str,
                     "data": {"values": [dict(row) for row in trials]},
                     "mark": {"type": "line", "point": True, "opacity": 0.8},
                     "encoding": {
-                        "x": {"field": "parameter", "type": "nominal", "title": None, "axis": {"labelAngle": -20}},
+                        "x": {
+                            "field": "parameter",
+                            "type": "nominal",
+                            "title": None,
+                            "axis": {"labelAngle": -20, "labelLimit": 140},
+                        },
                         "y": {"field": "position", "type": "quantitative", "title": "place in its range"},
                         "detail": {"field": "trial"},
                         "color": {
@@ -223,7 +233,7 @@ def sweep(trials: Sequence[Mapping[str, str]], importance: Sequence[Mapping[str,
                     },
                 },
                 {
-                    "title": "Importance of each setting",
+                    "title": "Importance",
                     "width": 160,
                     "height": 220,
                     "data": {"values": [dict(row) for row in importance]},

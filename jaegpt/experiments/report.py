@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
 from jaegpt.evaluation.plain_words import sentences
@@ -48,6 +48,7 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["with_code"] = _with_code
     page = environment.get_template("report.html").render(sections=sections, picture=_inlined)
     with writing_folder(folder) as unfinished:
         write_text(unfinished / PAGE, page)
@@ -60,6 +61,11 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
 def _inlined(drawn: str, name: str) -> Markup:
     """The picture with names of its own, as all pictures of a page share one set of them."""
     return Markup(re.sub(r'(?<= id=")|(?<=url\(#)', f"{_file_name(name)}-", drawn))
+
+
+def _with_code(sentence: str) -> Markup:
+    """What stands between backticks as code."""
+    return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(sentence))))
 
 
 def _file_name(name: str) -> str:
@@ -111,17 +117,22 @@ def _evaluation(found: Mapping[str, Any] | None) -> Section:
     if found is None:
         return _missing("Did it learn?", "dvc repro")
     base, (low, high) = found["base"], found["mc_accuracy_ci"]
-    chance = math.exp(-found["mc_loss"] / found["mc_ratio"])  # mc_ratio divides by ln(candidates)
     text = [
         f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
         f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
-        f"Among the true reply and others of the same person, its classification head picks the true one in "
-        f"{found['mc_accuracy']:.1%} of the cases (95 % interval {low:.1%} to {high:.1%}). "
-        f"A guess picks it in {chance:.0%}" + (": the head helps." if low > chance else ": the head does not help."),
     ]
-    keys = ("loss", "lm_loss", "lm_ratio", "perplexity", "token_accuracy", "mc_loss", "mc_ratio", "mc_accuracy")
+    if found["mc_ratio"] is not None:  # else there is nothing to choose from
+        chance = math.exp(-found["mc_loss"] / found["mc_ratio"])  # mc_ratio divides by ln(candidates)
+        text.append(
+            f"Among the true reply and others of the same person, its classification head picks the true one in "
+            f"{found['mc_accuracy']:.1%} of the cases (95 % interval {low:.1%} to {high:.1%}). "
+            f"A guess picks it in {chance:.0%}" + (": the head helps." if low > chance else ": the head does not help.")
+        )
+    digits = {"loss": 3, "lm_loss": 3, "lm_ratio": 3, "perplexity": 1, "token_accuracy": 3, "mc_loss": 3, "mc_ratio": 3,
+              "mc_accuracy": 3, "seed_accuracy": 5}  # fmt: skip
     rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
-    rows += [(key, f"{base[key]:.3f}", f"{found[key]:.3f}") for key in (*keys, "seed_accuracy")]
+    for key, places in digits.items():
+        rows.append((key, *("" if one[key] is None else f"{one[key]:.{places}f}" for one in (base, found))))
     return Section("Did it learn?", text, rows)
 
 
@@ -133,7 +144,7 @@ def _data(metrics: Mapping[str, Any], pictures: dict[str, str]) -> Section:
     steps = [
         ("messages read", extract["messages_read"]),
         ("kept by extract", extract["messages_kept"]),
-        ("in a language to keep", language["messages_kept"]),
+        ("in a kept language", language["messages_kept"]),
         ("turns", sessions["turns"]),
         ("turns of the owner", sessions["owner_turns"]),
         ("examples", dataset["examples"]),
@@ -213,7 +224,8 @@ def _sweep(root: Path) -> Section:
     best = min(done, key=lambda row: float(row["lm_loss"]))
     settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
     text = [
-        f"{len({row['trial'] for row in trials}):,} trials; lowest L_LM {float(best['lm_loss']):.3f} with {settings}."
+        f"{len({row['trial'] for row in trials}):,} trials; the lowest L_LM is {float(best['lm_loss']):.3f}, "
+        f"with {settings}."
     ]
     return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
 
