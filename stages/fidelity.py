@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+from jaegpt.chat.generation import GenerateConfig
+from jaegpt.chat.replies import answer_contexts
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
-from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies
+from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.evaluation.sources import other_replies
@@ -23,20 +25,31 @@ def main() -> None:
     seed, block_size = params.value("seed"), params.value("block_size")
     examples = read_table("data/examples", "examples")
     contexts = choose_contexts(examples, params.field("fidelity.contexts", int), seed)
+    token_types = params.field("train.token_types", bool)
+    device = choose_device(params.field("train.precision", Precision))
+    tuned = answer_contexts(
+        "models/jaegpt",
+        contexts,
+        params.section("generate", GenerateConfig),
+        seed,
+        block_size=block_size,
+        token_types=token_types,
+        device=device,
+    )
+    write_replies("data/replies_tuned", contexts, tuned)  # for `jaegpt turing`
     tokens = read_table("data/tokens", "tokens")
     material = Material(
         train=contexts_of(examples, "train"),
         valid=contexts_of(examples, "valid"),
         contexts=contexts,
-        tuned=read_replies("data/replies_tuned", contexts),
+        tuned=tuned,
         base=read_replies("data/replies_base", contexts),
         others=[reply for part in iterate_parts("data/sessions", "sessions") for reply in other_replies(part)],
         tokens={split: examples_from_table(tokens, split, block_size) for split in ("train", "valid")},
         block_size=block_size,
         seed=seed,
     )
-    device = choose_device(params.field("train.precision", Precision))
-    model = load_tuned("models/jaegpt", params.field("train.token_types", bool)).to(device.torch_device)
+    model = load_tuned("models/jaegpt", token_types).to(device.torch_device)
     round_weights(model, device.dtype)
     report = Report()
     text_figures(material, report)

@@ -12,12 +12,12 @@ from jaegpt.tables import read_table
 from jaegpt.training.devices import Precision, choose_device
 
 
-def main(model: str = "data/base_model", table: str = "data/replies_base") -> None:
+def main() -> None:
     params = Params()
     seed = params.value("seed")
     contexts = choose_contexts(read_table("data/examples", "examples"), params.field("fidelity.contexts", int), seed)
     replies = answer_contexts(
-        model,
+        "data/base_model",
         contexts,
         params.section("generate", GenerateConfig),
         seed,
@@ -25,8 +25,8 @@ def main(model: str = "data/base_model", table: str = "data/replies_base") -> No
         token_types=params.field("train.token_types", bool),
         device=choose_device(params.field("train.precision", Precision)),
     )
-    write_replies(table, contexts, replies)
-    print(f"{table}: {len(replies):,} replies, {len(set(replies)):,} of them different")
+    write_replies("data/replies_base", contexts, replies)
+    print(f"replies_base: {len(replies):,} replies, {len(set(replies)):,} of them different")
 
 
 if __name__ == "__main__":

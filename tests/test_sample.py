@@ -11,7 +11,7 @@ from export_fixtures import read
 from jaegpt.exports.text import repair
 from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_A_FILE, OWNER_NAME, contact_name, write_sample
 
-PARTNERS, MESSAGES = 139, 37_392
+PARTNERS, MESSAGES = 132, 31_479
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ from ruamel.yaml import YAML
 from jaegpt.errors import JaegptError
 from jaegpt.experiments.records import flatten
 
-# The stages that a trial runs up to: the figures, and the plots of the data, which `dvc exp apply` would miss.
-TARGETS = ("evaluate", "block_size")
+# The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the
+# base model's replies, which all trials share.
+TARGETS = ("evaluate", "block_size", "replies_base")
 # `git stash create` writes a commit, and Git refuses that to somebody it does not know the name of.
 _IDENTITY = {
     f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "sweep"), ("EMAIL", "-"))
