@@ -18,6 +18,10 @@ def test_tokens_are_for_other_addresses_only(
     assert "warning: 0.0.0.0 can be reached from other machines" in capsys.readouterr().err
     monkeypatch.setenv("JAEGPT_TOKEN", "mine")
     assert choose_token("0.0.0.0") == "mine"
+    for bad in ("two words", "a;b", "a&b", "gé"):
+        monkeypatch.setenv("JAEGPT_TOKEN", bad)
+        with pytest.raises(JaegptError, match="JAEGPT_TOKEN: may hold"):
+            choose_token("0.0.0.0")
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

@@ -88,5 +88,11 @@ def test_other_models_are_sent_to_llama_cpps_converter(folder: Path, tmp_path: P
         export_gguf(other, tmp_path / "model.gguf")
     with pytest.raises(JaegptError, match="no trained model yet"):
         export_gguf(tmp_path / "nowhere", tmp_path / "model.gguf")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(JaegptError, match=r"cannot be written as .*taken"):
+        export_gguf(folder, tmp_path / "taken")
+    (other / "config.json").write_text('{"model_type": "from_the_future"}', encoding="utf-8")
+    with pytest.raises(JaegptError, match=r"cannot be written as .*from_the_future"):
+        export_gguf(other, tmp_path / "model.gguf")
     assert not list(tmp_path.glob("*.gguf*"))
     assert not list(tmp_path.glob(".*"))

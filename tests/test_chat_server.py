@@ -1,9 +1,6 @@
 """The OpenAI-compatible server, driven by OpenAI's own client; load, limits, tokens and bad requests."""
 
-import resource
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,99 +163,6 @@ def test_strange_texts_are_read_as_text(
     control = set(reference[name].encoder.tokenizer.get_added_tokens_decoder())
     harmless = reference[name].prompt([(False, "x" * 50)], CONFIG)
     assert sum(token in control for token in prompt.ids) == sum(token in control for token in harmless.ids)
-
-
-def test_fifty_requests_eight_at_a_time_each_get_their_own_answer(address: str, reference: dict[str, Speaker]) -> None:
-    """Both models, with and without streaming; none is lost or mixed up, and memory stays where it was."""
-    histories = [[(False, f"I am number {n}"), (True, "ok"), (False, f"who am I? {n * n}")] for n in range(50)]
-    names = ["jaegpt" if n % 3 else "base" for n in range(50)]
-    expected = [
-        reference[name].replies([h], CONFIG, n)[0].text
-        for n, (name, h) in enumerate(zip(names, histories, strict=True))
-    ]
-    assert len(set(expected)) > 40, "the answers tell the conversations apart"
-
-    def ask(number: int) -> str:
-        messages = [{"role": "assistant" if owner else "user", "content": text} for owner, text in histories[number]]
-        stream = bool(number % 2)
-        with client_of(address) as client:
-            done = client.chat.completions.create(
-                model=names[number], messages=messages, seed=number, stream=stream, timeout=60
-            )
-            if not stream:
-                return done.choices[0].message.content
-            return "".join(chunk.choices[0].delta.content or "" for chunk in done if chunk.choices)
-
-    peaks = []
-    for _ in range(3):
-        with ThreadPoolExecutor(8) as users:
-            assert list(users.map(ask, range(50))) == expected
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    assert peaks[-1] - peaks[0] < 30, f"peak memory grew: {peaks} MB"
-
-
-class Held:
-    """A speaker that does not begin before it is told to."""
-
-    def __init__(self, inner: Speaker) -> None:
-        self.inner = inner
-        self.begun = threading.Event()
-        self.go = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def converse(self, *arguments: Any) -> Any:
-        self.begun.set()
-        assert self.go.wait(60)
-        return self.inner.converse(*arguments)
-
-
-def test_a_full_queue_is_a_clear_503_and_what_waits_is_answered(folders: dict[str, Path]) -> None:
-    held = Held(speaker(folders["jaegpt"]))
-    with (
-        Worker({"jaegpt": held}, most_waiting=3) as worker,
-        running(make_app(worker, CONFIG, 7, 128)) as address,
-        ThreadPoolExecutor(8) as users,
-    ):
-        client = client_of(address)
-
-        def ask(text: str) -> str:
-            return client.chat.completions.create(model="jaegpt", messages=user(text)).choices[0].message.content
-
-        first = users.submit(ask, "first")
-        assert held.begun.wait(60)
-        waiting = []
-        for number in range(3):
-            waiting.append(users.submit(ask, f"waiting {number}"))
-            while len(worker._waiting) <= number:
-                assert not waiting[-1].done(), waiting[-1].exception()
-        with pytest.raises(openai.InternalServerError, match="busy: 3 messages are waiting, 3 may") as caught:
-            ask("one too many")
-        assert caught.value.status_code == 503
-        assert caught.value.response.headers["retry-after"] == "1"
-        held.go.set()
-        expected = held.inner.replies(
-            [[(False, text)] for text in ("first", *(f"waiting {n}" for n in range(3)))], CONFIG, 7
-        )
-        assert [first.result(60), *(future.result(60) for future in waiting)] == [reply.text for reply in expected]
-        assert ask("one too many"), "the queue takes messages again"
-
-
-def test_a_failing_model_is_an_error_and_not_the_end(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    one = speaker(folders["jaegpt"])
-    with Worker({"jaegpt": one}) as worker, running(make_app(worker, CONFIG, 7, 128)) as address:
-        client = client_of(address)
-        original = one.converse
-
-        def fail(*_: Any) -> Any:
-            raise RuntimeError("out of memory")
-
-        monkeypatch.setattr(one, "converse", fail)
-        with pytest.raises(openai.InternalServerError, match=r"the model failed \(RuntimeError\)"):
-            client.chat.completions.create(model="jaegpt", messages=user("hi"))
-        monkeypatch.setattr(one, "converse", original)
-        assert client.chat.completions.create(model="jaegpt", messages=user("hi")).choices[0].message.content
 
 
 def test_a_reader_who_leaves_is_not_waited_for(address: str, client: openai.OpenAI) -> None:

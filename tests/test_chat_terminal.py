@@ -96,7 +96,9 @@ def test_undo_takes_the_last_message_back(chat: tuple[Chat, list[str]]) -> None:
         assert said(written) == f"error: {command}: nothing has been said yet.\n"
 
 
-def test_save_never_replaces_and_load_brings_it_back(chat: tuple[Chat, list[str]]) -> None:
+def test_save_never_replaces_and_load_brings_it_back(
+    chat: tuple[Chat, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, written = chat
     one.take("hello 😀 שלום")
     said(written)
@@ -115,6 +117,12 @@ def test_save_never_replaces_and_load_brings_it_back(chat: tuple[Chat, list[str]
     one.take("/save talk")
     assert said(written) == f"error: {path} exists and is not replaced. Choose another name.\n"
     assert path.read_bytes() == before
+    assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+        one.take("/save other")
+    assert said(written) == f"error: {one.folder / 'other.json'}: cannot be saved (Operation not permitted).\n"
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
 
     exchanges = one.conversation.exchanges[:1]
@@ -147,6 +155,21 @@ def test_names_that_are_no_file_names_are_refused(name: str, tmp_path: Path) -> 
 def test_other_files_are_not_conversations(content: bytes) -> None:
     with pytest.raises(JaegptError, match="not a saved conversation"):
         Conversation.from_json(content)
+
+
+def test_loaded_texts_are_cleaned_as_typed_ones_are() -> None:
+    def saved(user: str, reply: str) -> str:
+        log = [{"role": "user", "content": user}, {"role": "assistant", "content": reply}]
+        return json.dumps(
+            {"format": "jaegpt conversation 1", "settings": {}, "logs": dict.fromkeys(("jaegpt", "base"), log)}
+        )
+
+    conversation, _ = Conversation.from_json(saved("hi\ud83d\x1b[2J", "\x07ok"))
+    (exchange,) = conversation.exchanges
+    assert exchange.text == "hi\ufffd[2J"
+    assert exchange.replies == {"jaegpt": "ok", "base": "ok"}
+    with pytest.raises(JaegptError, match="not a saved conversation"):
+        Conversation.from_json(saved("\x1b", "ok"))
 
 
 def test_settings_are_shown_and_set(chat: tuple[Chat, list[str]]) -> None:
@@ -208,7 +231,7 @@ def test_an_interrupted_reply_is_taken_back(chat: tuple[Chat, list[str]], monkey
     monkeypatch.setattr(one.speakers["base"], "stream", interrupt)
     said(written)
     assert one.take("again")
-    assert said(written).endswith("(stopped; the message is taken back)\n")
+    assert said(written).endswith("(stopped; the conversation is as it was before)\n")
     assert one.take("/retry")
     assert [exchange.text for exchange in one.conversation.exchanges] == ["hello"]
 

@@ -1,5 +1,6 @@
 """The page in headless Chromium: talk, change a setting, save, load; offline, at any width."""
 
+import dataclasses
 import json
 import re
 import socket
@@ -175,6 +176,33 @@ def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
         page.wait_for_timeout(2000)
         assert message_box(page).input_value() == "typed meanwhile"
         assert errors == []
+
+
+def test_a_reset_while_a_reply_comes_is_not_undone(address: str) -> None:
+    with open_page(address) as (page, errors, _):
+        page.get_by_text("Settings").click()
+        page.get_by_label("number input for max_tokens").fill("64")
+        page.get_by_label("number input for max_tokens").press("Tab")
+        page.wait_for_function("document.querySelector('#set-max_tokens input[type=range]').value == '64'")
+        send(page, "hello")
+        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length == 2", timeout=SLOW)
+        page.get_by_role("button", name="Reset", exact=True).click()
+        wait_for_replies(page, {"jaegpt": [], "base": []})
+        page.wait_for_timeout(2000)
+        assert bubbles(page, "jaegpt") == bubbles(page, "base") == []
+        assert errors == []
+
+
+def test_settings_beyond_the_sliders_are_not_loaded(worker: Worker) -> None:
+    wide = Page(worker, config(top_k=5000), SEED, {"num_history": 4, "block_size": 128})
+    assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"
+    page = Page(worker, CONFIG, SEED, {"num_history": 4, "block_size": 128})
+    values = [*dataclasses.astuple(CONFIG), SEED]
+    exchanges = [{"text": "a", "replies": {"jaegpt": "b", "base": "c"}, "attempt": 0}]
+    for changes, taken in (({"top_k": 999}, True), ({"top_k": 5000}, False), ({"max_tokens": 100}, False)):
+        saved = page.save(exchanges, *dataclasses.astuple(config(**changes)), SEED)
+        _, _, _, *restored = page.load(saved.encode(), [], *values)
+        assert (restored != values) == taken, changes
 
 
 def test_eight_people_at_once_each_see_their_own_conversation(address: str, reference: dict[str, Speaker]) -> None:

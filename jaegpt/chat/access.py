@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 from jaegpt.errors import JaegptError
 
 _COOKIE = "jaegpt_token"
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+_TOKEN = re.compile(r"[A-Za-z0-9_.~-]+")  # what stands unchanged in an address, a header and a cookie
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,7 +45,7 @@ class Guard:
             return await self.app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if self.token is None:
-            if re.sub(r":\d+$", "", headers.get("host", "")) in _LOOPBACK_NAMES:
+            if _is_loopback(re.sub(r":\d+$", "", headers.get("host", "")).strip("[]")):
                 return await self.app(scope, receive, send)
             return await _respond(send, 403, "This server answers to localhost only.")
         if self._knows_token(headers):
@@ -75,7 +75,11 @@ async def _respond(send: Send, status: int, text: str, headers: list[tuple[str, 
 
 
 def choose_token(host: str) -> str | None:
-    """None on a loopback address; else JAEGPT_TOKEN, or a new one, with a warning on standard error."""
+    """None on a loopback address; else JAEGPT_TOKEN, or a new one, with a warning on standard error.
+
+    Raises:
+        JaegptError: JAEGPT_TOKEN holds other characters than a token may have.
+    """
     if _is_loopback(host):
         return None
     print(
@@ -83,7 +87,10 @@ def choose_token(host: str) -> str | None:
         "token can talk to a model that may repeat private messages.",
         file=sys.stderr,
     )
-    return os.environ.get("JAEGPT_TOKEN") or secrets.token_urlsafe(24)
+    token = os.environ.get("JAEGPT_TOKEN") or secrets.token_urlsafe(24)
+    if not _TOKEN.fullmatch(token):
+        raise JaegptError("JAEGPT_TOKEN: may hold letters, digits, _, -, . and ~ only. Choose another, or unset it.")
+    return token
 
 
 def bind(host: str, port: int) -> socket.socket:

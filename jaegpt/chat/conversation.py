@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaegpt.chat.prompts import clean_text
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 
@@ -54,7 +55,7 @@ class Conversation:
 
     @classmethod
     def from_json(cls, content: str | bytes) -> tuple["Conversation", dict[str, Any]]:
-        """What `to_json` wrote: the conversation and its settings.
+        """What `to_json` wrote: the conversation, its texts cleaned as typed ones are, and its settings.
 
         Raises:
             JaegptError: it is something else.
@@ -64,6 +65,8 @@ class Conversation:
             settings, logs = saved["settings"], [_turns(saved["logs"][model]) for model in MODELS]
             users = [log[0::2] for log in logs]
             if saved["format"] != FORMAT or users[0] != users[1] or not isinstance(settings, dict):
+                raise ValueError
+            if not all(users[0]):  # nobody can have said nothing
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise JaegptError("not a saved conversation. Choose a file that was saved here.") from None
@@ -77,18 +80,20 @@ class Conversation:
         """Write `folder`/`name`.json, whole or not at all; an existing file is never replaced.
 
         Raises:
-            JaegptError: the name is taken or cannot be a file's.
+            JaegptError: the name is taken or cannot be a file's, or the disk does not take it.
         """
         path = _path(folder, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.to_json(settings), encoding="utf-8", newline="\n")
+        temporary = path.with_name(f".{os.getpid()}.tmp")
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(self.to_json(settings), encoding="utf-8", newline="\n")
             os.link(temporary, path)  # unlike a renaming, it fails where the name is taken
         except FileExistsError:
             raise JaegptError(f"{path} exists and is not replaced. Choose another name.") from None
+        except OSError as error:
+            raise JaegptError(f"{path}: cannot be saved ({error.strerror}).") from None
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         return path
 
     @classmethod
@@ -112,7 +117,7 @@ def _turns(log: Iterable[Mapping[str, str]]) -> list[str]:
     texts = [turn["content"] for turn in turns]
     if roles != ["user", "assistant"] * (len(turns) // 2) or not all(isinstance(text, str) for text in texts):
         raise ValueError
-    return texts
+    return [clean_text(text) for text in texts]
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_ARCH, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, get_tensor_name_map
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig
 
 from jaegpt.errors import JaegptError
@@ -29,10 +29,27 @@ def export_gguf(folder: Path, path: Path) -> Path:
     """Write `path` from the model in `folder`; an existing file is replaced.
 
     Raises:
-        JaegptError: there is no model, or it is no Llama with the embedded base model's tokenizer.
+        JaegptError: there is no model, or it is no Llama with the embedded base model's tokenizer, or it cannot be read
+            or written.
     """
     if not (folder / "config.json").is_file():
         raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        return _export(folder, path, temporary)
+    except JaegptError:
+        raise
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise JaegptError(
+            f"--gguf: {folder} cannot be written as {path} ({why}). Where the model is of another version or half "
+            "copied, run `dvc repro --force train`."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _export(folder: Path, path: Path, temporary: Path) -> Path:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     source = _embedded_file()
     if source is None or config.model_type != "llama" or not _same_tokens(source, folder):
@@ -41,7 +58,6 @@ def export_gguf(folder: Path, path: Path) -> Path:
             f"converter writes most other families: python convert_hf_to_gguf.py {folder} --outfile {path}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     writer = GGUFWriter(temporary, "llama")
     _write_metadata(writer, source, folder)
     _write_shape(writer, config)

@@ -59,7 +59,7 @@ class Chat:
         except JaegptError as error:
             self.write(f"error: {error}\n")
         except KeyboardInterrupt:
-            self.write("\n(stopped; the message is taken back)\n")
+            self.write("\n(stopped; the conversation is as it was before)\n")
         return True
 
     def settings(self) -> dict[str, Any]:

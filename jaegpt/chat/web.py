@@ -13,30 +13,12 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 from fastapi import FastAPI
 
-from jaegpt.chat.conversation import BASE, MODELS, TUNED, Conversation, Exchange, attempt_seed
+from jaegpt.chat.conversation import MODELS, Conversation, Exchange, attempt_seed
 from jaegpt.chat.generation import MOST_CANDIDATES, GenerateConfig, Reply
 from jaegpt.chat.prompts import clean_text
+from jaegpt.chat.web_layout import CSS, lay_out, theme
 from jaegpt.chat.worker import Question, Worker
 from jaegpt.errors import JaegptError
-
-NOTICE = """# jaegpt
-**This is a model of a person, not the person.** It says things the person never said, and it may repeat messages it
-was trained on. Do not take its words for theirs, and do not pass them on as theirs."""
-_CSS = """
-footer { display: none !important; }
-#notice { border-left: 4px solid var(--color-accent); padding-left: 1rem; }
-#notice h1 { margin: 0; }
-#saved { display: none; }
-@media (max-width: 640px) { #column-jaegpt, #column-base { height: 30vh !important; min-height: 190px !important; } }
-"""
-_DOWNLOAD = """text => {
-  if (!text) return;
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'application/json'}));
-  link.download = 'conversation.json';
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
 
 Exchanges = list[dict[str, Any]]
 
@@ -110,11 +92,27 @@ class Page:
         names = [*(field.name for field in dataclasses.fields(GenerateConfig)), "seed"]
         restored = [settings.get(name, value) for name, value in zip(names, values, strict=True)]
         try:
-            self._settings(restored)
+            config, _ = self._settings(restored)
+            for name, (low, high) in self.limits().items():
+                if not low <= getattr(config, name) <= high:  # a slider would refuse it at each message
+                    raise gr.Error(f"Settings: {name}", print_exception=False)
         except gr.Error:
             gr.Warning("The saved settings cannot be used here. The settings stay as they are.")
             restored = list(values)
         return loaded, *_columns(loaded), *restored
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of each setting's slider; they leave room for those of params.yaml."""
+        limits: dict[str, tuple[float, float]] = {
+            "top_p": (0.01, 1),
+            "top_k": (0, 1000),
+            "temperature": (0, 2),
+            "no_repeat_ngram": (0, 10),
+            "max_tokens": (1, self.shape["block_size"] // 2),
+            "candidates": (1, MOST_CANDIDATES),
+        }
+        given = dataclasses.asdict(self.config)
+        return {name: (min(low, given[name]), max(high, given[name])) for name, (low, high) in limits.items()}
 
     def _settings(self, values: Any) -> tuple[GenerateConfig, int]:
         """The settings' values, in the order of GenerateConfig's fields, then the seed."""
@@ -171,7 +169,7 @@ class Page:
 def make_page(page: Page) -> FastAPI:
     """The page as an application at `/`."""
     with gr.Blocks(title="jaegpt", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-        _lay_out(page)
+        lay_out(page)
     blocks.queue(api_open=False, default_concurrency_limit=None)  # the worker's queue is the one that counts
     # Where gradio puts files that visitors load: private, and gone when the program ends.
     private = tempfile.TemporaryDirectory(prefix="jaegpt-")
@@ -186,97 +184,9 @@ def make_page(page: Page) -> FastAPI:
         run_history=False,
         ssr_mode=False,
         max_file_size="10mb",
-        theme=_theme(),
-        css=_CSS,
+        theme=theme(),
+        css=CSS,
     )
-
-
-def _theme() -> gr.themes.Base:
-    """The visitor's own fonts, and small print dark enough to read."""
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    return theme.set(block_info_text_color="*neutral_600", input_placeholder_color="*neutral_500")
-
-
-def _lay_out(page: Page) -> None:
-    gr.Markdown(NOTICE, elem_id="notice")
-    exchanges = gr.State([], time_to_live=24 * 3600)
-    with gr.Row():
-        columns = [_column(TUNED, "jaegpt (fine-tuned)"), _column(BASE, "base model (untouched)")]
-    with gr.Row(equal_height=True):
-        message = gr.Textbox(
-            label="Message",
-            placeholder="Say something, then Enter",
-            autofocus=True,
-            scale=8,
-            max_lines=8,
-            min_width=200,
-        )
-        send = gr.Button("Send", variant="primary", scale=1, min_width=80)
-    with gr.Row():
-        retry, undo, reset = (gr.Button(name, size="md", min_width=80) for name in ("Retry", "Undo", "Reset"))
-    with gr.Accordion("Settings", open=False):
-        settings = _settings_controls(page)
-    with gr.Row():
-        save = gr.Button("Save conversation", size="md", min_width=120)
-        load = gr.UploadButton("Load conversation", file_types=[".json"], type="binary", size="md", min_width=120)
-    saved = gr.Textbox(elem_id="saved", visible="hidden")
-
-    shown = [message, exchanges, *columns]
-    hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    gr.on([message.submit, send.click], page.say, [message, exchanges, *settings], shown, **hidden)
-    retry.click(page.retry, [exchanges, *settings], [exchanges, *columns], **hidden)
-    undo.click(page.undo, [message, exchanges], shown, **hidden)
-    for cleared in (reset.click, *(column.clear for column in columns)):
-        cleared(page.reset, None, shown, **hidden)
-    save.click(page.save, [exchanges, *settings], saved, **hidden).then(None, saved, None, js=_DOWNLOAD)
-    load.upload(page.load, [load, exchanges, *settings], [exchanges, *columns, *settings], **hidden)
-
-
-def _column(model: str, label: str) -> gr.Chatbot:
-    # Everything is shown as plain text: what a model or a visitor writes is never markup, a formula or a picture.
-    return gr.Chatbot(
-        label=label,
-        elem_id=f"column-{model}",
-        height="50vh",
-        min_height=220,
-        min_width=280,
-        render_markdown=False,
-        latex_delimiters=[],
-        buttons=[],
-        feedback_options=None,
-        allow_file_downloads=False,
-        placeholder="Nothing said yet",
-    )
-
-
-def _settings_controls(page: Page) -> list[gr.components.Component]:
-    """One control for each field of GenerateConfig, in its order, then the seed."""
-    config = page.config
-    most_tokens = max(page.shape["block_size"] // 2, config.max_tokens)
-    sliders = {
-        "top_p": (
-            0.01,
-            1,
-            0.01,
-            "Draw from the likeliest words that together have this probability. Low: safe, high: bold",
-        ),
-        "top_k": (0, 1000, 1, "And from this many words at most. 0: any number"),
-        "temperature": (0, 2, 0.05, "Above 1 makes unlikely words likelier. 0: always the likeliest word"),
-        "no_repeat_ngram": (0, 10, 1, "No run of this many words comes twice in a reply. 0: it may"),
-        "max_tokens": (1, most_tokens, 1, "Longest reply, in tokens (about 0.75 words each)"),
-        "candidates": (1, MOST_CANDIDATES, 1, "Replies drawn, of which the likeliest to be the person's is shown"),
-    }
-    assert list(sliders) == [field.name for field in dataclasses.fields(GenerateConfig)]
-    with gr.Row():
-        controls: list[gr.components.Component] = [
-            gr.Slider(
-                low, high, getattr(config, name), step=step, label=name, info=info, elem_id=f"set-{name}", min_width=280
-            )
-            for name, (low, high, step, info) in sliders.items()
-        ]
-        info = "The same seed, settings and messages give the same replies"
-        controls.append(gr.Number(page.seed, label="seed", info=info, precision=0, minimum=0, min_width=280))
-    return controls
 
 
 def _conversation(exchanges: Exchanges) -> Conversation:

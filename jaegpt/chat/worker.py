@@ -119,9 +119,8 @@ class Worker:
             try:
                 self._reply(batch)
             except Exception as error:  # the thread must outlive any one batch; who asked is told
-                traceback.print_exc()
                 for answer in batch:
-                    answer.put(Failed(f"the model failed ({type(error).__name__}). See the server's output."))
+                    answer.put(_told(error))
 
     def _next_batch(self) -> list[Answer]:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
@@ -152,8 +151,8 @@ class Worker:
         for answer in batch:
             try:
                 asked.append((answer, speaker.prompt(answer.question.history, config)))
-            except JaegptError as error:
-                answer.put(error)
+            except Exception as error:  # of one question; the others of the batch are answered
+                answer.put(_told(error))
         if not asked:
             return
         seeds = [answer.question.seed for answer, _ in asked]
@@ -161,3 +160,11 @@ class Worker:
             asked[number][0].put(event)
             if not any(answer.wanted for answer, _ in asked):
                 return
+
+
+def _told(error: Exception) -> JaegptError:
+    """What the asker is told; an error that is not the project's own goes to standard error whole."""
+    if isinstance(error, JaegptError):
+        return error
+    traceback.print_exception(error)
+    return Failed(f"the model failed ({type(error).__name__}). See the server's output.")
