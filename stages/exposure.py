@@ -6,6 +6,7 @@ from jaegpt.evaluation.exposure import measure_exposure
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
+from jaegpt.training.adapters import add_adapters
 from jaegpt.training.checkpoints import load_base
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import choose_device
@@ -31,6 +32,8 @@ def main() -> None:
     )
     print(f"exposure: training a copy on {len(task.train):,} examples and the canaries; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
+    if config.lora_rank:
+        add_adapters(model, config.lora_rank, seed)
     found = measure_exposure(
         model, Encoder("data/base_model"), task, config, device, count=count, block_size=block_size
     )

@@ -9,9 +9,9 @@ from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
-from jaegpt.evaluation.plain_words import sentences
+from jaegpt.evaluation.plain_words import card_section, sentences
 from jaegpt.evaluation.sources import other_replies
-from jaegpt.files import write_json
+from jaegpt.files import write_json, write_text
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
 from jaegpt.training.checkpoints import load_tuned
@@ -57,6 +57,7 @@ def main() -> None:
     exposure_figure(json.loads(Path("metrics/exposure.json").read_text(encoding="utf-8")), report)
     content = report.content()
     write_json("metrics/fidelity.json", content)
+    write_text("models/fidelity.md", card_section(content))
     print("\n  ".join(["fidelity:", *sentences(content)]))
 
 

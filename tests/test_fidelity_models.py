@@ -163,7 +163,10 @@ def test_other_peoples_distractors_come_from_the_thread_and_another_session(tiny
     assert [ids.tolist() for ids in again[0].example.candidates[3:6]] != [
         ids.tolist() for ids in tried[0].example.candidates[3:6]
     ]
-    assert trials(chats.contexts, tokens, [OtherReply("t", 0, "hi")], encoder, BLOCK, 3) == []
+    alone = trials(chats.contexts, tokens, [OtherReply("t", 0, "hi")], encoder, BLOCK, 3)
+    assert [trial.is_own for trial in alone] == [(True,) * 3] * len(chats.contexts), "own ones need nobody else"
+    long = [OtherReply(f"t{number}", 0, f"{number} far too long " * BLOCK) for number in range(9)]
+    assert {trial.is_own for trial in trials(chats.contexts, tokens, long, encoder, BLOCK, 3)} == {(True,) * 3}
     assert trials(chats.contexts, {}, chats.others, encoder, BLOCK, 3) == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jaegpt.evaluation.plain_words import sentences
+from jaegpt.evaluation.plain_words import card_section, sentences
 
 SIX = {"owner": 0.6, "tuned": 0.5, "base": 0.2, "random": 0.6, "retrieval": 0.6, "others": 0.4}
 FIGURES: dict[str, Any] = {
@@ -80,3 +80,16 @@ def test_a_score_above_one_is_called_what_it_is() -> None:
 def test_what_was_found_of_identifiers_is_counted() -> None:
     text = "\n".join(sentences({**FIGURES, "identifiers": {"tuned": 3, "base": 0, "real": 0}}))
     assert "held 3 addresses, numbers or links" in text
+
+
+def test_the_model_cards_section_says_the_same() -> None:
+    section = card_section(FIGURES)
+    assert section.startswith("## Does it sound like the person")
+    assert [line[2:] for line in section.splitlines() if line.startswith("- ")] == sentences(FIGURES)
+
+
+def test_without_replies_to_retrieve_content_is_not_said() -> None:
+    content = {"tuned": {"f1": 0.1}, "base": {"f1": 0.1}, "retrieval": {"f1": None}}
+    text = "\n".join(sentences(FIGURES | {"content": content}))
+    assert "of their words" not in text
+    assert "went 75 %" in text

@@ -144,6 +144,7 @@ def test_fidelity_figures_make_sense(project: Path) -> None:
     assert low < figures["membership_auc"] < high
     assert figures["leak"]["tuned"] < 0.1, "one epoch of a tiny model is no copy"
     assert figures["reasons"]["exposure"] == {"canaries": 0}
+    assert "of their words" in (project / "models/fidelity.md").read_text(encoding="utf-8"), "the card's section"
 
 
 def test_plot_data_has_its_columns(project: Path) -> None:

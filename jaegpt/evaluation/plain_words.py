@@ -31,6 +31,17 @@ def sentences(figures: Figures) -> list[str]:
     ]
 
 
+def card_section(figures: Figures) -> str:
+    """The section on these figures of the model card of models/jaegpt, which is written before they are known."""
+    lines = "\n".join(f"- {sentence}" for sentence in sentences(figures))
+    return f"""## Does it sound like the person, and what does it give away?
+
+This belongs to the model card of `models/jaegpt`, and to the model that was there when it was written.
+
+{lines}
+"""
+
+
 def _style(figures: Figures) -> Iterator[str]:
     style = figures["style"]
     if style is None:
@@ -60,11 +71,13 @@ def _told_apart(figures: Figures) -> Iterator[str]:
 
 def _content(figures: Figures) -> Iterator[str]:
     if figures["content"] is not None:
-        shares = {name: _percent(figures["content"][name]["f1"]) for name in ("tuned", "base", "retrieval")}
-        yield (
-            f"Its replies share {shares['tuned']} of their words with what you really answered; the base model's share "
-            f"{shares['base']}, and what you once answered to a similar message shares {shares['retrieval']}."
-        )
+        found = {name: figures["content"][name]["f1"] for name in ("tuned", "base", "retrieval")}
+        shares = {name: _percent(share) for name, share in found.items() if share is not None}
+        if len(shares) == len(found):  # without replies in training there is nothing to retrieve
+            yield (
+                f"Its replies share {shares['tuned']} of their words with what you really answered; the base model's "
+                f"share {shares['base']}, and what you once answered to a similar message shares {shares['retrieval']}."
+            )
 
 
 def _ranking(figures: Figures) -> Iterator[str]:

@@ -6,7 +6,7 @@ ask whether it knows who is speaking.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from jaegpt.training.packing import Example
 
 @dataclass(frozen=True)
 class Trial:
-    """One context with its candidates: own distractors, then other people's replies, then the real reply.
+    """One context with its candidates: own distractors, then other people's replies (none where there are too few or
+    one does not fit a block), then the real reply.
 
     is_own: [candidates but the last] whether a distractor is the owner's.
     """
@@ -39,7 +40,7 @@ def trials(
     block_size: int,
     seed: int,
 ) -> list[Trial]:
-    """A trial for each context that has one: its example fits a block, and there are enough replies of others.
+    """A trial for each context whose example fits a block.
 
     Other people's replies come from other sessions of the same thread, so that the subject tells as little as it does
     among own distractors; from all threads where that has too few. As many are drawn as there are own distractors.
@@ -58,14 +59,10 @@ def trials(
         *own, reply = example.candidates
         texts = _drawn(context, by_thread[context.thread_id], others, len(own), seed)
         foreign = [np.array(encoder.candidate(text), np.int64) for text in texts]
-        whole = Example(
-            example_id=example.example_id,
-            history=example.history,
-            roles=example.roles,
-            candidates=[*own, *foreign, reply],
-        )
-        if len(foreign) == len(own) and whole.fits(block_size):
-            result.append(Trial(whole, (True,) * len(own) + (False,) * len(foreign)))
+        whole = replace(example, candidates=[*own, *foreign, reply])
+        if not whole.fits(block_size):
+            whole, foreign = example, []
+        result.append(Trial(whole, (True,) * len(own) + (False,) * len(foreign)))
     return result
 
 
@@ -78,17 +75,15 @@ def hits(trials_: Sequence[Trial], scores: Sequence[CandidateScores], own: bool)
     Raises:
         NotMeasured: there is no trial.
     """
-    need(1, contexts_with_distractors=len(trials_))
+    tried = [(trial, score) for trial, score in zip(trials_, scores, strict=True) if own in trial.is_own]
+    need(1, contexts_with_distractors=len(tried))
     figures: dict[str, Any] = {}
     for name in ("head", "likelihood"):
-        right = sum(
-            _is_first(getattr(score, name), np.array(trial.is_own) == own)
-            for trial, score in zip(trials_, scores, strict=True)
-        )
-        figures[name] = right / len(trials_)
-        figures[f"{name}_ci"] = exact_interval(right, len(trials_))
-    figures["contexts"] = len(trials_)
-    figures["chance"] = sum(1 / (1 + trial.is_own.count(own)) for trial in trials_) / len(trials_)
+        right = sum(_is_first(getattr(score, name), np.array(trial.is_own) == own) for trial, score in tried)
+        figures[name] = right / len(tried)
+        figures[f"{name}_ci"] = exact_interval(right, len(tried))
+    figures["contexts"] = len(tried)
+    figures["chance"] = sum(1 / (1 + trial.is_own.count(own)) for trial, _ in tried) / len(tried)
     return figures
 
 
