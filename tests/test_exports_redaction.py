@@ -33,6 +33,12 @@ from jaegpt.exports.redaction import redact, redact_text
         ("de89 3704 0044 0532 0130 02 is none", "de89 <number> is none"),
         ("join t.me/some_group now", "join <url> now"),
         ("9" * 20_000, "<number>"),
+        ("801–555–0199", "<phone>"),
+        ("(801)\u00a0555\u20110199", "<phone>"),
+        ("call ٠١٢٣٤٥٦٧٨٩", "call <phone>"),
+        ("card 4111–1111–1111–1111", "card <card>"),
+        ("card 4111\u00a01111\u00a01111\u00a01111", "card <card>"),
+        ("from 2018–2020, on 2018\u201105\u201102 or ٢٠١٨-٠٥-٠٢", None),
     ],
 )
 def test_redaction(text: str, redacted: str | None) -> None:

@@ -5,8 +5,9 @@ telephone numbers in international form anywhere, and in national form for the r
 libphonenumber); card numbers (13 to 19 digits with a valid check digit); IBANs (with a valid checksum); other numbers
 of 8 digits or more.
 What it misses: names, streets, dates (and a number written like one), passwords, user names, short numbers (a house, a
-PIN), links of rarer endings, cards with dots in other places than the usual, numbers in words or in other scripts, and
-anything broken over several messages. It lowers a risk; it does not make a text anonymous.
+PIN), links of rarer endings, cards with dots in other places than the usual, IBANs with marks other than spaces between
+their digits (they become numbers), numbers in words or in scripts without decimal digits, and anything broken over
+several messages. It lowers a risk; it does not make a text anonymous.
 """
 
 import re
@@ -21,18 +22,21 @@ REGIONS = ("US", "GB", "DE", "FR", "IN", "AU", "BR", "KR")
 MAX_LENGTH = 10_000  # characters that are searched for telephone numbers; in longer ones they become <number>
 
 _ENDING = r"\.(?:com|org|net|edu|gov|info|io|ly|app|dev|co|eu|uk|de|fr|ru|br|kr)"
-# For RE2, and quick: a message without any of these cannot hold what is replaced.
-_SUSPICIOUS = rf"@|://|(?i:www\.)|(?i:[a-z0-9]{_ENDING}\b)|(?i:\.me/)|\d(?:[ \-./()]{{0,3}}\d){{6}}"
+# For RE2, and quick: a message without any of these cannot hold what is replaced. RE2's \d and \s are ASCII; telephones
+# write en dashes, and spaces and hyphens that do not break, too.
+_SEPARATOR = r"[\s\-./()\x{a0}\x{202f}\x{2010}-\x{2015}]"
+_SUSPICIOUS = rf"@|://|(?i:www\.)|(?i:[a-z0-9]{_ENDING}\b)|(?i:\.me/)|\p{{Nd}}(?:{_SEPARATOR}{{0,3}}\p{{Nd}}){{6}}"
+_DASHES = "\\-\u2010-\u2015"  # inside a set
 _EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _DOMAIN = rf"\b(?:[a-z0-9-]{{1,63}}\.){{0,4}}[a-z0-9-]{{1,63}}{_ENDING}\b(?:/\S*)?"
 _URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,15}}://\S+|\bwww\.\S+|\b(?:t|m|wa|paypal)\.me/\S+|{_DOMAIN}", re.IGNORECASE)
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b", re.IGNORECASE)
 _DOTTED_CARD = re.compile(r"(?<![\w.,])(?:(?:\d{4}\.){3}\d{4}|\d{4}\.\d{6}\.\d{5})(?!\w)")
-_NUMBER = re.compile(r"(?<![\w.,])\d(?:[ -]?\d){7,}(?!\w)")
+_NUMBER = re.compile(rf"(?<![\w.,])\d(?:[ \u00a0\u202f{_DASHES}]?\d){{7,}}(?!\w)")
 _YEAR = r"(?:19|20)\d\d"
 _DATE = re.compile(
-    rf"(?:{_YEAR}([ ./-])[01]?\d\1[0-3]?\d|[0-3]?\d([ ./-])[0-3]?\d\2{_YEAR})(?:[ ,]+\d{{1,2}}(?:[.:]?\d\d)*)?"
-    rf"|{_YEAR}[ -]+{_YEAR}"
+    rf"(?:{_YEAR}([ ./{_DASHES}])[01]?\d\1[0-3]?\d|[0-3]?\d([ ./{_DASHES}])[0-3]?\d\2{_YEAR})"
+    rf"(?:[ ,]+\d{{1,2}}(?:[.:]?\d\d)*)?|{_YEAR}[ {_DASHES}]+{_YEAR}"
 )
 
 
@@ -56,7 +60,7 @@ def redact_text(text: str) -> str:
         text = pattern.sub(lambda match: "<card>" if _is_card(match[0]) else match[0], text)
     for start, end in sorted(_phones(text), reverse=True):
         text = f"{text[:start]}<phone>{text[end:]}"
-    return _NUMBER.sub(lambda match: match[0] if _DATE.fullmatch(match[0]) else "<number>", text)
+    return _NUMBER.sub(lambda match: match[0] if _is_date(match[0]) else "<number>", text)
 
 
 def _phones(text: str) -> Iterator[tuple[int, int]]:
@@ -65,9 +69,14 @@ def _phones(text: str) -> Iterator[tuple[int, int]]:
     for region in (None, *REGIONS) if len(text) <= MAX_LENGTH else ():
         for match in phonenumbers.PhoneNumberMatcher(text, region):
             is_free = all(match.end <= start or match.start >= end for start, end in taken)
-            if is_free and not _DATE.fullmatch(match.raw_string):
+            if is_free and not _is_date(match.raw_string):
                 taken.append((match.start, match.end))
                 yield taken[-1]
+
+
+def _is_date(text: str) -> bool:
+    """A date, or two years, in decimal digits of any script."""
+    return bool(_DATE.fullmatch("".join(str(int(sign)) if sign.isdecimal() else sign for sign in text)))
 
 
 def _is_card(text: str) -> bool:
