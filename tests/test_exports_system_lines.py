@@ -65,6 +65,12 @@ def test_blank_lines_of_all_kinds_are_empty() -> None:
     assert found == dict.fromkeys(range(len(lines) - 2), "empty")
 
 
+def test_white_space_around_a_line_does_not_hide_it() -> None:
+    lines = [f"Ben sent a photo.{end}" for end in ("\u00a0", "\u202f \n", "\u2003", " ")]
+    lines += [line.replace("Ben", "\u00a0Ben") for line in lines]
+    assert find_system_lines(pa.array(lines), lambda row: NAMES, []) == dict.fromkeys(range(8), "placeholder")
+
+
 @pytest.mark.parametrize(
     "line", ["Mum called you.", "Dad sent a photo.", "I sent a photo.", "Someone I met called you."]
 )
@@ -157,11 +163,19 @@ FLAGGED = [
     ({"share": {"link": "https://example.org", "share_text": "Play 8 Ball Pool with me"}}, "app_share"),
     ({"content": "I got a free share on Robinhood", "share": {"link": "https://example.org"}}, "app_share"),
 ]
+# The link, else the shared text, stands for the content (the seed's rule), unless that holds words of the writer's own.
 SHARED = [
     ({"share": {"link": "https://example.org/a"}}, "https://example.org/a"),
     ({"content": "Bo sent an attachment.", "share": {"link": "https://example.org/a"}}, "https://example.org/a"),
     ({"share": {"share_text": "worth reading"}}, "worth reading"),
     ({"content": "look at this", "share": {"link": "https://example.org/a"}}, "look at this"),
+    (
+        {"content": "https://l.example.org/?u=a", "share": {"link": "https://example.org/a", "share_text": "news"}},
+        "https://example.org/a",
+    ),
+    ({"content": "https://l.example.org/?u=a", "share": {"share_text": "news"}}, "news"),
+    ({"content": "Bo shared a reel.", "share": {"link": "https://example.org/a"}}, "https://example.org/a"),
+    ({"content": "see https://example.org/a", "share": {"link": "https://example.org/a"}}, "see https://example.org/a"),
     ({"type": "Share", "content": "look", "share": {"link": "https://example.org/a"}}, "look"),
     ({"type": "Something new", "content": "kept"}, "kept"),
     ({"is_unsent": False, "call_duration": None, "content": "kept"}, "kept"),

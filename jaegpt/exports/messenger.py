@@ -16,8 +16,10 @@ _USUAL = {
     "share": (None,),
 }
 _TYPES = {"Call": "call", "Subscribe": "subscription", "Unsubscribe": "subscription"}
-# Written where a share's own text would stand.
-_ATTACHMENT = re.compile(r".{1,120} (?:sent|shared) (?:an attachment|a link|a post)\.", re.DOTALL)
+# Written where a share's own text would stand: by Messenger, or by the writer who pasted an address and no more.
+_STAND_IN = re.compile(
+    r".{1,120} (?:sent|shared) (?:an attachment|a (?:link|post|reel|story))\.|\s*(?:https?://|www\.)\S+\s*", re.DOTALL
+)
 # Games and apps that post in a player's name; and the live scores and listings that refresh themselves.
 _APPS = ("8 Ball Pool", "Chess", "Robinhood", "Words With Friends")
 _REFRESHED = "Last update"
@@ -45,9 +47,11 @@ SECONDS = Shape("sender_name", "timestamp", 1000, "content", _USUAL, judge)
 
 
 def shape_of(messages: list[Any]) -> Shape:
-    """Until August 2018 times are called `timestamp` and count seconds."""
-    first = next((message for message in messages if isinstance(message, dict)), {})
-    return SECONDS if "timestamp" in first and "timestamp_ms" not in first else MODERN
+    """Until August 2018 times are called `timestamp` and count seconds; single messages may lack theirs."""
+    for key, shape in ((MODERN.time, MODERN), (SECONDS.time, SECONDS)):
+        if any(key in message for message in messages if isinstance(message, dict)):
+            return shape
+    return MODERN
 
 
 def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, list[Any]]:
@@ -74,8 +78,11 @@ def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, 
 
 
 def _shared(content: Any, link: Any, share_text: Any) -> Verdict:
-    """What stands for a share: the writer's own words, else the link, else the shared text."""
-    words = content if isinstance(content, str) and not _ATTACHMENT.fullmatch(content) else None
+    """What stands for a share: its link, else its text, in place of the content.
+
+    That was the seed's rule too, which so lost what people wrote beside a link: their own words go before both here.
+    """
+    words = content if isinstance(content, str) and not _STAND_IN.fullmatch(content) else None
     quoted = share_text if isinstance(share_text, str) else ""
     if any(app in text for app in _APPS for text in (content, share_text) if isinstance(text, str)):
         return None, "app_share"

@@ -190,7 +190,7 @@ def _looks_like_a_name(who: str) -> bool:
 
 def _whole_lines(patterns: Sequence[str]) -> str:
     alternatives = "|".join(f"(?:{pattern})" for pattern in patterns)
-    return rf"^\s*(?:{alternatives})\s*$"
+    return rf"^[\s\pZ]*(?:{alternatives})[\s\pZ]*$"  # \s alone is ASCII to RE2
 
 
 @functools.cache
