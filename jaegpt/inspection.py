@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
 from jaegpt.exports.report import ExportReport
+from jaegpt.exports.sources import printable
 
 NUM_SAMPLES = 20_000  # messages whose language is asked; they are spread evenly
 NUM_SHOWN = 10
@@ -82,7 +83,7 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
 
 
 def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float]) -> Iterable[str]:
-    yield ", ".join(paths)
+    yield printable(", ".join(paths))
     for era, count in report.eras.items():
         yield f"  format     {era}: {_count(count, 'file')}"
     yield f"  size       {report.num_bytes / 1e3:,.0f} kB of JSON"
@@ -95,7 +96,8 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         yield f"  owner      {owner}, in {_count(owner.threads, 'thread')}"
         yield f"             {_count(report.owner_messages, 'message')} of theirs kept"
         if owner.runner_up:
-            yield f"             next in line: {owner.runner_up[0]}, in {_count(owner.runner_up[1], 'thread')}"
+            name, threads = owner.runner_up
+            yield f"             next in line: {printable(name)}, in {_count(threads, 'thread')}"
     else:
         yield "  owner      not clear, see below"
     if languages:

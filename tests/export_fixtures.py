@@ -194,6 +194,23 @@ def write_zip(path: Path, files: dict[str, bytes], top: str = "") -> Path:
     return path
 
 
+WRAPPINGS = ("folder", "zip", "zip with a top folder", "folder of zips", "inner folder")
+
+
+def wrap(folder: Path, files: dict[str, bytes], wrapping: str, root: str) -> Path:
+    """The files as a user may have them: the path to give; `root` is the folder of the threads' boxes."""
+    if wrapping == "zip":
+        return write_zip(folder / "export.zip", files)
+    if wrapping == "zip with a top folder":
+        return write_zip(folder / "export.zip", files, top="facebook-download/")
+    if wrapping == "folder of zips":
+        for index, (name, content) in enumerate(files.items()):
+            write_zip(folder / "export" / f"part{index}.zip", {name: content})
+        return folder / "export"
+    path = write_folder(folder / "export", files)
+    return path / root if wrapping == "inner folder" else path
+
+
 def tree(folder: Path) -> dict[str, int]:
     """Every file below a folder with its size, to see what was written."""
     return {

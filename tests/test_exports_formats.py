@@ -10,6 +10,7 @@ from export_fixtures import (
     OWNER,
     START,
     TALKS,
+    WRAPPINGS,
     as_json,
     encrypted_files,
     expected,
@@ -17,6 +18,7 @@ from export_fixtures import (
     read,
     rows,
     since_2024,
+    wrap,
     write_folder,
     write_zip,
 )
@@ -27,20 +29,9 @@ from jaegpt.exports.extract import survey_export
 
 
 @pytest.mark.parametrize("era", ERAS)
-@pytest.mark.parametrize("wrapping", ["folder", "zip", "zip with a top folder", "folder of zips", "inner folder"])
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_every_era_and_wrapping_reads_to_the_same_messages(tmp_path: Path, era: str, wrapping: str) -> None:
-    files = files_of(era)
-    if wrapping == "folder":
-        path = write_folder(tmp_path / "export", files)
-    elif wrapping == "zip":
-        path = write_zip(tmp_path / "export.zip", files)
-    elif wrapping == "zip with a top folder":
-        path = write_zip(tmp_path / "export.zip", files, top="facebook-download/")
-    elif wrapping == "folder of zips":
-        for index, (name, content) in enumerate(files.items()):
-            path = write_zip(tmp_path / "export" / f"part{index}.zip", {name: content}).parent
-    else:
-        path = write_folder(tmp_path / "export", files) / ERAS[era][0]
+    path = wrap(tmp_path, files_of(era), wrapping, ERAS[era][0])
     report, table = read(path, tmp_path / "out")
     assert rows(table) == expected()
     assert report.threads == len(TALKS)
@@ -125,6 +116,23 @@ def test_threads_of_2018_without_a_box(tmp_path: Path) -> None:
     report, table = read(write_zip(tmp_path / "export.zip", files), tmp_path / "out")
     assert rows(table) == expected()
     assert report.boxes == {"inbox": len(TALKS)}
+
+
+def test_html_beside_a_broken_zip_comes_with_instructions_too(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "export", {"messages/inbox/bo_1002/message_1.html": b"<html>", "a.zip": b"PK"})
+    with pytest.raises(JaegptError, match=r"a\.zip: not readable (.|\n)*HTML only .*format JSON"):
+        read(path, tmp_path / "out", on_error="skip")
+
+
+def test_a_first_message_without_time_does_not_hide_the_year(tmp_path: Path) -> None:
+    files = files_of("early 2018")
+    name = "messages/inbox/bo_1002/message.json"
+    content = json.loads(files[name])
+    content["messages"].insert(0, {"sender_name": "Bo", "content": "when was this"})
+    path = write_folder(tmp_path / "export", files | {name: as_json(content)})
+    report, table = read(path, tmp_path / "out", on_error="skip")
+    assert rows(table) == expected()
+    assert report.dropped == {"malformed": 1}
 
 
 def test_html_beside_json_is_a_notice(tmp_path: Path) -> None:

@@ -169,6 +169,33 @@ def test_zips_one_folder_deeper_are_read(tmp_path: Path) -> None:
     assert report.problems == []
 
 
+@pytest.mark.parametrize("place", ["a/b/c/d", "messages", "your_encrypted_messages", "your_things/a/b/c"])
+@pytest.mark.parametrize("wrapping", ["folder", "zip"])
+def test_encrypted_threads_are_found_wherever_they_lie(tmp_path: Path, wrapping: str, place: str) -> None:
+    files = {f"{place}/{name}": raw for name, raw in encrypted_files(TALKS).items()} | _below(JUNK)
+    path = write_folder(tmp_path / "e", files) if wrapping == "folder" else write_zip(tmp_path / "e.zip", files)
+    report, table = read(path, tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.problems == []
+
+
+def test_encrypted_threads_that_somebody_sent_are_an_attachment(tmp_path: Path) -> None:
+    sent = {f"messages/inbox/bo_1002/files/{name}": raw for name, raw in encrypted_files(TALKS).items()}
+    report, table = read(write_folder(tmp_path / "e", files_of("2022") | sent), tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.formats == {"messenger": len(TALKS)}
+
+
+@pytest.mark.parametrize("place", ["messages", "messages/inbox", "your_facebook_activity/messages"])
+def test_zips_among_threads_are_mentioned(tmp_path: Path, place: str) -> None:
+    path = write_folder(tmp_path / "e", files_of("2022"))
+    write_zip(path / place / "older.zip", GOOD)
+    report, table = read(path, tmp_path / "out")
+    assert rows(table) == expected()
+    assert len(report.problems) == 1
+    assert f"(1, the first is {place}/older.zip)" in report.problems[0]
+
+
 def test_zips_deeper_still_and_in_zips_are_mentioned(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "e", GOOD)
     write_zip(path / "old/2019/part.zip", GOOD)

@@ -82,6 +82,52 @@ def test_all_names_of_the_owner_are_one_sender(tmp_path: Path) -> None:
     assert automatic.equals(table)
 
 
+def test_a_name_typed_into_a_form_is_not_the_owners_when_it_is_a_contacts(tmp_path: Path) -> None:
+    """The form comes first in the order of paths, with a friend's name and a former one of the owner's in it."""
+    autofill = {"autofill_information_v2": {"FULL_NAME": [double_encode(name) for name in ("Bo Łęck", "Zoë Ødeby")]}}
+    profile = {"profile_v2": {"name": {"full_name": double_encode(OWNER)}}}
+    older = replace(TALKS[0], messages=(*TALKS[0].messages, ("Zoë Ødeby", START + 99_000, "me, then")))
+    files = {"messages/autofill_information.json": as_json(autofill), PROFILE: as_json(profile)}
+    report, table = read(_export(tmp_path, (older, *TALKS[1:]), **files), tmp_path / "out")
+    assert report.owner is not None
+    assert report.owner.names == (OWNER, "Zoë Ødeby")
+    assert report.owner.runner_up == ("Anaïs Sølvay", 2)
+    assert {text for _, _, text, is_owner in rows(table) if is_owner} == {
+        *(text for sender, _, text, _ in expected() if sender == OWNER),
+        "me, then",
+    }
+    assert len(report.problems) == 1
+    assert f"the profile also names Bo Łęck, who takes part in a thread beside {OWNER}" in report.problems[0]
+
+
+def test_of_names_typed_into_forms_the_most_present_is_the_owners(tmp_path: Path) -> None:
+    content = {"autofill_information_v2": {"FULL_NAME": [double_encode(name) for name in ("Bo Łęck", OWNER)]}}
+    files = {"your_facebook_activity/messages/autofill_information.json": as_json(content)}
+    report, table = read(_export(tmp_path, **files), tmp_path / "out")
+    assert report.owner is not None
+    assert (report.owner.names, report.owner.others) == ((OWNER,), ("Bo Łęck",))
+    assert rows(table) == expected()
+
+
+def test_a_group_without_a_title_is_not_excluded_with_the_nameless(tmp_path: Path) -> None:
+    untitled = replace(TALKS[2], title="")
+    deleted = Talk("facebookuser_6", "", ("", OWNER), (("", START, "hi"), (OWNER, START + 1, "who is this")))
+    report, table = read(_export(tmp_path, (untitled, deleted)), tmp_path / "out", exclude=["Facebook user"])
+    assert rows(table) == expected((untitled,))
+    assert report.dropped == {"excluded": 2}
+
+
+def test_names_are_shown_without_control_characters(tmp_path: Path) -> None:
+    evil = "Bo\x1b[31m\nŁęck"
+    talk = replace(TALKS[1], people=(evil, OWNER), messages=((evil, START, "hi"), (OWNER, START + 1, "ho")))
+    with pytest.raises(JaegptError, match=r"Threads by name") as error:
+        read(_export(tmp_path, (talk,)), tmp_path / "out")
+    assert str(error.value).isprintable()
+    assert "\\x1b" in str(error.value)
+    report, _ = read(tmp_path / "export", tmp_path / "named", owner=evil)
+    assert str(report.owner).isprintable()
+
+
 def test_a_tie_asks_and_lists_candidates_with_counts(tmp_path: Path) -> None:
     path = _export(tmp_path, (TALKS[1],))
     with pytest.raises(JaegptError, match=r"export\.owner: .*equally many.*Threads by name: Bo Łęck 1, Zoë Tarvén 1"):

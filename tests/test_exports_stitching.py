@@ -9,6 +9,7 @@ from export_fixtures import (
     START,
     TALKS,
     Talk,
+    config,
     encrypted_files,
     expected,
     files_of,
@@ -17,6 +18,8 @@ from export_fixtures import (
     write_folder,
     write_zip,
 )
+
+from jaegpt.exports.extract import survey_export
 
 CUTOVER = replace(TALKS[0], box="e2ee_cutover")
 LATER = replace(TALKS[0], messages=(*TALKS[0].messages[-1:], (OWNER, START + 99_000, "now encrypted")))
@@ -144,10 +147,10 @@ def test_what_found_no_other_half_is_reported(tmp_path: Path) -> None:
     assert ANNA_BEFORE in report.problems[0]
 
 
-def _downloads(tmp_path: Path, *talks: tuple[Talk, ...]) -> list[str]:
+def _downloads(tmp_path: Path, *talks: tuple[Talk, ...], step: int = 30) -> list[str]:
     """Encrypted downloads of several days, whose numbers have nothing to do with each other."""
     return [
-        str(write_zip(tmp_path / f"{index}.zip", encrypted_files(download, first=10 + 30 * index)))
+        str(write_zip(tmp_path / f"{index}.zip", encrypted_files(download, first=10 + step * index)))
         for index, download in enumerate(talks)
     ]
 
@@ -180,6 +183,75 @@ def test_encrypted_downloads_without_a_message_in_common_are_not_joined(tmp_path
     assert report.threads == 4
     assert len(report.problems) == 1
     assert "Bo Łęck: 2 threads" in report.problems[0]
+
+
+TWIN = replace(TALKS[1], messages=((OWNER, START + 400_000, "you, twin"), (OWNER, START + 500_000, "you again")))
+
+
+def test_one_number_in_two_encrypted_downloads_means_two_people(tmp_path: Path) -> None:
+    """`Bo Łęck_11` is one person in the first download and another in the second."""
+    first, second = (TALKS[0], TALKS[1]), (TALKS[0], TWIN)
+    report, table = read(_downloads(tmp_path, first, second, step=0), tmp_path / "out")
+    assert rows(table) == expected((TALKS[0], TALKS[1], TWIN))
+    assert report.threads == 3
+    assert len(report.problems) == 1
+    assert "Bo Łęck: 2 threads" in report.problems[0]
+
+
+def test_numbers_that_two_people_of_one_name_have_swapped(tmp_path: Path) -> None:
+    paths = _downloads(tmp_path, (TALKS[0], TALKS[1], TWIN), (TALKS[0], TWIN, TALKS[1]), step=0)
+    report, table = read(paths, tmp_path / "out")
+    assert rows(table) == expected((TALKS[0], TALKS[1], TWIN))
+    assert report.dropped == {"double": 9}
+    assert report.problems == []
+
+
+def test_the_same_encrypted_download_twice(tmp_path: Path) -> None:
+    report, table = read(_downloads(tmp_path, TALKS, TALKS, step=0), tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.threads == len(TALKS)
+    assert report.problems == []
+    once, alone = read(_downloads(tmp_path, TALKS), tmp_path / "once")
+    assert once.threads == report.threads
+    assert alone.equals(table), "the ids of threads must not depend on how often they are there"
+    survey = survey_export(config(_downloads(tmp_path, TALKS[1:2], TALKS[1:2], step=0)), num_samples=0)
+    assert survey.owner is None
+    assert (survey.threads, survey.dropped) == (1, {"double": 3})
+
+
+def _renamed(tmp_path: Path, *talks: Talk) -> list[str]:
+    """Downloads of two years, in which the folder of one thread has another name."""
+    eras = ("2022", "since 2024")
+    return [
+        str(write_zip(tmp_path / f"{era}.zip", files_of(era, (TALKS[0], TALKS[2], talk))))
+        for era, talk in zip(eras, talks, strict=True)
+    ]
+
+
+def test_a_renamed_folder_is_the_same_thread(tmp_path: Path) -> None:
+    report, table = read(_renamed(tmp_path, replace(TALKS[1], folder="boolder_1002"), TALKS[1]), tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.threads == len(TALKS)
+    assert report.problems == []
+
+
+@pytest.mark.parametrize("why", ["no message in common", "renamed people"])
+def test_a_renamed_folder_that_may_be_another_thread_is_reported(tmp_path: Path, why: str) -> None:
+    other = replace(TWIN, folder="boolder_1002")
+    if why == "renamed people":  # whose messages would stand there twice
+        messages = tuple(("Bo Older" if sender != OWNER else OWNER, ms, text) for sender, ms, text in TALKS[1].messages)
+        other = replace(other, people=("Bo Older", OWNER), messages=messages)
+    report, _ = read(_renamed(tmp_path, other, TALKS[1]), tmp_path / "out")
+    assert report.threads == len(TALKS) + 1
+    assert len(report.problems) == 1
+    assert "other names in other downloads (bo_1002 and boolder_1002)" in report.problems[0]
+
+
+def test_folders_of_one_number_in_one_download_are_two_threads(tmp_path: Path) -> None:
+    other = replace(TALKS[1], folder="boolder_1002")
+    report, _ = read(write_zip(tmp_path / "e.zip", files_of("2022", (*TALKS, other))), tmp_path / "out")
+    assert report.threads == len(TALKS) + 1
+    assert report.problems == []
 
 
 def test_a_second_of_2018_and_its_millisecond_are_one_message(tmp_path: Path) -> None:

@@ -4,9 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
-from export_fixtures import OWNER, as_json, expected, files_of, read, rows, write_folder
+from export_fixtures import (
+    ERAS,
+    OWNER,
+    TALKS,
+    WRAPPINGS,
+    as_json,
+    encrypted_files,
+    expected,
+    files_of,
+    read,
+    rows,
+    wrap,
+    write_folder,
+)
 
 from jaegpt.cli import main
+from jaegpt.errors import JaegptError
 
 
 def _jaegpt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -31,6 +45,80 @@ def test_inspect_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert report["dropped"] == {}
     assert report["files_skipped"] == {"not_json": 1}
     assert len(report["problems"]) == 1
+
+
+KEYS = {"format", "threads", "messages_read", "messages_kept", "owner", "owner_messages", "dropped", "problems"}
+SHOWN_ERAS = {
+    "early 2018": "Messenger, early 2018: 3 files",
+    "late 2018": "Messenger, 2018 to 2023: 3 files",
+    "2022": "Messenger, 2018 to 2023: 3 files",
+    "2023": "Messenger, 2023 to 2024: 3 files",
+    "since 2024": "Messenger, since 2024: 3 files",
+    "instagram": "Instagram, since 2022: 3 files",
+    "old instagram": "Messenger, 2018 to 2023: 3 files",
+    "encrypted": "end-to-end-encrypted download: 3 files",
+}
+
+
+@pytest.mark.parametrize("era", SHOWN_ERAS)
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_inspect_of_every_era_and_wrapping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], era: str, wrapping: str
+) -> None:
+    assert set(SHOWN_ERAS) == {*ERAS, "encrypted"}
+    monkeypatch.setenv("JAEGPT_WORKERS", "1")
+    files, root = (encrypted_files(TALKS), ".") if era == "encrypted" else (files_of(era), ERAS[era][0])
+    path = wrap(tmp_path, files, wrapping, root)
+    _jaegpt(monkeypatch, "inspect", str(path), "--json")
+    report = json.loads(capsys.readouterr().out)
+    own = sum(is_owner for *_, is_owner in expected())
+    assert set(report) >= KEYS
+    assert report["format"] == {"instagram": "instagram", "encrypted": "encrypted"}.get(era, "messenger")
+    assert (report["threads"], report["groups"]) == (3, 1)
+    assert (report["messages_read"], report["messages_kept"]) == (len(expected()), len(expected()))
+    assert (report["owner"], report["owner_messages"]) == (OWNER, own)
+    assert (report["dropped"], report["problems"]) == ({}, [])
+    _jaegpt(monkeypatch, "inspect", str(path))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == str(path)
+    for line in (
+        f"format     {SHOWN_ERAS[era]}",
+        "threads    3, of which 1 group",
+        "messages   10 kept of 10 read",
+        "2018  10",
+        f"owner      {OWNER} (named by most threads), in 3 threads",
+        f"{own} messages of theirs kept",
+        "next in line: Anaïs Sølvay, in 2 threads",
+        "problems   none",
+    ):
+        assert line in lines, lines
+    assert all(len(line) <= 120 and line.isprintable() for line in lines[1:])
+
+
+def test_inspect_names_what_the_run_would_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = files_of("2022")
+    name = "messages/inbox/bo_1002/message_1.json"
+    content = json.loads(files[name])
+    content["messages"][0]["timestamp_ms"] = str(content["messages"][0]["timestamp_ms"])
+    path = write_folder(tmp_path / "export", files | {name: as_json(content)})
+    _jaegpt(monkeypatch, "inspect", str(path))
+    shown = capsys.readouterr().out
+    assert "problems   1\n" in shown
+    assert "1 of 3 messages malformed, the first is messages[0]: `timestamp_ms` is str" in shown
+    with pytest.raises(JaegptError, match="1 file cannot be read"):
+        read(path, tmp_path / "out")
+
+
+def test_inspect_shows_names_without_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {name: raw.replace(b"Ana", b"\\u001b[31mAna") for name, raw in files_of("2022").items()}
+    _jaegpt(monkeypatch, "inspect", str(write_folder(tmp_path / "export", files)))
+    shown = capsys.readouterr().out
+    assert "next in line: \\x1b[31mAnaïs Sølvay, in 2 threads" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
 
 
 def rows_of(tmp_path: Path, path: Path) -> list[tuple[str, int, str, bool]]:

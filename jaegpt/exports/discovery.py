@@ -32,9 +32,10 @@ _YEARS = {
 _THREAD_FILE = re.compile(rf"^(?:.*/)?messages/(?:({'|'.join(BOXES)})/)?([^/]+)/message(?:_(\d+))?\.(json|html)$")
 _IN_A_BOX = re.compile(rf"(?:^|/)messages/(?:{'|'.join(BOXES)})/")
 _OLD_HTML = re.compile(r"(?:^|/)(?:messages\.html?|messages/\d+\.html)$")
-# The encrypted download is flat: `Anna Berg_12.json` at its top, a folder or two down where zips were unpacked by hand.
-# Other files have such names too (`posts/your_posts_1.json`), so that a name alone proves nothing.
-_ENCRYPTED_FILE = re.compile(r"^(?!your_)(?:[^/]+/){0,2}(?!message_)[^/]+_\d+\.json$")
+# The encrypted download is flat: `Anna Berg_12.json` at its top, some folders down where zips were unpacked by hand.
+# Other files have such names too (`posts/your_posts_1.json`), so that a name alone proves nothing. Those that lie in
+# the folder of a thread were sent by somebody.
+_ENCRYPTED_FILE = re.compile(r"^(?!(?:.*/)?messages/[^/]+/[^/]+/)(?:.*/)?(?!message_)[^/]+_\d+\.json$")
 _PROFILE = re.compile(
     r"(?:^|/)(?:profile_information/profile_information|personal_information/personal_information"
     r"|(?:messages|other_activity)/autofill_information|autofill_information)\.json$"
@@ -55,8 +56,13 @@ class MessageFile:
 
     @property
     def thread_key(self) -> str:
-        """What identifies its thread in all of an export."""
+        """What identifies its thread in all of an export; in one of its downloads, if they are encrypted."""
         return f"{'encrypted' if self.format == 'encrypted' else 'folder'}/{self.thread}"
+
+    @property
+    def download(self) -> str:
+        """Where its download, or a zip of it, lies: a thread has one name in there."""
+        return self.entry.folder if self.format == "encrypted" else self.entry.path.rpartition("/messages/")[0]
 
     @property
     def era(self) -> str:
@@ -114,8 +120,9 @@ def discover(paths: Sequence[str]) -> Discovery:
             _judge_link(found, path, prefix, link)
         if listing.far_zips:
             found.notices.append(
-                f"{path}: zips that lie deeper, or in other zips, are not opened ({len(listing.far_zips):,}, the first "
-                f"is {printable(min(listing.far_zips))}); if they are downloads, move them here"
+                f"{path}: zips that lie deeper, among threads, or in other zips are not opened "
+                f"({len(listing.far_zips):,}, the first is {printable(min(listing.far_zips))}); if they are downloads, "
+                "move them here"
             )
     found.files.sort(key=lambda file: (file.format == "encrypted", file.thread, -file.number))
     if not found.files and not found.problems:

@@ -13,7 +13,7 @@ from jaegpt.exports.owner import Owner, find_owner, profile_names
 from jaegpt.exports.parts import PartJob, Piece, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.reading import BatchNote, batches, fault_of, read_batch
 from jaegpt.exports.report import ExportReport, list_bad_files, make_report, refuse_nothing
-from jaegpt.exports.sources import BadFileError
+from jaegpt.exports.sources import BadFileError, printable
 from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Sender, Thread, collect, presence
@@ -61,16 +61,17 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     strict = config.on_error == "stop"
     # In the order of the table: a part then finds its threads side by side, in a batch or two.
     files = sorted(found.files, key=lambda file: thread_id(file.thread_key))
-    jobs = batches(files, scratch, strict, config.system_patterns, config.redact)
+    jobs = batches(files, scratch, config.system_patterns, config.redact)
     notes = map_parts(read_batch, jobs, "reading")
-    bad = _bad_files(found, notes, config.paths)
+    bad, faults = _bad_files(found, notes, config.paths), [fault for note in notes for fault in note.faults]
+    if strict:  # otherwise their other messages are read
+        bad = sorted([*bad, *faults], key=lambda problem: problem.path)
     if bad and strict:
         raise JaegptError(f"{list_bad_files(bad)}\nMend or remove them, or set export.on_error to skip.")
     threads = collect(notes)
     if not threads:
-        raise JaegptError(
-            f"{list_bad_files(bad)}\nNothing else is there." if bad else nothing_found(config.paths, found)
-        )
+        nothing = "Nothing else is there." if bad and not found.html else nothing_found(config.paths, found)
+        raise JaegptError(f"{list_bad_files(bad)}\n{nothing}" if bad else nothing)
     notices: list[str] = []
     owner = _owner_or_notice(threads, config, found, notices)
     names = owner.names if owner else ()
@@ -85,7 +86,8 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    problems = [*map(str, bad), *found.notices, *not_joined, *_html_notice(found), *notices]
+    lines = [*map(str, bad), *sorted(map(str, faults)), *found.notices, *not_joined, *_html_notice(found), *notices]
+    problems = [printable(line) for line in lines]
     return make_report(notes, threads, excluded, written, owner, bad, problems)
 
 
@@ -107,11 +109,18 @@ def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str
 def _owner_or_notice(
     threads: Sequence[Thread], config: ExportConfig, found: Discovery, notices: list[str]
 ) -> Owner | None:
+    circles = (note.participants for thread in threads for note, _ in thread.pieces)
     try:
-        return find_owner(presence(threads), config.owners, profile_names(found.profiles))
+        owner = find_owner(presence(threads), config.owners, *profile_names(found.profiles), circles)
     except JaegptError as error:
         notices.append(str(error))
         return None
+    if owner.others:
+        notices.append(
+            f"the profile also names {', '.join(owner.others)}, who takes part in a thread beside {owner.names[0]} and "
+            "so is taken for somebody else; if both are you, set export.owner to the list of your names"
+        )
+    return owner
 
 
 def _senders(batch: BatchNote, owners: Sequence[str], exclude: Sequence[str]) -> tuple[Sender, ...]:

@@ -2,15 +2,15 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.rows import NAMELESS, clean_name
-from jaegpt.exports.sources import BadFileError, Entry, read_bytes
+from jaegpt.exports.sources import BadFileError, Entry, printable, read_bytes
 from jaegpt.exports.text import load_json
 
 NUM_CANDIDATES = 5
@@ -18,24 +18,36 @@ NUM_CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Owner:
-    """The owner's names, the first of which stands for all; how they were found; who came next, with thread counts."""
+    """The owner's names, the first of which stands for all; how they were found; who came next, with thread counts.
+
+    `others` are names that the profile has too, and that are other people's.
+    """
 
     names: tuple[str, ...]
     how: str
     threads: int
     runner_up: tuple[str, int] | None
+    others: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{' / '.join(self.names)} (named by {self.how})"
+        return printable(f"{' / '.join(self.names)} (named by {self.how})")
 
 
-def find_owner(presence: Counter[str], configured: Sequence[str], profile: Sequence[str]) -> Owner:
+def find_owner(
+    presence: Counter[str],
+    configured: Sequence[str],
+    profile: Sequence[str],
+    typed: Sequence[str] = (),
+    circles: Iterable[Collection[str]] = (),
+) -> Owner:
     """Decide on the owner.
 
     Args:
         presence: name -> number of threads it takes part in.
         configured: `export.owner` as a list.
         profile: the names that the download's own profile gives, the current one first.
+        typed: those that forms were filled in with, some of which may be other people's.
+        circles: the participants of each thread, without those who are known to have written there only.
 
     Raises:
         JaegptError: a configured name does not occur, or two names occur equally often.
@@ -52,9 +64,12 @@ def find_owner(presence: Counter[str], configured: Sequence[str], profile: Seque
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")
         return _owner(configured, "export.owner", presence, ranked)
-    known = [name for name in dict.fromkeys(profile) if name in presence]
+    by_presence = sorted(typed, key=lambda name: -presence[name])
+    known = [name for name in dict.fromkeys([*profile, *by_presence]) if name in presence]
     if known:
-        return _owner(known, "profile", presence, ranked)
+        others = _others_than_the_first(known, circles)
+        owner = _owner([name for name in known if name not in others], "profile", presence, ranked)
+        return replace(owner, others=tuple(sorted(others)))
     if len(ranked) > 1 and ranked[0][1] == ranked[1][1]:
         raise JaegptError(
             f"export.owner: {ranked[0][0]!r} and {ranked[1][0]!r} are in equally many threads, so the owner cannot be "
@@ -63,10 +78,14 @@ def find_owner(presence: Counter[str], configured: Sequence[str], profile: Seque
     return _owner([ranked[0][0]], "most threads", presence, ranked)
 
 
-def profile_names(entries: Iterable[Entry]) -> list[str]:
-    """The owner's names in the download's profile files, the current one first; unreadable profiles tell nothing."""
+def profile_names(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
+    """The owner's names in the download's profile files, the current one first, and the names typed into forms.
+
+    Unreadable profiles tell nothing.
+    """
     current: list[str] = []
     former: list[str] = []
+    typed: list[str] = []
     for entry in entries:
         try:
             content = load_json(read_bytes(entry))
@@ -78,11 +97,16 @@ def profile_names(entries: Iterable[Entry]) -> list[str]:
             listed = _get(profile, key)
             former += _texts([_get(item, "name") for item in listed] if isinstance(listed, list) else [])
         filled = _get(_get(content, "autofill_information_v2") or _get(content, "autofill_information"), "FULL_NAME")
-        current += _texts(filled if isinstance(filled, list) else [])
+        typed += _texts(filled if isinstance(filled, list) else [])
         users = _get(content, "profile_user")
         for user in users if isinstance(users, list) else []:  # Instagram
             current += _texts([_get(_get(_get(user, "string_map_data"), "Name"), "value")])
-    return list(dict.fromkeys([*current, *former]))
+    return list(dict.fromkeys([*current, *former])), typed
+
+
+def _others_than_the_first(names: Sequence[str], circles: Iterable[Collection[str]]) -> set[str]:
+    """Those of `names` who take part in a thread beside the first of them: nobody is in one under two names."""
+    return {name for circle in circles if names[0] in circle for name in names[1:] if name in circle}
 
 
 def _owner(names: Sequence[str], how: str, presence: Counter[str], ranked: list[tuple[str, int]]) -> Owner:
@@ -93,7 +117,7 @@ def _owner(names: Sequence[str], how: str, presence: Counter[str], ranked: list[
 
 def _candidates(ranked: list[tuple[str, int]]) -> str:
     listed = ", ".join(f"{name} {count:,}" for name, count in ranked[:NUM_CANDIDATES])
-    return f"Threads by name: {listed}."
+    return printable(f"Threads by name: {listed}.")
 
 
 def _get(value: Any, key: str) -> Any:

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 from jaegpt.exports.discovery import MessageFile
 from jaegpt.exports.encrypted import ENCRYPTED, is_encrypted_download
 from jaegpt.exports.messenger import shape_of, thread_of
-from jaegpt.exports.rows import Rows, clean_name, read_rows
+from jaegpt.exports.rows import Rows, clean, clean_name, read_rows
 from jaegpt.exports.sources import BadFileError, read_bytes
 from jaegpt.exports.system_lines import find_system_lines
-from jaegpt.exports.text import load_json
+from jaegpt.exports.text import BYTE_ORDER_MARK, load_json
 
 BATCH_BYTES = 16 * 2**20
 
@@ -35,7 +35,6 @@ class Batch:
 
     files: tuple[MessageFile, ...]
     scratch: str | None
-    strict: bool  # a file with malformed messages is a bad file
     system_patterns: tuple[str, ...]
     redact: bool
 
@@ -69,6 +68,7 @@ class BatchNote:
     Attributes:
         files: its readable files.
         problems: its bad ones.
+        faults: what is malformed in readable ones, one for each such file.
         doubtful: files that have the name of an encrypted thread and nothing in them that shows it.
         dropped: messages by reason.
         messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
@@ -77,6 +77,7 @@ class BatchNote:
 
     files: list[FileNote] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
+    faults: list[BadFileError] = field(default_factory=list)
     doubtful: list[MessageFile] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -85,7 +86,7 @@ class BatchNote:
 
 
 def batches(
-    files: Sequence[MessageFile], scratch: Path | None, strict: bool, system_patterns: Sequence[str], redact: bool
+    files: Sequence[MessageFile], scratch: Path | None, system_patterns: Sequence[str], redact: bool
 ) -> list[Batch]:
     """Neighbouring files together until a batch has BATCH_BYTES; the cut does not depend on the number of workers."""
     groups: list[list[MessageFile]] = [[]]
@@ -97,9 +98,7 @@ def batches(
         groups[-1].append(file)
         size += file.entry.size
     return [
-        Batch(
-            tuple(group), str(scratch / f"{index}.arrow") if scratch else None, strict, tuple(system_patterns), redact
-        )
+        Batch(tuple(group), str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
         for index, group in enumerate(groups)
         if group
     ]
@@ -138,8 +137,8 @@ def _read_batch(batch: Batch) -> BatchNote:
         note.files.append(read[0])
         rows.append(read[1])
         note.dropped += read[1].dropped
-        if read[1].fault and batch.strict:
-            note.problems.append(BadFileError(file.entry.path, "malformed_messages", read[1].fault))
+        if read[1].fault:
+            note.faults.append(BadFileError(file.entry.path, "malformed_messages", read[1].fault))
     table, note.senders = _as_table(rows)
     table = _without_system_lines(table, note, batch.system_patterns)
     if batch.redact:
@@ -184,7 +183,7 @@ def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
     # The same few names in file after file: `intern` keeps one copy of each.
     people = tuple(sys.intern(clean_name(name)) for name in names)
     writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)
-    title = sys.intern(clean_name(title))
+    title = sys.intern(clean(title))
     return FileNote(file, people, title, is_group, rows.in_seconds, writers, rows.read, 0, len(rows.texts)), rows
 
 
@@ -232,6 +231,8 @@ def _not_json(path: str, raw: bytes, error: orjson.JSONDecodeError) -> BadFileEr
     except UnicodeDecodeError as bad_byte:
         return BadFileError(path, "not_utf8", f"not UTF-8 (byte 0x{raw[bad_byte.start]:02x})", bad_byte.start)
     offset = len(error.doc[: error.pos].encode("utf-8", "replace"))
+    if raw.startswith(BYTE_ORDER_MARK):
+        offset += len(BYTE_ORDER_MARK)
     return BadFileError(path, "not_json", f"not JSON ({error.msg})", offset)
 
 

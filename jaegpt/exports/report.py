@@ -9,7 +9,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.owner import Owner
 from jaegpt.exports.parts import PartNote
 from jaegpt.exports.reading import BatchNote
-from jaegpt.exports.sources import BadFileError
+from jaegpt.exports.sources import BadFileError, printable
 from jaegpt.exports.suspects import Suspect, merge_suspects
 from jaegpt.exports.threads import Thread
 
@@ -103,9 +103,10 @@ def refuse_nothing(report: ExportReport, owner: Owner) -> None:
             "Check export.exclude, export.system_patterns, and that the download covers all time."
         )
     if report.owner_messages == 0:
-        others = f" Next in line: {owner.runner_up[0]}." if owner.runner_up else ""
+        names = printable(" / ".join(owner.names))
+        others = f" Next in line: {printable(owner.runner_up[0])}." if owner.runner_up else ""
         raise JaegptError(
-            f"export.owner: {' / '.join(owner.names)} wrote none of the {report.messages_kept:,} messages kept, "
+            f"export.owner: {names} wrote none of the {report.messages_kept:,} messages kept, "
             f"so there is nothing to learn. Set export.owner to the name that wrote.{others}"
         )
 

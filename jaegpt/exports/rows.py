@@ -109,9 +109,14 @@ def _telling(messages: Sequence[dict[str, Any]], shape: Shape) -> set[int]:
     }
 
 
+def clean(text: str) -> str:
+    """A name or a title, repaired."""
+    return repair(text).replace("\0", "").strip()
+
+
 def clean_name(name: str) -> str:
     """A display name, repaired; "Facebook user" for the nameless."""
-    return repair(name).replace("\0", "").strip() or NAMELESS
+    return clean(name) or NAMELESS
 
 
 def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:
@@ -130,11 +135,13 @@ def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int
 
 def _without_faults(messages: Sequence[Any], shape: Shape) -> tuple[Sequence[dict[str, Any]], str]:
     """The messages whose sender, time and text are of the right types, and what is wrong with the first other one."""
-    faults = [_fault(message, shape) for message in messages]
-    first = next((index, fault) for index, fault in enumerate(faults) if fault)
-    bad = len(faults) - faults.count(None)
-    described = f"{bad:,} of {len(messages):,} messages malformed, the first is messages[{first[0]}]: {first[1]}"
-    return [message for message, fault in zip(messages, faults, strict=True) if fault is None], described
+    is_bad = [_fault(message, shape) is not None for message in messages]  # a million descriptions would fill memory
+    first = is_bad.index(True)
+    described = (
+        f"{sum(is_bad):,} of {len(messages):,} messages malformed, the first is messages[{first}]: "
+        f"{_fault(messages[first], shape)}"
+    )
+    return [message for message, bad in zip(messages, is_bad, strict=True) if not bad], described
 
 
 def _fault(message: Any, shape: Shape) -> str | None:

@@ -6,7 +6,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +18,8 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_EXPANSION = 200
 _EXPANSION_MATTERS_FROM = 2**20
 ZIP_DEPTH = 1  # folders below the given one in which zips are still opened
+# Others unpack a block whole, whatever size the zip states, and Meta uses none of them.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What macOS puts beside the files of zips and of foreign disks.
 _MAC_FOLDER, _MAC_PREFIX = "__MACOSX", "._"
 
@@ -81,7 +83,7 @@ class Listing:
         entries: the wanted files, sorted by name.
         problems: folders and zips that cannot be looked into.
         links: links to folders, which are not followed, as paths below the given one.
-        far_zips: zips that lie too deep to be opened, or in another zip, likewise.
+        far_zips: zips that lie too deep to be opened, among threads, or in another zip, likewise.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -93,8 +95,8 @@ class Listing:
 def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
     """The files of a download whose name is `wanted`, and what stood in the way.
 
-    Zips that lie in a given folder, or in a folder there, are opened too: that is where people put downloads. Those
-    below a folder `messages` are attachments.
+    Zips that lie in a given folder, or in a folder there, are opened too: that is where people put downloads. Those in
+    the folder of a thread are attachments.
 
     Raises:
         JaegptError: there is nothing at `path`, or it is neither a folder nor a zip.
@@ -108,7 +110,7 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
         raise JaegptError(f"export.path: {path} does not exist. Give the folder or the zip of the download.")
     if is_folder:
         return _list_folder(path, wanted)
-    if not path.lower().endswith(".zip") and not zipfile.is_zipfile(path):
+    if not path.lower().endswith(".zip") and not (Path(path).is_file() and zipfile.is_zipfile(path)):
         raise JaegptError(f"export.path: {path} is neither a folder nor a zip. Give the download itself.")
     return _list_zip(path, wanted)
 
@@ -143,8 +145,8 @@ def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
         found.links += [str(inside / name) for name in folders if os.path.islink(os.path.join(base, name))]
         for name in sorted(name for name in files if not name.startswith(_MAC_PREFIX)):
             relative = str(inside / name)
-            if name.lower().endswith(".zip") and "messages" not in inside.parts:
-                if len(inside.parts) > ZIP_DEPTH:
+            if name.lower().endswith(".zip") and not _in_a_thread(inside.parts):
+                if len(inside.parts) > ZIP_DEPTH or "messages" in inside.parts:
                     found.far_zips.append(relative)
                     continue
                 inner = _list_zip(os.path.join(base, name), wanted)
@@ -154,6 +156,11 @@ def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
             elif wanted(relative):
                 found.entries.append(_entry_of_file(folder, relative))
     return found
+
+
+def _in_a_thread(folders: Sequence[str]) -> bool:
+    """Whether these folders lead into one of a thread: `messages/bo_1/files`, `messages/inbox/bo_1`."""
+    return "messages" in folders and len(folders) - folders.index("messages") > 2
 
 
 def _entry_of_file(folder: str, name: str) -> Entry:
@@ -180,7 +187,7 @@ def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
             continue
         if name.startswith("/") or ".." in parts or name[1:2] == ":":
             found.problems.append(BadFileError(f"{path}/{name}", "unsafe_name", "a name that leads out of the zip"))
-        elif name.lower().endswith(".zip") and "messages" not in parts:
+        elif name.lower().endswith(".zip") and not _in_a_thread(parts[:-1]):
             found.far_zips.append(name)
         elif not member.is_dir() and wanted(name):
             is_link = stat.S_ISLNK(member.external_attr >> 16)
@@ -204,6 +211,9 @@ def _read_member(entry: Entry) -> bytes:
         member = archive.infolist()[entry.index]
         if member.flag_bits & 0x1:
             raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
+        if member.compress_type not in _METHODS:
+            how = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+            raise BadFileError(entry.path, "compression", f"packed by {how}; unpack it and give the folder")
         if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
             raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
         with archive.open(member) as file:
@@ -220,6 +230,8 @@ def _opened(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
 
 def _open_zip(path: str) -> zipfile.ZipFile:
     status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise OSError("not a regular file")
     return _opened(path, status.st_size, status.st_mtime_ns)
 
 

@@ -6,7 +6,7 @@ be meant; the rest is reported, never guessed.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,6 +18,7 @@ from jaegpt.exports.threads import Thread
 CUTOVER = BOXES[-1]
 NUM_NAMED = 5  # people whom one line of the report names
 _NUMBER = re.compile(r"_\d+$")
+_FOLDER_NUMBER = re.compile(r"(?:^|_)(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,21 @@ class _Other:
 def stitch(threads: Sequence[Thread], owners: Sequence[str]) -> tuple[list[Thread], list[str]]:
     """Threads joined to the ones they continue, and a line each for the user on what could not be.
 
-    - Encrypted threads of several downloads: of one name and with a message in common, whatever their numbers.
+    - Threads of several downloads with a message in common: encrypted ones of one name, whatever their numbers; others
+      of one number whose folder has taken another name.
     - An encrypted thread and the `e2ee_cutover` thread before it: by the other person's name, when exactly one thread
       of each side bears it; a former name counts where no present one fits.
 
     The threads that are joined are changed in place; the earlier one keeps its key.
     """
-    if not owners:
-        return list(threads), []
     later = [thread for thread in threads if thread.is_encrypted and thread.num_rows]
     later, gone, problems = _join_downloads(later, owners)
-    earlier = [
-        thread
-        for thread in threads
-        if not thread.is_encrypted and any(note.file.box == CUTOVER for note, _ in thread.pieces)
-    ]
+    folders, renamed, more = _join_downloads([thread for thread in threads if not thread.is_encrypted], owners)
+    gone |= renamed
+    problems += more
+    if not owners:
+        return [thread for thread in threads if thread.key not in gone], sorted(problems)
+    earlier = [thread for thread in folders if any(note.file.box == CUTOVER for note, _ in thread.pieces)]
     others = {thread.key: _other_person(thread, owners) for thread in (*later, *earlier)}
     for former in (False, True):
         rivals: set[str] = set()
@@ -68,37 +69,71 @@ def stitch(threads: Sequence[Thread], owners: Sequence[str]) -> tuple[list[Threa
 
 
 def _join_downloads(threads: list[Thread], owners: Sequence[str]) -> tuple[list[Thread], set[str], list[str]]:
-    """(threads that remain, keys of those that went into another, problems), for encrypted threads.
+    """(threads that remain, keys of those that went into another, problems), for encrypted threads or for all others.
 
-    A download numbers its files anew, and two people of one name have a file each: only a message in common, to the
-    millisecond, shows that files of two downloads are of one thread.
+    A download numbers encrypted files anew, and two people of one name have a file each; other folders keep their
+    number and change their name. Only a message in common, to the millisecond, shows that two are of one thread.
     """
-    places = {thread.key: {note.file.entry.folder for note, _ in thread.pieces} for thread in threads}
+    places = {thread.key: {note.file.download for note, _ in thread.pieces} for thread in threads}
     bearers: dict[str, list[Thread]] = defaultdict(list)
     if len(set().union(*places.values())) > 1:
         for thread in threads:
-            bearers[_NUMBER.sub("", thread.pieces[0][0].file.thread)].append(thread)
+            bearers[_lasting_part(thread)].append(thread)
     gone: set[str] = set()
-    problems: list[str] = []
+    left: dict[str, list[Thread]] = {}
     for name, rivals in sorted(bearers.items()):
-        if len(set().union(*(places[thread.key] for thread in rivals))) == 1:
+        if len(rivals) == 1 or len(set().union(*(places[thread.key] for thread in rivals))) == 1:
             continue
         for group in _groups(_shared_messages(rivals, owners)):
             first, *rest = [thread for thread in rivals if thread.key in group]
             found_in = [place for key in group for place in places[key]]
             if len(found_in) > len(set(found_in)):
                 continue  # two of one download: they cannot all be the same
+            if not first.is_encrypted and not _have_the_same_people([first, *rest], owners):
+                continue  # somebody's messages would stand there twice, under two names
             for thread in rest:
                 first.pieces += thread.pieces
                 gone.add(thread.key)
             places[first.key] = set(found_in)
-        left = [places[thread.key] for thread in rivals if thread.key not in gone]
-        if any(one.isdisjoint(other) for one, other in combinations(left, 2)):
-            problems.append(
-                f"{name}: {len(left):,} threads of several encrypted downloads bear this name and have no message in "
-                "common; not joined"
-            )
-    return [thread for thread in threads if thread.key not in gone], gone, problems
+        remaining = [thread for thread in rivals if thread.key not in gone]
+        if any(places[one.key].isdisjoint(places[other.key]) for one, other in combinations(remaining, 2)):
+            left[name] = remaining
+    return [thread for thread in threads if thread.key not in gone], gone, _not_joined(left)
+
+
+def _lasting_part(thread: Thread) -> str:
+    """What the names of a thread's files or folders have in common in all downloads."""
+    name = thread.pieces[0][0].file.thread
+    number = _FOLDER_NUMBER.search(name)
+    return _NUMBER.sub("", name) if thread.is_encrypted else number[1] if number else name
+
+
+def _have_the_same_people(threads: Sequence[Thread], owners: Sequence[str]) -> bool:
+    """Whether one of the threads knows everybody by the name that the others know."""
+    circles = [thread.others(owners) for thread in threads]
+    return set().union(*circles) in circles
+
+
+def _not_joined(left: Mapping[str, Sequence[Thread]]) -> list[str]:
+    """Lines for the user on threads of several downloads that may be one: of a name each, and all renamed ones."""
+    problems = [
+        f"{name}: {len(threads):,} threads of several encrypted downloads bear this name, and no message in common "
+        "shows which are one; not joined"
+        for name, threads in left.items()
+        if threads[0].is_encrypted
+    ]
+    renamed = [
+        " and ".join(sorted({thread.pieces[0][0].file.thread for thread in threads}))
+        for threads in left.values()
+        if not threads[0].is_encrypted
+    ]
+    if renamed:
+        named = "; ".join(renamed[:NUM_NAMED]) + ("; ..." if len(renamed) > NUM_NAMED else "")
+        problems.append(
+            f"thread folders of one number have other names in other downloads ({named}), and not the same people and "
+            "messages; not joined, so that messages may be there twice"
+        )
+    return problems
 
 
 def _shared_messages(threads: Iterable[Thread], owners: Sequence[str]) -> Iterator[tuple[str, str]]:

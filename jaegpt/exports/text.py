@@ -4,6 +4,7 @@ import re
 
 import orjson
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # An escaped backslash, a whole surrogate pair, or a half: only the last must go, and only these three can be mistaken
 # for one another. `\\ud83d` is a backslash and letters; `\ud83d\ude00` is an emoji; `\ud83d` alone is nothing.
 _SURROGATES = re.compile(
@@ -34,10 +35,9 @@ def load_json(raw: bytes) -> object:
     """The JSON value in `raw`; a byte order mark is skipped and lone surrogates become U+FFFD.
 
     Raises:
-        orjson.JSONDecodeError: not JSON, or nested more than 1,024 deep.
+        orjson.JSONDecodeError: not JSON, or nested more than 1,024 deep; its position counts from behind the mark.
     """
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raw = raw[3:]
+    raw = raw.removeprefix(BYTE_ORDER_MARK)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

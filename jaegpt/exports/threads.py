@@ -60,13 +60,24 @@ class Thread:
 
 
 def collect(notes: Iterable[BatchNote]) -> list[Thread]:
-    """Threads by their folder's name, which is their only identity: people of one name are common."""
-    threads: dict[str, Thread] = {}
+    """Threads by their folder's name, which is their only identity: people of one name are common.
+
+    The numbers in the names of encrypted files mean something else in each download, so that `Bo_40` of a second one is
+    a thread of its own, `Bo_40/2`, until their messages show that they are the same.
+    """
+    threads: dict[tuple[str, str], Thread] = {}
+    num_bearers: Counter[str] = Counter()
     for note in notes:
         for file_note in note.files:
-            key = file_note.file.thread_key
-            threads.setdefault(key, Thread(key)).pieces.append((file_note, note))
-    return [threads[key] for key in sorted(threads)]
+            file = file_note.file
+            is_alone = file.format == "encrypted" and file_note.rows > 0
+            place = (file.thread_key, file.download if is_alone else "")
+            if place not in threads:
+                num_bearers[file.thread_key] += 1
+                number = num_bearers[file.thread_key]
+                threads[place] = Thread(file.thread_key if number == 1 else f"{file.thread_key}/{number}")
+            threads[place].pieces.append((file_note, note))
+    return sorted(threads.values(), key=lambda thread: thread.key)
 
 
 def presence(threads: Sequence[Thread]) -> Counter[str]:
