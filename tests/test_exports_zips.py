@@ -77,13 +77,9 @@ def test_a_member_that_lies_about_its_size(tmp_path: Path) -> None:
     assert sum(report.skipped.values()) == 1
 
 
-@pytest.mark.parametrize(
-    ("method", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")], ids=["bzip2", "lzma"]
-)
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("is_damaged", [False, True])
-def test_methods_that_unpack_without_limit_are_refused(
-    tmp_path: Path, method: int, name: str, is_damaged: bool
-) -> None:
+def test_methods_that_unpack_without_limit_are_refused(tmp_path: Path, method: int, is_damaged: bool) -> None:
     path = write_zip(tmp_path / "e.zip", GOOD)
     with zipfile.ZipFile(path, "a", method) as archive:
         archive.writestr(BAD_NAME, as_json(TALK))
@@ -95,7 +91,7 @@ def test_methods_that_unpack_without_limit_are_refused(
     report, table = read(path, tmp_path / "out", on_error="skip")
     assert rows(table) == expected()
     assert report.skipped == {"compression": 1}
-    assert f"packed by {name}; unpack it" in report.problems[0]
+    assert f"packed by method {method}, " in report.problems[0]
 
 
 def test_ordinary_chat_is_far_from_the_limit_on_expansion() -> None:

@@ -212,8 +212,8 @@ def _read_member(entry: Entry) -> bytes:
         if member.flag_bits & 0x1:
             raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
         if member.compress_type not in _METHODS:
-            how = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
-            raise BadFileError(entry.path, "compression", f"packed by {how}; unpack it and give the folder")
+            detail = f"packed by method {member.compress_type}, which no download uses; unpack it and give the folder"
+            raise BadFileError(entry.path, "compression", detail)
         if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
             raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
         with archive.open(member) as file:
