@@ -209,7 +209,8 @@ def test_numbers_that_two_people_of_one_name_have_swapped(tmp_path: Path) -> Non
 def test_the_same_encrypted_download_twice(tmp_path: Path) -> None:
     report, table = read(_downloads(tmp_path, TALKS, TALKS, step=0), tmp_path / "out")
     assert rows(table) == expected()
-    assert report.threads == len(TALKS)
+    assert report.owner is not None
+    assert report.threads == report.owner.threads == len(TALKS)
     assert report.problems == []
     once, alone = read(_downloads(tmp_path, TALKS), tmp_path / "once")
     assert once.threads == report.threads

@@ -76,6 +76,7 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     owner = _owner_or_notice(threads, config, found, notices)
     names = owner.names if owner else ()
     threads, not_joined = stitch(threads, names)
+    owner = owner.counted(presence(threads)) if owner else None
     excluded = _excluded_threads(threads, config.exclude, names)
     senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
     threads_kept = [_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded]

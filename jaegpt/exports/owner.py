@@ -32,6 +32,11 @@ class Owner:
     def __str__(self) -> str:
         return printable(f"{' / '.join(self.names)} (named by {self.how})")
 
+    def counted(self, presence: Counter[str]) -> "Owner":
+        """The same with other counts: those of threads that have been joined since."""
+        runner_up = (self.runner_up[0], presence[self.runner_up[0]]) if self.runner_up else None
+        return replace(self, threads=max(presence[name] for name in self.names), runner_up=runner_up)
+
 
 def find_owner(
     presence: Counter[str],
