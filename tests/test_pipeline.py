@@ -4,15 +4,14 @@ import csv
 import json
 import re
 import shlex
-import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from browser import open_page
+from clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
 from commands import call, started
 from ruamel.yaml import YAML
 
@@ -50,43 +49,6 @@ SHORTER = {
 PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
 
 
-def stages_run(output: str) -> list[str]:
-    return re.findall(r"Running stage '(\w+)'", output)
-
-
-def set_params(folder: Path, **changes: Any) -> None:
-    """`set_params(folder, train__epochs=2)` sets train.epochs in params.yaml."""
-    yaml = YAML()
-    path = folder / "params.yaml"
-    content = yaml.load(path)
-    for name, value in changes.items():
-        *sections, key = name.split("__")
-        target = content
-        for section in sections:
-            target = target[section]
-        target[key] = value
-    yaml.dump(content, path)
-
-
-def outputs(project: Path) -> list[tuple[str, int]]:
-    """Every file that stages write, and when it was last written."""
-    folders = (project / name for name in ("data", "models", "metrics", "plots"))
-    return sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
-
-
-def clone(folder: Path) -> Path:
-    """A clone of this tree into the new `folder`, uncommitted files included, with `tiny`."""
-    call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
-    listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
-    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this tree after `dvc repro`."""
@@ -94,10 +56,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = call(folder, "dvc", "repro")
     assert "train" in stages_run(output)
     return folder
-
-
-def metrics(project: Path, name: str) -> dict[str, Any]:
-    return json.loads((project / f"metrics/{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -256,16 +214,6 @@ def test_every_command_in_the_readme_works(project: Path) -> None:
             wait_for_queue(project)
         else:
             call(project, *shlex.split(SHORTER.get(command, command)))
-
-
-def wait_for_queue(project: Path) -> None:
-    """Until no queued experiment waits or runs; all of them must have come to figures."""
-    deadline = time.monotonic() + 300
-    while (states := set(call(project, "dvc", "queue", "status").split())) & {"Queued", "Running"}:
-        assert time.monotonic() < deadline, states
-        time.sleep(2)
-    assert "Success" in states
-    assert "Failed" not in states, call(project, "dvc", "queue", "status")
 
 
 def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from test_pipeline import call, clone, set_params, stages_run
+from clones import clone, set_params, stages_run
+from commands import call
 
 STAGES = ["extract", "filter_language", "merge_turns", "sessionize", "build_dataset", "encode", "block_size"]
 
