@@ -7,15 +7,22 @@ import math
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 from commands import call, environment
 from test_pipeline import clone, set_params
 
+from jaegpt.errors import JaegptError
+from jaegpt.experiments import sweep as sweep_module
 from jaegpt.experiments.records import collect_runs
 from jaegpt.experiments.space import TAIL, SweepConfig, parse_dimension
+from jaegpt.experiments.sweep import Budget
 from jaegpt.experiments.table import make_table
+from jaegpt.experiments.trial import Interrupted, Outcome, TrialFailed, clear_leftovers
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
 SWEEP = ("jaegpt", "sweep", "--trials", "3")
@@ -52,6 +59,8 @@ def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: P
     assert "params.yaml" in output
     assert "sweep: 3 done" in output
     assert "sweep: to work with it: dvc exp apply sweep-tiny-" in output
+    left = {path.name for path in (project / ".dvc/tmp/sweep/tiny").iterdir() if path.suffix != ".log"}
+    assert left <= {"scratch"}, "no copy of the killed trial, and no number of its processes"
 
     names = call(project, "dvc", "exp", "list", "--name-only").split()
     trials = sorted(name for name in names if name.startswith("sweep-tiny-"))
@@ -108,6 +117,143 @@ def test_a_run_without_figures_is_named_in_the_table(project: Path) -> None:
         metrics.write_bytes(content)
     left = {row["experiment"]: row["reason"] for row in table["without_figures"]}
     assert left["workspace"] == "metrics/evaluate.json holds no mc_loss"
+
+
+class FakeRunner:
+    """Trials that are done at once, by `trial`, which is told the runner and the trial's watch."""
+
+    trial: Callable[[Any, Any], Outcome]
+
+    def __init__(self, snapshot: Any, folder: Path) -> None:
+        self.folder, self.stopping, self.killed = folder, False, False
+
+    def run(self, name: str, settings: Any, params: Any, watch: Any) -> Outcome:
+        return type(self).trial(self, watch)
+
+    def stop_all(self) -> None:
+        self.stopping = True
+
+    def kill_all(self) -> None:
+        self.killed = True
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., sweep_module._Sweep]:
+    """Makes a sweep in an empty folder, with invented trials."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sweep_module, "Runner", FakeRunner)
+
+    def make(trial: Callable[[Any, Any], Outcome], trials: int | None = 3, minutes: float | None = None,
+             workers: int = 1) -> sweep_module._Sweep:  # fmt: skip
+        monkeypatch.setattr(FakeRunner, "trial", trial, raising=False)
+        study = optuna.create_study(study_name="fake", sampler=optuna.samplers.RandomSampler(seed=1))
+        config = SweepConfig(space=SPACE, random_trials=1, keep_percent=100)
+        budget = Budget(trials=trials, minutes=minutes, workers=workers)
+        params = {"train.evaluations": 4, "train.learning_rate": 0.002, "w_mc": 1}
+        return sweep_module._Sweep(study, None, config, params, {}, budget)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_last_trials_errors_and_interruptions_are_not_lost(begin: Any, workers: int) -> None:
+    def fail(runner: FakeRunner, watch: Any) -> Outcome:
+        raise TrialFailed("no disk")
+
+    with pytest.raises(JaegptError, match="3 trials in a row failed, the last with: no disk"):
+        begin(fail, trials=3, workers=workers).run(shared=False)
+
+    def interrupt(runner: FakeRunner, watch: Any) -> Outcome:
+        runner.stopping = True
+        raise Interrupted
+
+    with pytest.raises(JaegptError, match="sweep: stopped"):
+        begin(interrupt, trials=workers, workers=workers).run(shared=False)
+
+    def break_down(runner: FakeRunner, watch: Any) -> Outcome:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        begin(break_down, trials=workers, workers=workers).run(shared=False)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_leaves_the_trial_to_be_resumed(begin: Any, first: signal.Signals) -> None:
+    def signalled(runner: FakeRunner, watch: Any) -> Outcome:
+        signal.raise_signal(first)
+        assert (runner.stopping, runner.killed) == (True, False)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second acts at once")
+
+    begun = begin(signalled)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with pytest.raises(JaegptError, match="sweep: stopped"):
+        begun.run(shared=False)
+    assert begun.runner.killed
+    assert [trial.state for trial in begun.study.trials] == [optuna.trial.TrialState.RUNNING]
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+def test_minutes_alone_do_not_cap_the_trials(begin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = 0
+
+    def count(runner: FakeRunner, watch: Any) -> Outcome:
+        nonlocal ran
+        ran += 1
+        if ran == 25:
+            begun.budget = Budget(trials=25, minutes=1, workers=1)  # an end before the minute's
+        return Outcome(state="done", loss=3.0 + ran)
+
+    begun = begin(count, trials=None, minutes=1)
+    begun.run(shared=False)
+    assert ran == 25
+    output = capsys.readouterr().out
+    assert "0 trials there, 1 minutes to go" in output
+    assert "sweep: 24 trials; best so far: lm_loss 4.000" in output
+
+
+def test_a_hopeless_trial_is_stopped_and_counts_no_worse_than_untrained(begin: Any) -> None:
+    asked: list[list[bool]] = []
+    losses = [[5.0, 4.0, 3.5, 3.2, 3.1], [5.0, 4.9, 4.8, 5.1, 5.2], [5.0, math.inf], [5.0, 4.0, 3.0]]
+
+    def validated(runner: FakeRunner, watch: Any) -> Outcome:
+        seen = losses[len(asked)]
+        asked.append([watch.on_validation(quarter, loss) for quarter, loss in enumerate(seen)])
+        finite = [loss for loss in seen if loss < math.inf]
+        if asked[-1][-1]:
+            return Outcome(state="stopped" if finite == seen else "diverged", loss=finite[-1])
+        return Outcome(state="done", loss=seen[-1])
+
+    begun = begin(validated, trials=4)
+    begun.run(shared=False)
+    assert asked == [[False] * 5, [False] * 4 + [True], [False, True], [False] * 3]
+    trials = begun.study.trials
+    assert [trial.user_attrs["outcome"] for trial in trials] == ["done", "stopped", "diverged", "done"]
+    assert [trial.value for trial in trials] == [3.1, 5.0, 5.0, 3.0]
+
+
+def test_what_a_killed_sweep_left_is_ended_and_removed(tmp_path: Path) -> None:
+    copy = tmp_path / "tiny/sweep-tiny-003"
+    copy.mkdir(parents=True)
+    (copy / "params.yaml").touch()
+    kept = tmp_path / "tiny/scratch"
+    kept.mkdir()
+    file = copy.with_name("sweep-tiny-003.pid")
+    with open(file, "w", encoding="utf-8") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        trial = subprocess.Popen(["sleep", "60"], pass_fds=(alive.fileno(),), start_new_session=True)
+        alive.write(f"{trial.pid}\n")
+    another = subprocess.Popen(["sleep", "60"], start_new_session=True)  # took the number of one that ended
+    file.with_name("sweep-tiny-002.pid").write_text(f"{another.pid}\n", encoding="utf-8")
+    try:
+        assert clear_leftovers(tmp_path) == 1
+        assert trial.wait(timeout=10) == -signal.SIGKILL
+        assert another.poll() is None
+    finally:
+        for process in (trial, another):
+            process.kill()
+            process.wait()
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["scratch"]
 
 
 def test_draws_become_settings_and_back() -> None:

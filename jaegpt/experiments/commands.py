@@ -8,6 +8,7 @@ from typing import Any
 
 NAMES = ("table", "sweep", "report")
 REPORT = Path("report")  # not in Git
+TRIALS = 20  # of a sweep that is given no budget
 
 
 def add_commands(commands: Any) -> None:
@@ -27,7 +28,7 @@ def add_commands(commands: Any) -> None:
         "was stopped goes on when the same command is typed again.",
         epilog="example: jaegpt sweep --model tiny --trials 10",
     )
-    sweep.add_argument("--trials", type=int, default=20, help="trials of the study in all (20)")
+    sweep.add_argument("--trials", type=int, help=f"trials of the study in all ({TRIALS}; with --minutes, no limit)")
     sweep.add_argument("--minutes", type=float, help="begin no trial after so many minutes")
     sweep.add_argument("--workers", type=int, default=1, help="trials at a time (1)")
     sweep.add_argument("--model", help="base model of every trial, instead of the one in params.yaml")
@@ -79,5 +80,6 @@ def _sweep(arguments: argparse.Namespace) -> None:
         raise JaegptError(f"sweep: --study takes letters, digits, dots and dashes, found {name!r}.")
     from jaegpt.experiments.sweep import Budget, sweep
 
-    budget = Budget(trials=arguments.trials, minutes=arguments.minutes, workers=arguments.workers)
+    trials = TRIALS if arguments.trials is None and arguments.minutes is None else arguments.trials
+    budget = Budget(trials=trials, minutes=arguments.minutes, workers=arguments.workers)
     sweep(config, params, overrides, budget, name, arguments.storage)

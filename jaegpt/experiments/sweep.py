@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from jaegpt.experiments.snapshot import Snapshot, fixed_settings, take_snapshot
 from jaegpt.experiments.space import SweepConfig
 from jaegpt.experiments.study import draw, finished, only_sweep, open_study, reopen_interrupted
 from jaegpt.experiments.sweep_results import describe, write_results
-from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch
+from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
 
 WORK = Path(".dvc/tmp/sweep")
 FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
@@ -33,14 +33,22 @@ FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When to end: after `trials` trials of the study in all, or when `minutes` have passed (no trial begins then)."""
+    """When to end: after `trials` trials of the study in all, or when `minutes` have passed (no trial begins then).
 
-    trials: int
+    `trials` None: the minutes alone decide.
+    """
+
+    trials: int | None
     minutes: float | None
     workers: int
 
     def __post_init__(self) -> None:
-        if self.trials < 1 or self.workers < 1 or (self.minutes is not None and self.minutes <= 0):
+        assert self.trials is not None or self.minutes is not None, self
+        if (
+            (self.trials is not None and self.trials < 1)
+            or self.workers < 1
+            or (self.minutes is not None and self.minutes <= 0)
+        ):
             raise JaegptError(
                 f"sweep: --trials and --workers must be at least 1 and --minutes above 0, found {self.trials}, "
                 f"{self.workers} and {self.minutes}."
@@ -72,6 +80,8 @@ def sweep(
         if dimension.name not in params:
             raise JaegptError(f"params.yaml: sweep.space: there is no parameter `{dimension.name}`.")
     with only_sweep(WORK):
+        if ended := clear_leftovers(WORK.resolve()):
+            print(f"sweep: ended {ended:,} trials that a killed sweep had left running")
         snapshot = take_snapshot(root)
         if snapshot.changed:
             shown = ", ".join(snapshot.changed[:5]) + (", ..." if len(snapshot.changed) > 5 else "")
@@ -101,6 +111,7 @@ class _Sweep:
         self.runner = Runner(snapshot, folder.resolve())
         self.data_ready = threading.Event()
         self.first = threading.Lock()
+        self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
 
     def run(self, shared: bool) -> None:
         """Take the study up, run trials, and say how it ended."""
@@ -109,11 +120,12 @@ class _Sweep:
         there = len(finished(study))
         if not study.get_trials(deepcopy=False):
             self._begin_with_todays_settings()
-        left = self.budget.trials - there
-        again = f", first the {reopened:,} interrupted" if reopened and left > 0 else ""
-        print(f"sweep: study '{study.study_name}': {there:,} trials there, {max(left, 0):,} to go{again}")
+        left = None if self.budget.trials is None else max(self.budget.trials - there, 0)
+        to_go = f"{self.budget.minutes:g} minutes" if left is None else f"{left:,}"
+        again = f", first the {reopened:,} interrupted" if reopened and left != 0 else ""
+        print(f"sweep: study '{study.study_name}': {there:,} trials there, {to_go} to go{again}")
         try:
-            if left > 0:
+            if left != 0:
                 with self._stoppable():
                     study.optimize(
                         self._objective,
@@ -123,6 +135,10 @@ class _Sweep:
                         catch=(TrialFailed,),
                         callbacks=[self._after],
                     )
+            if self.runner.stopping:
+                raise Interrupted
+            if self.error:
+                raise self.error
         except (KeyboardInterrupt, Interrupted):
             raise JaegptError(
                 "sweep: stopped. What had finished is kept. Type the same command again to go on; the interrupted "
@@ -156,6 +172,9 @@ class _Sweep:
             except TrialFailed as error:
                 trial.set_user_attr("outcome", "failed")
                 trial.set_user_attr("reason", str(error))
+                raise
+            except Exception as error:
+                self.error = error
                 raise
             finally:
                 self.data_ready.set()
@@ -206,29 +225,34 @@ class _Sweep:
         done = finished(study)
         for line in describe(study, self.dimensions, trial, self.budget.trials):
             print(line, flush=True)
-        if len(done) >= self.budget.trials:
+        if self.budget.trials is not None and len(done) >= self.budget.trials:
             study.stop()
         last = done[-FAILURES_IN_A_ROW:]
         if len(last) == FAILURES_IN_A_ROW and all(trial.user_attrs["outcome"] == "failed" for trial in last):
             study.stop()
-            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{trial.number:03d}.log"
-            raise JaegptError(
-                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {trial.user_attrs['reason']} "
+            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{last[-1].number:03d}.log"
+            self.error = JaegptError(
+                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {last[-1].user_attrs['reason']} "
                 f"(its output: {log.relative_to(Path.cwd())})"
             )
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the running trials first, and the sweep after them; a second one acts at once."""
+        """Ctrl-C, SIGTERM and a closed terminal end the running trials, then the sweep; a second one acts at once."""
 
         def stop(number: int, _: FrameType | None) -> None:
             if self.runner.stopping:
-                raise KeyboardInterrupt
-            print(f"sweep: {signal.Signals(number).name}: ending the running trial", flush=True)
+                self.runner.kill_all()
+                raise Interrupted  # not KeyboardInterrupt, after which Optuna counts the trial as failed
             self.runner.stop_all()  # its thread sees it end, and raises Interrupted
             self.data_ready.set()
+            with suppress(OSError):  # the terminal may be gone
+                print(f"sweep: {signal.Signals(number).name}: ending the running trial", flush=True)
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield
         finally:

@@ -36,7 +36,7 @@ def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
 
 
 def describe(
-    study: optuna.Study, dimensions: Sequence[Dimension], trial: FrozenTrial | None = None, total: int = 0
+    study: optuna.Study, dimensions: Sequence[Dimension], trial: FrozenTrial | None = None, total: int | None = None
 ) -> list[str]:
     """A trial that has just ended and the best so far; without a trial, how the whole sweep ended."""
     done = finished(study)
@@ -59,7 +59,7 @@ def describe(
         settings = _settings(trial.user_attrs.get("settings", {}))
         return [
             f"sweep: trial {trial.number} ({settings}): {figure}{took}",
-            f"sweep: {len(done):,} of {total:,}; best so far: {best_text}",
+            f"sweep: {len(done):,} {f'of {total:,}' if total else 'trials'}; best so far: {best_text}",
         ]
     counts = {state: sum(one.user_attrs["outcome"] == state for one in done) for state in _STATES}
     lines = [f"sweep: {', '.join(f'{count:,} {state}' for state, count in counts.items() if count) or 'no trials'}"]

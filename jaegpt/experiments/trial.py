@@ -1,6 +1,7 @@
 """One trial of a sweep: a DVC experiment in a copy of the project, watched as it trains, and stopped when hopeless."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -11,12 +12,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from jaegpt.experiments.records import FIGURES
+from jaegpt.experiments.records import FIGURES, SWEEP_PREFIX
 from jaegpt.experiments.snapshot import TARGETS, Snapshot
 
 STOP_S = 30  # a process that was asked to end has this long, to write its checkpoint, before it is ended
@@ -73,11 +74,12 @@ class Runner:
         self.stopping = True
         for process in list(self._running):
             _signal(process, signal.SIGTERM)
-        timer = threading.Timer(STOP_S, self._kill)
+        timer = threading.Timer(STOP_S, self.kill_all)
         timer.daemon = True
         timer.start()
 
-    def _kill(self) -> None:
+    def kill_all(self) -> None:
+        """End every running trial at once."""
         for process in list(self._running):
             _signal(process, signal.SIGKILL)
 
@@ -120,13 +122,16 @@ class Runner:
         command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes, *TARGETS]
         with (
             open(self.folder / f"{name}.log", "w", encoding="utf-8") as log,
+            _alive(self.folder / f"{name}.pid") as alive,
             subprocess.Popen(
                 command, cwd=copy, env=_environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                encoding="utf-8", errors="replace", start_new_session=True,
+                encoding="utf-8", errors="replace", start_new_session=True, pass_fds=(alive.fileno(),),
             ) as process,
         ):  # fmt: skip
             self._running.add(process)
             try:
+                alive.write(f"{process.pid}\n")
+                alive.flush()
                 assert process.stdout is not None
                 for line in process.stdout:
                     log.write(line)
@@ -141,6 +146,38 @@ class Runner:
             finally:
                 _signal(process, signal.SIGKILL)  # a worker that outlived it, too
                 self._running.discard(process)
+
+
+def clear_leftovers(work: Path) -> int:
+    """End the trials that a killed sweep left running, and remove the copies it left; how many were running.
+
+    For who holds the lock of `work`, or it would end the trials of a sweep at work.
+    """
+    ended = 0
+    for path in sorted(work.glob("*/*.pid")):
+        with open(path, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # it lives; otherwise its number may be another program's by now
+                with contextlib.suppress(ProcessLookupError, ValueError):
+                    os.killpg(int(file.read()), signal.SIGKILL)
+                    ended += 1
+        path.unlink()
+    for copy in work.glob(f"*/{SWEEP_PREFIX}*"):
+        if copy.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+    return ended
+
+
+@contextlib.contextmanager
+def _alive(path: Path) -> Iterator[TextIO]:
+    """A file for a process group's number; its lock lasts as long as a process that was given it, ours or the trial."""
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield file
+        finally:
+            path.unlink()
 
 
 class _Reader:
