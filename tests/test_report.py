@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from browser import open_page
+from test_fidelity_words import FIGURES as FIDELITY
 
 from jaegpt.experiments.records import Run
 from jaegpt.experiments.report import make_sections, write_report
@@ -27,6 +28,7 @@ CURVES = {
     "0,done,3.6,w_mc,0.1,0.3\n0,done,3.6,train.epochs,2,0.5\n1,stopped,4.2,w_mc,9,0.6\n1,stopped,4.2,train.epochs,1,0.0\n",
     "sweep_importance": "parameter,importance\nw_mc,0.8\ntrain.epochs,0.2\n",
 }
+EXPERIMENT = "light"
 TPU = {
     "v5e:2x2": {
         "compiles": True, "devices": 4, "hbm_needed_bytes": 2e9, "hbm_available_bytes": 16e9, "flops": 1,
@@ -51,26 +53,27 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "plots").mkdir(exist_ok=True)
         (folder / f"plots/{name}.csv").write_text(content, encoding="utf-8")
     (folder / "metrics").mkdir()
-    for name, figures in {**METRICS, "tpu": TPU}.items():
+    for name, figures in {**METRICS, "fidelity": FIDELITY, "tpu": TPU}.items():
         (folder / f"metrics/{name}.json").write_text(json.dumps(figures), encoding="utf-8")
     for command in (
         ["init", "--quiet"],
         ["add", "--all"],
         ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"],
+        ["tag", EXPERIMENT],  # DVC finds an experiment by its name as it does any revision
     ):
         subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
 
-def run_of(name: str, w_mc: float, **figures: Any) -> Run:
+def run_of(name: str, w_mc: float, kind: str = "workspace", **figures: Any) -> Run:
     return Run(
-        name=name, rev=name, kind="workspace", state="done", params={"w_mc": w_mc},
+        name=name, rev=name, kind=kind, state="done", params={"w_mc": w_mc},
         figures=METRICS["evaluate"] | figures,
     )  # fmt: skip
 
 
 RUNS = [
-    run_of("light", 0.01, lm_loss=3.6, mc_accuracy=0.3),
+    run_of(EXPERIMENT, 0.01, "experiment", lm_loss=3.6, mc_accuracy=0.3),
     run_of("even", 1.0, lm_loss=3.7, mc_accuracy=0.6),
     run_of("heavy", 100.0, lm_loss=4.9, mc_accuracy=0.5),
 ]
@@ -80,6 +83,9 @@ def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path
     page_file = write_report(project, RUNS, project / "report")
     names = {"data-funnel", "loss-weights", "sweep", "validation-losses", "gradient-norms", "block-size-yield", "style"}
     assert names <= {path.stem for path in page_file.parent.glob("*.svg")}
+    for curves in ("validation-losses", "gradient-norms"):
+        drawn = (page_file.parent / f"{curves}.svg").read_text(encoding="utf-8")
+        assert f">{EXPERIMENT}<" in drawn, "the experiment's curve stands in the legend"
     for width in (390, 1280):
         with open_page(page_file.as_uri(), width) as (page, errors, requests):
             assert errors == []
@@ -120,3 +126,29 @@ def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
         sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])
         assert said in sections[0].text[1]
         assert "A guess picks it in 25%" in sections[0].text[1]
+
+
+def test_figures_of_another_model_or_of_other_settings_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaegpt.experiments.figures.dvc_plots", lambda root, experiments=(): {})
+    (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
+    note = "from before params.yaml was changed (w_mc 1.0 -> 2); run `dvc repro`"
+    named = {"w_mc": 1.0, "export.owner": "Zoë Somebody"}
+    run = Run(name="workspace", rev="workspace", kind="workspace", state="done", params=named,
+              figures=METRICS["evaluate"], note=note)  # fmt: skip
+
+    def sections(model: str) -> dict[str, str]:
+        lock = {name: {"deps": [{"path": "models/jaegpt", "md5": md5}]} for name, md5 in
+                {"evaluate": "a", "fidelity": model}.items()}  # fmt: skip
+        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
+        made = make_sections(tmp_path, {"evaluate": METRICS["evaluate"], "fidelity": FIDELITY}, [run, *RUNS])
+        return {section.title: f"{section.text} {section.rows}" for section in made}
+
+    other, same = sections("b"), sections("a")
+    title = next(title for title in other if title.startswith("Does it sound"))
+    assert "of another model than the evaluation's" in other[title]
+    assert "of another model" not in same[title]
+    for title in ("Did it learn?", "Settings, and how to repeat it"):
+        assert f"Mind: {note}." in same[title]
+    assert "Zoë" not in str(same)

@@ -1,8 +1,13 @@
 """`jaegpt table` over runs known by hand."""
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
-from jaegpt.experiments.records import Run
+import pytest
+
+from jaegpt.experiments.records import FIGURES, Run, _recorded
 from jaegpt.experiments.table import make_table, table_text
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
@@ -56,3 +61,64 @@ def test_runs_without_figures_are_named_and_trials_counted() -> None:
     assert len(make_table(runs, with_trials=True)["rows"]) == 2
     assert "broken: failed (why)" in table_text(table)
     assert "No run has figures yet" in table_text(make_table([]))
+
+
+FILE = b'{"lm_loss": 3.5}'
+LOCK: dict[str, Any] = {
+    "extract": {
+        "params": {"params.yaml": {"export": {"owner": "Zoe"}}},
+        "outs": [{"path": "data/messages", "md5": "m"}],
+    },
+    "train": {
+        "deps": [{"path": "data/messages", "md5": "m"}],
+        "params": {"params.yaml": {"w_mc": 1.0, "seed": 7}},
+        "outs": [{"path": "models/jaegpt", "md5": "t"}],
+    },
+    "evaluate": {
+        "deps": [{"path": "models/jaegpt", "md5": "t"}],
+        "params": {"params.yaml": {"w_mc": 1.0}},
+        "outs": [{"path": FIGURES, "md5": hashlib.md5(FILE).hexdigest()}],
+    },
+    "tpu_report": {"params": {"params.yaml": {"w_mc": 0.05, "seed": 3}}},
+}
+PARAMS = {"w_mc": 1.0, "seed": 7, "export.owner": "Zoe"}
+
+
+def recorded(folder: Path, lock: dict[str, Any], kind: str = "workspace", **params: Any) -> Run:
+    """A run as its folder's records tell it."""
+    (folder / "metrics").mkdir(exist_ok=True)
+    (folder / FIGURES).write_bytes(FILE)
+    (folder / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
+    run = Run(name="a", rev="workspace", kind=kind, state="done", params={**PARAMS, **params}, figures=json.loads(FILE))
+    return _recorded(run, folder)
+
+
+def test_a_runs_parameters_are_those_of_the_stages_that_made_its_figures(tmp_path: Path) -> None:
+    run = recorded(tmp_path, LOCK)
+    assert (run.params, run.note, run.state) == (PARAMS, "", "done")
+    run = recorded(tmp_path, LOCK, w_mc=2.0)
+    assert (run.params, run.note) == (
+        PARAMS, "from before params.yaml was changed (w_mc 1.0 -> 2.0); run `dvc repro`"
+    )  # fmt: skip
+    run = recorded(tmp_path, LOCK, **{"export.owner": "Bo"})
+    assert run.note == "from before params.yaml was changed (export.owner); run `dvc repro`"
+
+
+def test_figures_of_a_model_that_was_trained_again_are_told(tmp_path: Path) -> None:
+    lock = LOCK | {"train": LOCK["train"] | {"outs": [{"path": "models/jaegpt", "md5": "newer"}]}}
+    assert recorded(tmp_path, lock).note == "from before models/jaegpt was made anew; run `dvc repro`"
+
+
+@pytest.mark.parametrize(
+    ("lock", "w_mc"),
+    [
+        (LOCK, 2.0),
+        (LOCK | {"train": LOCK["train"] | {"outs": [{"path": "models/jaegpt", "md5": "newer"}]}}, 1.0),
+        ({name: stage for name, stage in LOCK.items() if name != "evaluate"}, 1.0),
+    ],
+)
+def test_an_experiment_that_was_not_evaluated_has_no_figures(tmp_path: Path, lock: dict[str, Any], w_mc: float) -> None:
+    assert recorded(tmp_path, LOCK, "experiment").state == "done"
+    run = recorded(tmp_path, lock, "experiment", w_mc=w_mc)
+    assert (run.state, run.figures, run.params["w_mc"]) == ("without figures", {}, w_mc)
+    assert run.note == "it was not run as far as `evaluate`"

@@ -1,13 +1,13 @@
 """What DVC has recorded of each run: the workspace, the last commit, and the experiments, with their figures.
 
-The figures are those of metrics/evaluate.json at each revision. Of the workspace and the commit, dvc.lock says which
-parameters they belong to, because params.yaml may have been edited since.
+The figures are those of metrics/evaluate.json at each revision. dvc.lock says which parameters they belong to, because
+params.yaml may have been edited since, and an experiment that did not evaluate holds the figures of the commit before.
 """
 
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
 # Sections of params.yaml that no figure of the evaluation depends on.
 WITHOUT_EFFECT = ("sweep", "generate", "fidelity", "tpu")
+PRIVATE = ("export.",)  # parameters that may name people or folders
 NEEDED = (
     "lm_loss",
     "mc_loss",
@@ -89,7 +90,7 @@ def _runs(states: Iterable[Any], root: Path, head: str) -> Iterator[Run]:
         for experiment in state.experiments or []:
             executor = experiment.executor.state if experiment.executor else "success"
             first = experiment.revs[0]
-            yield _run(first, experiment.name or first.rev[:7], "experiment", root, executor)
+            yield _recorded(_run(first, experiment.name or first.rev[:7], "experiment", root, executor), root)
 
 
 def _run(state: Any, name: str, kind: str, root: Path, executor: str = "success") -> Run:
@@ -125,31 +126,67 @@ def _figures(root: Path, rev: str) -> tuple[dict[str, Any], str]:
 
 
 def _recorded(run: Run, root: Path) -> Run:
-    """The run with the parameters its figures were made with, from dvc.lock, and a note where they are not today's."""
+    """The run with the parameters its figures were made with, from dvc.lock, and a note where they are not today's.
+
+    An experiment is its parameters: where its figures belong to others, it has none.
+    """
     if run.state != "done":
         return run
-    lock, figures = (_content(root, run.rev, name) for name in ("dvc.lock", FIGURES))
-    try:
-        stages = (YAML(typ="safe").load(lock or b"") or {}).get("stages", {})
-    except (YAMLError, AttributeError):
-        stages = {}
+    stages = locked_stages(root, run.rev)
+    digest = hashlib.md5(_content(root, run.rev, FIGURES) or b"").hexdigest()
+    params, note = _made_with(stages, digest, run.params)
+    if note and run.kind == "experiment":
+        return _with(run, state="without figures", figures={}, note="it was not run as far as `evaluate`")
+    return _with(run, note=f"{note}; run `dvc repro`" if note else "", params={**run.params, **params})
+
+
+def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The recorded parameters of the figures with this MD5, and what in the record does not fit them or `params`."""
     if "evaluate" not in stages:
-        return _with(run, note="dvc.lock records no evaluation; run `dvc repro`")
-    recorded = flatten(
-        {
-            key: value
-            for stage in stages.values()
-            for key, value in ((stage.get("params") or {}).get("params.yaml") or {}).items()
-        }
-    )
-    hashes = {out["path"]: out.get("md5") for out in stages["evaluate"].get("outs", [])}
-    if hashes.get(FIGURES) != hashlib.md5(figures or b"").hexdigest():
-        return _with(run, note=f"{FIGURES} is not the one dvc.lock records; run `dvc repro`")
-    changed = [key for key in sorted(recorded) if key in run.params and recorded[key] != run.params[key]]
+        return {}, "dvc.lock records no evaluation"
+    outs = {name: {out["path"]: out.get("md5") for out in stage.get("outs", [])} for name, stage in stages.items()}
+    deps = {name: {dep["path"]: dep.get("md5") for dep in stage.get("deps", [])} for name, stage in stages.items()}
+    if outs["evaluate"].get(FIGURES) != digest:
+        return {}, f"{FIGURES} is not the one dvc.lock records"
+    # Other stages may stand there from an earlier run, with its parameters.
+    needed = sorted(stages_before(outs, deps, ("evaluate",)) - {"evaluate"})
+    recorded: dict[str, Any] = {}
+    for name in (*needed, "evaluate"):
+        recorded |= flatten((stages[name].get("params") or {}).get("params.yaml") or {})
+    made = {path: md5 for name in needed for path, md5 in outs[name].items()}
+    for name in (*needed, "evaluate"):
+        for path, md5 in deps[name].items():
+            if made.get(path, md5) != md5:
+                return recorded, f"from before {path} was made anew"
+    changed = [key for key in sorted(recorded) if key in params and recorded[key] != params[key]]
     changed = [key for key in changed if not key.startswith(tuple(f"{name}." for name in WITHOUT_EFFECT))]
-    shown = ", ".join(f"{key} {recorded[key]} -> {run.params[key]}" for key in changed[:3])
-    note = f"from before params.yaml was changed ({shown}); run `dvc repro`" if changed else ""
-    return _with(run, note=note, params={**run.params, **recorded})
+    shown = ", ".join(
+        key if key.startswith(PRIVATE) else f"{key} {recorded[key]} -> {params[key]}" for key in changed[:3]
+    )
+    return recorded, f"from before params.yaml was changed ({shown})" if changed else ""
+
+
+def locked_stages(root: Path, rev: str = "workspace") -> dict[str, Any]:
+    """What dvc.lock records of each stage at a revision; empty where there is none that can be read."""
+    try:
+        return dict((YAML(typ="safe").load(_content(root, rev, "dvc.lock") or b"") or {}).get("stages", {}))
+    except (YAMLError, AttributeError):
+        return {}
+
+
+def stages_before(
+    outs: Mapping[str, Iterable[str]], deps: Mapping[str, Iterable[str]], targets: Sequence[str]
+) -> set[str]:
+    """`targets` and every stage whose outputs they need, directly or through others; paths by stage."""
+    makers = {path: name for name, paths in outs.items() for path in paths}
+    found: set[str] = set()
+    waiting = list(targets)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [makers[path] for path in deps[name] if path in makers]
+    return found
 
 
 def _with(run: Run, **changes: Any) -> Run:

@@ -15,15 +15,13 @@ from ruamel.yaml import YAML
 
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.experiments import figures
-from jaegpt.experiments.records import SWEEP_PREFIX, Run, flatten
+from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, Run, flatten, locked_stages
 from jaegpt.experiments.sweep_results import IMPORTANCE, TRIALS
 from jaegpt.experiments.table import BASE, COLUMNS, cell, make_table
 from jaegpt.files import write_text, writing_folder
 
 PAGE = "index.html"
 MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
-# Of params.yaml, what may name people or folders.
-_PRIVATE = ("export.",)
 _COMMAND = {"tpu": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
 
 
@@ -84,10 +82,11 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
     def drawn(*names: str) -> dict[str, str]:
         return {name: plots[name] for name in names if name in plots}
 
+    notes = [f"Mind: {run.note}." for run in runs if run.kind == "workspace" and run.state == "done" and run.note]
     learning = Section("Learning", _training(metrics.get("train")), [], drawn(*_LEARNING))
     gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
     return [
-        _evaluation(metrics.get("evaluate")),
+        _evaluation(metrics.get("evaluate"), notes),
         _data(metrics, drawn("Languages of threads")),
         Section("Sessions", _sessions(metrics.get("sessions")), [], drawn("Gaps between messages", "Context by cut")),
         Section("Block size", _block_size(metrics.get("block_size")), [], drawn("Block-size yield")),
@@ -95,9 +94,9 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
         gradients,
         _weights(runs),
         _sweep(root),
-        _fidelity(metrics.get("fidelity")),
+        _fidelity(root, metrics.get("fidelity")),
         _tpu(metrics.get("tpu")),
-        _settings(root),
+        _settings(root, notes),
     ]
 
 
@@ -113,11 +112,12 @@ def _missing(title: str, command: str) -> Section:
     return Section(title, [f"Not measured yet: `{command}` makes these figures."])
 
 
-def _evaluation(found: Mapping[str, Any] | None) -> Section:
+def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:
     if found is None:
         return _missing("Did it learn?", "dvc repro")
     base, (low, high) = found["base"], found["mc_accuracy_ci"]
     text = [
+        *notes,
         f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
         f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
     ]
@@ -201,7 +201,7 @@ def _weights(runs: Sequence[Run]) -> Section:
     title = "Runs side by side"
     if not table["rows"]:
         return _missing(title, "dvc exp run -S w_mc=1")
-    changed = list(table["rows"][0]["changed"])
+    changed = [key for key in table["rows"][0]["changed"] if not key.startswith(PRIVATE)]
     rows: list[Sequence[str]] = [("w_mc", *(head for head, _ in COLUMNS.values()), *changed, "experiment")]
     for row in table["rows"]:
         marked = (cell(key, row) + (" *" if key in row["best"] else "") for key in COLUMNS)
@@ -230,11 +230,16 @@ def _sweep(root: Path) -> Section:
     return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
 
 
-def _fidelity(found: Mapping[str, Any] | None) -> Section:
+def _fidelity(root: Path, found: Mapping[str, Any] | None) -> Section:
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
-    return Section(title, sentences(found), [], {"Style": figures.style(found["style"])} if found["style"] else {})
+    text = sentences(found)
+    stages = locked_stages(root)
+    of_model, model = (_dep(stages.get(name, {}), "models/jaegpt") for name in ("fidelity", "evaluate"))
+    if of_model != model:
+        text.insert(0, "These figures are of another model than the evaluation's: `dvc repro` makes them anew.")
+    return Section(title, text, [], {"Style": figures.style(found["style"])} if found["style"] else {})
 
 
 def _tpu(found: Mapping[str, Any] | None) -> Section:
@@ -255,11 +260,17 @@ def _tpu(found: Mapping[str, Any] | None) -> Section:
     return Section("On a TPU", text, rows)
 
 
-def _settings(root: Path) -> Section:
+def _dep(stage: Mapping[str, Any], path: str) -> str | None:
+    """The hash that a stage of dvc.lock was given `path` with."""
+    return next((dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == path), None)
+
+
+def _settings(root: Path, notes: Sequence[str]) -> Section:
     params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
     rows: list[Sequence[str]] = [("setting", "value")]
-    rows += [(key, str(value)) for key, value in params.items() if not key.startswith(_PRIVATE)]
+    rows += [(key, str(value)) for key, value in params.items() if not key.startswith(PRIVATE)]
     text = [
+        *notes,
         "`dvc repro` makes this run again from params.yaml and the export; `dvc exp run -S key=value` tries a change.",
         "The settings of the section export may name people and folders, and are left out.",
     ]

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
-from jaegpt.experiments.records import flatten
+from jaegpt.experiments.records import flatten, stages_before
 
 # The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the
 # base model's replies, which all trials share.
@@ -107,28 +107,17 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str])
     stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     params = {**flatten(yaml.load((root / "params.yaml").read_text(encoding="utf-8"))), **overrides}
     settings: dict[str, str] = {}
-    for name in _stages_before(stages, TARGETS):
+    outs = {name: list(_paths(stage)) for name, stage in stages.items()}
+    deps = {name: stage.get("deps", []) for name, stage in stages.items()}
+    for name in stages_before(outs, deps, TARGETS):
         for listed in stages[name].get("params", []):
             for key, value in params.items():
                 if (key == listed or key.startswith(f"{listed}.")) and key not in searched:
                     settings[key] = repr(value)
-        for dep in stages[name].get("deps", []):
+        for dep in deps[name]:
             if dep.endswith(".py"):
                 settings[dep] = hashlib.md5((root / dep).read_bytes()).hexdigest()
     return dict(sorted(settings.items()))
-
-
-def _stages_before(stages: Mapping[str, Any], targets: Sequence[str]) -> set[str]:
-    """`targets` and every stage whose outputs they need, directly or through others."""
-    makers = {out: name for name, stage in stages.items() for out in _paths(stage)}
-    found: set[str] = set()
-    waiting = list(targets)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [makers[dep] for dep in stages[name].get("deps", []) if dep in makers]
-    return found
 
 
 def _paths(stage: Mapping[str, Any]) -> Iterator[str]:
