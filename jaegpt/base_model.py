@@ -6,6 +6,7 @@ Whatever the source, the result is a folder of safetensors, config, tokenizer an
 import jaegpt.environment  # noqa: F401
 
 import importlib.util
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from jaegpt.errors import JaegptError
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
+# What transformers raises over a folder that is incomplete, broken, of other shapes, or that needs packages not here.
+_UNLOADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 # The template that the weights were tuned with, less the system message that it makes up where there is none: it would
 # tell the model that it is an assistant of another name.
 _CHATML = (
@@ -112,7 +115,7 @@ def _save_pretrained(model: str, folder: Path) -> None:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, dtype="float32")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except _UNLOADABLE as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise JaegptError(
             f"model: cannot load {model!r} ({first_line}). Choices: {EMBEDDED} (embedded, needs no network), a local "

@@ -34,8 +34,9 @@ def compare_part(path: str) -> tuple[dict[str, Context], Ints]:
 
 
 def main() -> None:
-    reports = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
+    # First, so that a part it refuses leaves the sessions and their figures as they were, both of one run.
     others = map_parts(compare_part, [str(path) for path in part_paths("data/filtered")], "other cuts")
+    reports = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
     used = Context.total(context for context, _ in reports)
     rules = {name: Context.total(part[name] for part, _ in others) for name in RULES}
     thresholds = np.concatenate([part for _, part in reports])

@@ -56,6 +56,24 @@ def test_what_is_not_here_names_the_choices(tmp_path: Path) -> None:
         save_base_model(str(tmp_path / "empty"), tmp_path / "empty")
 
 
+def test_a_broken_folder_is_one_clear_line(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path / "source")
+    config = (source / "config.json").read_text(encoding="utf-8")
+    for changed in (
+        config.replace('"n_embd": 32', '"n_embd": 64'),  # weights of other shapes: RuntimeError
+        config.replace("{", '{"quantization_config": {"quant_method": "awq"},', 1),  # wants a package: ImportError
+    ):
+        assert changed != config
+        (source / "config.json").write_text(changed, encoding="utf-8")
+        with pytest.raises(JaegptError, match=r"cannot load .*source"):
+            save_base_model(str(source), tmp_path)
+    (source / "config.json").write_text(config, encoding="utf-8")
+    (source / "model.safetensors").unlink()
+    (source / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(JaegptError, match=r"cannot load .*source"):
+        save_base_model(str(source), tmp_path)
+
+
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
     source, target = save_tiny(tmp_path / "source"), tmp_path / "target"
     target.mkdir()

@@ -185,6 +185,11 @@ def test_a_broken_part_is_refused_by_name(project, capsys):
     capsys.readouterr()
     Path("data/turns/part-00001.parquet").write_bytes(b"PAR1 and then nothing")
     assert "data/turns/part-00001.parquet" in failing(sessionize, capsys)
+    change("percentile: 90", "percentile: 50")
+    merge_turns.main()
+    capsys.readouterr()
+    Path("data/filtered/part-00001.parquet").write_bytes(b"PAR1 and then nothing")
+    assert "data/filtered/part-00001.parquet" in failing(sessionize, capsys)
 
 
 def test_the_parameters_of_the_project_are_valid(project):

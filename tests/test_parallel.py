@@ -1,7 +1,9 @@
 """Parallel work: the same bytes for any number of workers, on this machine or on a cluster that loses one."""
 
 import contextlib
+import json
 import os
+import runpy
 import signal
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from dialogue_reference import messages_of, table
 from export_fixtures import files_of, read, write_folder
+from models import save_tiny
 
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
 from jaegpt.dialogue.language import LanguageConfig, filter_language
@@ -112,6 +115,27 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(expected, cluster, 
     assert marker.exists()
     with pytest.raises(JaegptError, match="bad part 3"):
         map_parts(refuse_three, [1, 2, 3], "test")
+
+
+def test_encode_on_a_cluster_follows_the_tokenizer(expected, cluster, monkeypatch):
+    base = save_tiny(Path("data/base_model"))
+    Path("examples").rename("data/examples")
+
+    def encoded(address=""):
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+        runpy.run_module("stages.encode", run_name="__main__", alter_sys=True)  # as the pipeline runs it
+        return written_in("data/tokens")
+
+    first = encoded()
+    assert encoded(cluster.scheduler_address) == first
+    content = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    letters = content["model"]["vocab"]
+    letters["a"], letters["e"] = letters["e"], letters["a"]
+    (base / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    second = encoded()
+    assert second != first
+    assert len(second) == 5
+    assert encoded(cluster.scheduler_address) == second
 
 
 def test_an_export_read_on_a_cluster_that_loses_a_worker_gives_the_same_bytes(cluster, monkeypatch, tmp_path):

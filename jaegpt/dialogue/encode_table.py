@@ -4,8 +4,11 @@ A history is a row of pieces: what closes a turn, what opens the next, its text,
 tokenized once; the rest is looking up and laying end to end.
 """
 
+import hashlib
+import threading
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,8 @@ from jaegpt.tables import SCHEMAS, column
 
 Ints = npt.NDArray[np.int64]
 
+# One a thread: an encoder is set for each call to take control tokens as such or as text.
+_of_thread = threading.local()
 
 # Runs of white space are tokens of their own, so that a text with one is not taken apart; nor is one with the mark.
 _MARK = "\0"
@@ -72,6 +77,38 @@ def _tokenized(texts: pa.Array, encoder: Encoder) -> _Pieces:
     ids, taken = _Pieces.of(encoder.tokenize(units.dictionary.to_pylist())).gather(numbers)
     ends = np.concatenate([[0], np.cumsum(taken)])[np.cumsum(num_units)]  # each text has at least one unit
     return _Pieces(ids, np.diff(ends, prepend=0))
+
+
+def encode_part(examples: pa.Table, base: Path, digest: str) -> tuple[pa.Table, tuple[int, int]]:
+    """The tokens of a part, and its numbers of examples and of tokens.
+
+    Here and not in the stage, because what a cluster is sent from a program's own file cannot keep an encoder.
+
+    Args:
+        base: the base model's folder, an absolute path.
+        digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder anew.
+    """
+    tokens = encode_examples(examples, _encoder(base, digest))
+    num_tokens = sum(
+        pc.sum(pc.list_value_length(ids)).as_py() or 0
+        for ids in (tokens["history_ids"], pc.list_flatten(tokens["candidate_ids"]))
+    )
+    return tokens, (len(tokens), num_tokens)
+
+
+def tokenizer_digest(base: Path) -> str:
+    """A hash of the files that an Encoder reads."""
+    files = [base / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
+    contents = [file.read_bytes() if file.is_file() else b"" for file in files]
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
+
+
+def _encoder(base: Path, digest: str) -> Encoder:
+    """Read once a thread, and again when its files have changed: a cluster's workers outlive many runs."""
+    if getattr(_of_thread, "key", None) != (base, digest):
+        _of_thread.encoder, _of_thread.key = Encoder(base), (base, digest)
+    encoder: Encoder = _of_thread.encoder
+    return encoder
 
 
 def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
