@@ -210,6 +210,7 @@ def test_minutes_alone_do_not_cap_the_trials(begin: Any, capsys: pytest.CaptureF
     output = capsys.readouterr().out
     assert "0 trials there, 1 minutes to go" in output
     assert "sweep: 24 trials; best so far: lm_loss 4.000" in output
+    assert output.endswith("sweep: parallel coordinates and importance as pictures: jaegpt report\n")
 
 
 def test_a_hopeless_trial_is_stopped_and_counts_no_worse_than_untrained(begin: Any) -> None:

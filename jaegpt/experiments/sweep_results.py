@@ -68,6 +68,7 @@ def describe(
     lines.append(f"sweep: best: {best_text}")
     if best:
         lines.append(f"sweep: to work with it: dvc exp apply {best.user_attrs['experiment']}")
+        lines.append("sweep: parallel coordinates and importance as pictures: jaegpt report")
     return lines
 
 
