@@ -180,12 +180,8 @@ def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
 
 def test_a_reset_while_a_reply_comes_is_not_undone(address: str) -> None:
     with open_page(address) as (page, errors, _):
-        page.get_by_text("Settings").click()
-        page.get_by_label("number input for max_tokens").fill("64")
-        page.get_by_label("number input for max_tokens").press("Tab")
-        page.wait_for_function("document.querySelector('#set-max_tokens input[type=range]').value == '64'")
         send(page, "hello")
-        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length == 2", timeout=SLOW)
+        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length > 0", timeout=SLOW)
         page.get_by_role("button", name="Reset", exact=True).click()
         wait_for_replies(page, {"jaegpt": [], "base": []})
         page.wait_for_timeout(2000)
