@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import runpy
 import signal
 import sys
 from dataclasses import dataclass
@@ -11,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import call
 from dialogue_reference import messages_of, table
 from export_fixtures import files_of, read, write_folder
-from models import save_tiny
 
+from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
 from jaegpt.dialogue.language import LanguageConfig, filter_language
 from jaegpt.dialogue.sessions import sessionize
@@ -24,6 +24,7 @@ from jaegpt.parallel import map_parts, num_workers
 from jaegpt.tables import SCHEMAS, part_name, write_part
 from jaegpt.transform import transform_table
 
+ROOT = Path(__file__).parent.parent
 TEXTS = [f"what are you doing on day {number} of this week" for number in range(10)]
 LANGUAGE = LanguageConfig(keep=["en"], min_share=0.5)
 SESSION = SessionConfig(percentile=90, fixed_gap_s=None)
@@ -118,12 +119,15 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_bytes(expected, cluster, 
 
 
 def test_encode_on_a_cluster_follows_the_tokenizer(expected, cluster, monkeypatch):
-    base = save_tiny(Path("data/base_model"))
+    base = Path("data/base_model")
+    base.mkdir(parents=True)
+    save_base_model("tiny", base)
     Path("examples").rename("data/examples")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def encoded(address=""):
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-        runpy.run_module("stages.encode", run_name="__main__", alter_sys=True)  # as the pipeline runs it
+        call(Path(), "python", "-m", "stages.encode")  # its own functions are of `__main__` then
         return written_in("data/tokens")
 
     first = encoded()
