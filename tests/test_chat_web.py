@@ -15,7 +15,7 @@ from chat_server import running
 from playwright.sync_api import TimeoutError
 
 from jaegpt.chat.generation import Speaker
-from jaegpt.chat.web import Page, make_page
+from jaegpt.chat.web import Latest, Page, make_page
 from jaegpt.chat.worker import Worker
 
 SEED = 7
@@ -197,7 +197,7 @@ def test_settings_beyond_the_sliders_are_not_loaded(worker: Worker) -> None:
     exchanges = [{"text": "a", "replies": {"jaegpt": "b", "base": "c"}, "attempt": 0}]
     for changes, taken in (({"top_k": 999}, True), ({"top_k": 5000}, False), ({"max_tokens": 100}, False)):
         saved = page.save(exchanges, *dataclasses.astuple(config(**changes)), SEED)
-        _, _, _, *restored = page.load(saved.encode(), [], *values)
+        _, _, _, *restored = page.load(saved.encode(), Latest(), [], *values)
         assert (restored != values) == taken, changes
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import optuna
 import pytest
+from clones import clone, set_params
 from commands import call, environment
-from test_pipeline import clone, set_params
 
 from jaegpt.errors import JaegptError
 from jaegpt.experiments import sweep as sweep_module

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from jaegpt.chat.conversation import MODELS, Conversation, Exchange, attempt_seed
 from jaegpt.chat.generation import MOST_CANDIDATES, GenerateConfig, Reply
 from jaegpt.chat.prompts import clean_text
-from jaegpt.chat.web_layout import CSS, lay_out, theme
+from jaegpt.chat.web_layout import CSS, Latest, lay_out, theme
 from jaegpt.chat.worker import Question, Worker
 from jaegpt.errors import JaegptError
 
@@ -38,39 +38,51 @@ class Page:
         self.seed = seed
         self.shape = shape
 
-    async def say(self, text: str, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+    async def say(
+        self, text: str, latest: Latest, exchanges: Exchanges, *values: Any
+    ) -> AsyncIterator[tuple[Any, ...]]:
         """Both replies to a message, as they come: (message box, exchanges, both columns)."""
         asked = clean_text(text)
         if not asked:
             gr.Info("Type a message first.")
             yield text, exchanges, *_columns(exchanges)
             return
+        mine = latest.begin()
         box: Any = ""  # emptied once, so that what is typed meanwhile stays
         async for exchange, failed in self._answer(asked, exchanges, 0, values):
+            if latest.number != mine:
+                yield (gr.skip(),) * 4
+                return
             if failed:
                 yield text, exchanges, *_columns(exchanges)
             else:
                 yield box, [*exchanges, exchange], *_columns([*exchanges, exchange])
                 box = gr.update()
 
-    async def retry(self, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
+    async def retry(self, latest: Latest, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """The last message answered anew."""
         if not exchanges:
             gr.Info("Nothing has been said yet.")
             yield exchanges, *_columns(exchanges)
             return
+        mine = latest.begin()
         *before, last = exchanges
         async for exchange, failed in self._answer(last["text"], before, last["attempt"] + 1, values):
+            if latest.number != mine:
+                yield (gr.skip(),) * 3
+                return
             shown = [*before, last if failed else exchange]
             yield shown, *_columns(shown)
 
-    def undo(self, text: str, exchanges: Exchanges) -> tuple[Any, ...]:
+    def undo(self, text: str, latest: Latest, exchanges: Exchanges) -> tuple[Any, ...]:
         """Take the last message back, into the box if that is empty."""
+        latest.begin()
         taken = exchanges[-1]["text"] if exchanges else ""
         return text or taken, exchanges[:-1], *_columns(exchanges[:-1])
 
-    def reset(self) -> tuple[Any, ...]:
+    def reset(self, latest: Latest) -> tuple[Any, ...]:
         """Forget the conversation."""
+        latest.begin()
         return "", [], *_columns([])
 
     def save(self, exchanges: Exchanges, *values: Any) -> str:
@@ -81,13 +93,14 @@ class Page:
         config, seed = self._settings(values)
         return _conversation(exchanges).to_json({"seed": seed, **dataclasses.asdict(config), **self.shape})
 
-    def load(self, content: bytes, exchanges: Exchanges, *values: Any) -> tuple[Any, ...]:
+    def load(self, content: bytes, latest: Latest, exchanges: Exchanges, *values: Any) -> tuple[Any, ...]:
         """A saved conversation and its settings; what is no such thing changes nothing."""
         try:
             conversation, settings = Conversation.from_json(content)
         except JaegptError as error:
             gr.Warning(str(error))
             return exchanges, *_columns(exchanges), *values
+        latest.begin()
         loaded = [dataclasses.asdict(exchange) for exchange in conversation.exchanges]
         names = [*(field.name for field in dataclasses.fields(GenerateConfig)), "seed"]
         restored = [settings.get(name, value) for name, value in zip(names, values, strict=True)]

@@ -33,6 +33,18 @@ _DOWNLOAD = """text => {
 }"""
 
 
+class Latest:
+    """Counts what one visitor does: a reply on its way must not bring back what a later action took away."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def begin(self) -> int:
+        """The number of an action that begins now; those before it are no longer the latest."""
+        self.number += 1
+        return self.number
+
+
 def theme() -> gr.themes.Base:
     """The visitor's own fonts, and small print dark enough to read."""
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
@@ -42,6 +54,7 @@ def theme() -> gr.themes.Base:
 def lay_out(page: Page) -> None:
     gr.Markdown(NOTICE, elem_id="notice")
     exchanges = gr.State([], time_to_live=24 * 3600)
+    latest = gr.State(Latest(), time_to_live=24 * 3600)  # each visitor gets a copy
     with gr.Row():
         columns = [_column(TUNED, "jaegpt (fine-tuned)"), _column(BASE, "base model (untouched)")]
     with gr.Row(equal_height=True):
@@ -65,15 +78,12 @@ def lay_out(page: Page) -> None:
 
     shown = [message, exchanges, *columns]
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    said = gr.on([message.submit, send.click], page.say, [message, exchanges, *settings], shown, **hidden)
-    said_again = retry.click(page.retry, [exchanges, *settings], [exchanges, *columns], **hidden, cancels=[said])
-    # A reply still on its way would bring back what is taken away.
-    hidden["cancels"] = [said, said_again]
-    undo.click(page.undo, [message, exchanges], shown, **hidden)
+    gr.on([message.submit, send.click], page.say, [message, latest, exchanges, *settings], shown, **hidden)
+    retry.click(page.retry, [latest, exchanges, *settings], [exchanges, *columns], **hidden)
+    undo.click(page.undo, [message, latest, exchanges], shown, **hidden)
     for cleared in (reset.click, *(column.clear for column in columns)):
-        cleared(page.reset, None, shown, **hidden)
-    load.upload(page.load, [load, exchanges, *settings], [exchanges, *columns, *settings], **hidden)
-    del hidden["cancels"]
+        cleared(page.reset, latest, shown, **hidden)
+    load.upload(page.load, [load, latest, exchanges, *settings], [exchanges, *columns, *settings], **hidden)
     save.click(page.save, [exchanges, *settings], saved, **hidden).then(None, saved, None, js=_DOWNLOAD)
 
 
