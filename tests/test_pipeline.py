@@ -53,6 +53,7 @@ PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this tree after `dvc repro`."""
     folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
+    call(folder, sys.executable, "-m", "jaegpt.experiments.plots_page")  # as the Makefile does
     output = call(folder, "dvc", "repro")
     assert "train" in stages_run(output)
     return folder
@@ -184,7 +185,6 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
 
 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
-    call(project, sys.executable, "-m", "jaegpt.experiments.plots_page")
     call(project, "dvc", "plots", "show")
     with open_page((project / "dvc_plots/index.html").as_uri()) as (page, errors, requests):
         page.wait_for_selector("canvas, svg.marks")
