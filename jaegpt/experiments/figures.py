@@ -32,7 +32,8 @@ _CONFIG = {
     "view": {"stroke": None},
 }
 _WIDTH, _HEIGHT = 400, 240
-_TITLE_LETTERS = 50  # of a line
+_TITLE_LETTERS = 42  # of a line
+_NAMES = {"labelLimit": 240, "minExtent": 190}  # an axis with room for names, in whatever font
 MANY_POINTS = 200  # of a curve that is drawn smoothed, above its own faint line
 
 
@@ -101,7 +102,7 @@ def funnel(steps: Sequence[tuple[str, int]]) -> str:
     """Bars of what is left after each step: (step, how many)."""
     rows = [{"step": name, "number": number, "label": f"{number:,}"} for name, number in steps]
     shared: Spec = {
-        "y": {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 240}},
+        "y": {"field": "step", "type": "nominal", "sort": None, "title": None, "axis": _NAMES},
         "x": {"field": "number", "type": "quantitative", "title": None, "axis": None},
     }
     return svg(
@@ -191,13 +192,13 @@ def style(shares: Mapping[str, float | None]) -> str:
     rows = [{"who": names[key], "share": shares[key]} for key in names if shares.get(key) is not None]
     return svg(
         {
-            "title": "Mean probability, to the judge, that the owner wrote it",
+            "title": ["How likely, to the judge,", "it is that the owner wrote it"],
             "data": {"values": rows},
             "width": 300,
             "height": {"step": 26},
             "mark": {"type": "bar", "color": "#4c78a8", "cornerRadiusEnd": 3},
             "encoding": {
-                "y": {"field": "who", "type": "nominal", "sort": "-x", "title": None, "axis": {"labelLimit": 240}},
+                "y": {"field": "who", "type": "nominal", "sort": "-x", "title": None, "axis": _NAMES},
                 "x": {"field": "share", "type": "quantitative", "title": "probability", "scale": {"domain": [0, 1]}},
             },
         }
