@@ -79,6 +79,18 @@ def send(page: Any, text: str) -> None:
     box.press("Enter")
 
 
+def set_number(page: Any, name: str, value: str) -> None:
+    """Type a setting's value; again where the page was still drawing the settings and took no notice."""
+    box, slider = page.get_by_label(f"number input for {name}"), page.locator(f"#set-{name} input[type=range]")
+    for _ in range(20):
+        box.fill(value)
+        box.press("Tab")
+        page.wait_for_timeout(300)
+        if slider.input_value() == value:
+            return
+    pytest.fail(f"{name} stays at {slider.input_value()}")
+
+
 def expected_logs(reference: dict[str, Speaker], texts: list[str], chosen: Any) -> dict[str, list[str]]:
     """What each column should show after these messages."""
     logs: dict[str, list[str]] = {name: [] for name in reference}
@@ -111,9 +123,7 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         assert message_box(page).input_value() == ""
 
         page.get_by_text("Settings").click()
-        page.get_by_label("number input for temperature").fill("0")
-        page.get_by_label("number input for temperature").press("Tab")
-        page.wait_for_function("document.querySelector('#set-temperature input[type=range]').value == '0'")
+        set_number(page, "temperature", "0")
         send(page, "again")
         page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 4", timeout=SLOW)
         greedy = {

@@ -111,6 +111,7 @@ class _Sweep:
         self.runner = Runner(snapshot, folder.resolve())
         self.data_ready = threading.Event()
         self.first = threading.Lock()
+        self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
         self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
 
     def run(self, shared: bool) -> None:
@@ -221,10 +222,11 @@ class _Sweep:
 
     def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Say how a trial ended, write the tables, and stop where going on is no use."""
-        write_results(study, self.dimensions)
+        with self.telling:
+            write_results(study, self.dimensions)
+            for line in describe(study, self.dimensions, trial, self.budget.trials):
+                print(line, flush=True)
         done = finished(study)
-        for line in describe(study, self.dimensions, trial, self.budget.trials):
-            print(line, flush=True)
         if self.budget.trials is not None and len(done) >= self.budget.trials:
             study.stop()
         last = done[-FAILURES_IN_A_ROW:]
