@@ -119,8 +119,9 @@ class Worker:
             try:
                 self._reply(batch)
             except Exception as error:  # the thread must outlive any one batch; who asked is told
+                told = _told(error)
                 for answer in batch:
-                    answer.put(_told(error))
+                    answer.put(told)
 
     def _next_batch(self) -> list[Answer]:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
