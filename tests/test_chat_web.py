@@ -1,6 +1,5 @@
 """The page in headless Chromium: talk, change a setting, save, load; offline, at any width."""
 
-import dataclasses
 import json
 import re
 import socket
@@ -15,7 +14,7 @@ from chat_server import running
 from playwright.sync_api import TimeoutError
 
 from jaegpt.chat.generation import Speaker
-from jaegpt.chat.web import Latest, Page, make_page
+from jaegpt.chat.web import Page, make_page
 from jaegpt.chat.worker import Worker
 
 SEED = 7
@@ -197,18 +196,6 @@ def test_a_reset_while_a_reply_comes_is_not_undone(address: str) -> None:
         page.wait_for_timeout(2000)
         assert bubbles(page, "jaegpt") == bubbles(page, "base") == []
         assert errors == []
-
-
-def test_settings_beyond_the_sliders_are_not_loaded(worker: Worker) -> None:
-    wide = Page(worker, config(top_k=5000), SEED, {"num_history": 4, "block_size": 128})
-    assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"
-    page = Page(worker, CONFIG, SEED, {"num_history": 4, "block_size": 128})
-    values = [*dataclasses.astuple(CONFIG), SEED]
-    exchanges = [{"text": "a", "replies": {"jaegpt": "b", "base": "c"}, "attempt": 0}]
-    for changes, taken in (({"top_k": 999}, True), ({"top_k": 5000}, False), ({"max_tokens": 100}, False)):
-        saved = page.save(exchanges, *dataclasses.astuple(config(**changes)), SEED)
-        _, _, _, *restored = page.load(saved.encode(), Latest(), [], *values)
-        assert (restored != values) == taken, changes
 
 
 def test_eight_people_at_once_each_see_their_own_conversation(address: str, reference: dict[str, Speaker]) -> None:

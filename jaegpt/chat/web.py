@@ -47,17 +47,16 @@ class Page:
             gr.Info("Type a message first.")
             yield text, exchanges, *_columns(exchanges)
             return
-        mine = latest.begin()
         box: Any = ""  # emptied once, so that what is typed meanwhile stays
-        async for exchange, failed in self._answer(asked, exchanges, 0, values):
-            if latest.number != mine:
-                yield (gr.skip(),) * 4
-                return
-            if failed:
-                yield text, exchanges, *_columns(exchanges)
-            else:
-                yield box, [*exchanges, exchange], *_columns([*exchanges, exchange])
-                box = gr.update()
+        with latest.reply() as mine:
+            async for exchange, failed in self._answer(asked, exchanges, 0, values):
+                if latest.number != mine:
+                    return
+                if failed:
+                    yield text, exchanges, *_columns(exchanges)
+                else:
+                    yield box, [*exchanges, exchange], *_columns([*exchanges, exchange])
+                    box = gr.update()
 
     async def retry(self, latest: Latest, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
         """The last message answered anew."""
@@ -65,25 +64,27 @@ class Page:
             gr.Info("Nothing has been said yet.")
             yield exchanges, *_columns(exchanges)
             return
-        mine = latest.begin()
         *before, last = exchanges
-        async for exchange, failed in self._answer(last["text"], before, last["attempt"] + 1, values):
-            if latest.number != mine:
-                yield (gr.skip(),) * 3
-                return
-            shown = [*before, last if failed else exchange]
-            yield shown, *_columns(shown)
+        with latest.reply() as mine:
+            async for exchange, failed in self._answer(last["text"], before, last["attempt"] + 1, values):
+                if latest.number != mine:
+                    return
+                shown = [*before, last if failed else exchange]
+                yield shown, *_columns(shown)
 
-    def undo(self, text: str, latest: Latest, exchanges: Exchanges) -> tuple[Any, ...]:
+    async def undo(self, text: str, latest: Latest, exchanges: Exchanges) -> AsyncIterator[tuple[Any, ...]]:
         """Take the last message back, into the box if that is empty."""
-        latest.begin()
-        taken = exchanges[-1]["text"] if exchanges else ""
-        return text or taken, exchanges[:-1], *_columns(exchanges[:-1])
+        box: Any = text or (exchanges[-1]["text"] if exchanges else "")
+        async for shown in _show(exchanges[:-1], latest):
+            yield box, *shown
+            box = gr.update()
 
-    def reset(self, latest: Latest) -> tuple[Any, ...]:
+    async def reset(self, latest: Latest) -> AsyncIterator[tuple[Any, ...]]:
         """Forget the conversation."""
-        latest.begin()
-        return "", [], *_columns([])
+        box: Any = ""
+        async for shown in _show([], latest):
+            yield box, *shown
+            box = gr.update()
 
     def save(self, exchanges: Exchanges, *values: Any) -> str:
         """The saved form, for the browser to write to a file; empty where nothing has been said."""
@@ -93,14 +94,16 @@ class Page:
         config, seed = self._settings(values)
         return _conversation(exchanges).to_json({"seed": seed, **dataclasses.asdict(config), **self.shape})
 
-    def load(self, content: bytes, latest: Latest, exchanges: Exchanges, *values: Any) -> tuple[Any, ...]:
+    async def load(
+        self, content: bytes, latest: Latest, exchanges: Exchanges, *values: Any
+    ) -> AsyncIterator[tuple[Any, ...]]:
         """A saved conversation and its settings; what is no such thing changes nothing."""
         try:
             conversation, settings = Conversation.from_json(content)
         except JaegptError as error:
             gr.Warning(str(error))
-            return exchanges, *_columns(exchanges), *values
-        latest.begin()
+            yield exchanges, *_columns(exchanges), *values
+            return
         loaded = [dataclasses.asdict(exchange) for exchange in conversation.exchanges]
         names = [*(field.name for field in dataclasses.fields(GenerateConfig)), "seed"]
         restored = [settings.get(name, value) for name, value in zip(names, values, strict=True)]
@@ -112,7 +115,9 @@ class Page:
         except gr.Error:
             gr.Warning("The saved settings cannot be used here. The settings stay as they are.")
             restored = list(values)
-        return loaded, *_columns(loaded), *restored
+        async for shown in _show(loaded, latest):
+            yield *shown, *restored
+            restored = [gr.update()] * len(restored)
 
     def limits(self) -> dict[str, tuple[float, float]]:
         """The lowest and highest value of each setting's slider; they leave room for those of params.yaml."""
@@ -204,6 +209,15 @@ def make_page(page: Page) -> FastAPI:
 
 def _conversation(exchanges: Exchanges) -> Conversation:
     return Conversation([Exchange(**exchange) for exchange in exchanges])
+
+
+async def _show(exchanges: Exchanges, latest: Latest) -> AsyncIterator[tuple[Any, ...]]:
+    """The exchanges and both columns at once, and again when a reply that was on its way can show no more of itself."""
+    mine = latest.begin()
+    yield exchanges, *_columns(exchanges)
+    await latest.quiet()
+    if latest.number == mine:
+        yield exchanges, *_columns(exchanges)
 
 
 def _columns(exchanges: Exchanges) -> tuple[list[dict[str, str]], ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -38,11 +41,27 @@ class Latest:
 
     def __init__(self) -> None:
         self.number = 0
+        self._replies = 0
 
     def begin(self) -> int:
         """The number of an action that begins now; those before it are no longer the latest."""
         self.number += 1
         return self.number
+
+    @contextmanager
+    def reply(self) -> Iterator[int]:
+        """An action that shows a reply as it grows: its number."""
+        self._replies += 1
+        try:
+            yield self.begin()
+        finally:
+            self._replies -= 1
+
+    async def quiet(self) -> None:
+        """Wait until no reply grows. What one has given is with the browser by then: gradio asks for more only after it
+        has sent what it got."""
+        while self._replies:
+            await asyncio.sleep(0.02)
 
 
 def theme() -> gr.themes.Base:
