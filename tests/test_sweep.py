@@ -85,6 +85,10 @@ def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: P
     figures = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))
     assert figures["lm_loss"] == found[best]["lm_loss"]
     assert (project / "models/jaegpt/model.safetensors").is_file()
+    assert "failed to load" not in call(project, "dvc", "plots", "show")
+    page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert "Sweep: each line is a trial" in page
+    assert "Sweep: share of the loss" in page
     call(project, "git", "checkout", "--quiet", ".")
 
 

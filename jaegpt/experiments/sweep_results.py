@@ -9,15 +9,16 @@ from optuna.trial import FrozenTrial
 
 from jaegpt.experiments.space import Dimension
 from jaegpt.experiments.study import finished, importances
-from jaegpt.files import write_csv
+from jaegpt.files import write_csv, write_text
 
 TRIALS = Path("plots/sweep.csv")
 IMPORTANCE = Path("plots/sweep_importance.csv")
+PLOTS = Path("plots/dvc.yaml")
 COLUMNS = ("trial", "outcome", "lm_loss", "parameter", "setting", "position")
 
 
 def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
-    """Write both tables: a line a trial and parameter, and a line a parameter."""
+    """Write both tables, a line a trial and parameter, and a line a parameter; and what `dvc plots` draws of them."""
     rows = [
         (
             trial.number,
@@ -33,6 +34,8 @@ def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
     ]
     write_csv(TRIALS, COLUMNS, rows)
     write_csv(IMPORTANCE, ("parameter", "importance"), [(key, round(v, 4)) for key, v in importances(study).items()])
+    if rows:
+        write_text(PLOTS, Path(__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8"))
 
 
 def describe(
@@ -68,7 +71,7 @@ def describe(
     lines.append(f"sweep: best: {best_text}")
     if best:
         lines.append(f"sweep: to work with it: dvc exp apply {best.user_attrs['experiment']}")
-        lines.append("sweep: parallel coordinates and importance as pictures: jaegpt report")
+        lines.append("sweep: parallel coordinates and importance as pictures: dvc plots show, jaegpt report")
     return lines
 
 
