@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from jaegpt.training.heads import round_weights
 
-_PIECE = 2**20  # weights updated at a time on a CPU; their gradients and masters fit its cache
-
 
 class MasterAdamW:
     """AdamW (Loshchilov and Hutter 2019) whose weights stay in float32 whatever precision the model has.
@@ -44,40 +42,20 @@ class MasterAdamW:
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if torch.isfinite(norm):
-            # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
-            scale = (norm.float() / self.max_grad_norm).clamp(min=1.0)
-            weight_of = dict(zip(self.masters, self.weights, strict=True))
+            for weight, master in zip(self.weights, self.masters, strict=True):
+                if master is not weight and weight.grad is not None:
+                    master.grad, weight.grad = weight.grad.float(), None
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate
-                for master in group["params"]:
-                    if (gradient := weight_of[master].grad) is not None:
-                        self._update(weight_of[master], gradient, master, group, scale)
+            # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
+            self.adamw.grad_scale = (norm.float() / self.max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+            self.adamw.found_inf = torch.zeros_like(self.adamw.grad_scale)  # type: ignore[attr-defined]
+            self.adamw.step()
+            self._round_masters()
         # Nothing is kept for the next step: its activations need the memory.
-        for weight in self.weights:
-            weight.grad = None
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            weight.grad = master.grad = None
         return float(norm)
-
-    @torch.no_grad()
-    def _update(self, weight: Tensor, gradient: Tensor, master: Tensor, group: dict[str, Any], scale: Tensor) -> None:
-        """One weight's update, which is bound by memory: so a CPU makes the gradient's float32 copy, the update and the
-        rounding of one piece while it is in the cache, not one after the other over all weights."""
-        state = self.adamw.state[master]
-        if not state:
-            state["step"] = torch.zeros((), device=master.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(master), torch.zeros_like(master)
-        flat = [tensor.view(-1) for tensor in (master, weight, *(state[name] for name in ("exp_avg", "exp_avg_sq")))]
-        size = _PIECE if weight is not master and master.device.type == "cpu" else master.numel()
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        pieces = (tensor.split(size) for tensor in (gradient.reshape(-1), *flat))
-        for of_gradient, of_master, of_weight, mean, square in zip(*pieces, strict=True):
-            torch._fused_adamw_(
-                [of_master], [of_gradient.float()], [mean], [square], [], [state["step"]],
-                lr=group["lr"], beta1=beta1, beta2=beta2, weight_decay=group["weight_decay"], eps=group["eps"],
-                amsgrad=False, maximize=False, grad_scale=scale,
-            )  # fmt: skip
-            if weight is not master:
-                of_weight.copy_(of_master)
 
     def state(self) -> dict[str, Any]:
         """Everything a run needs to go on: the masters, and AdamW's moments and step counts."""
