@@ -36,14 +36,16 @@ def main() -> None:
     model = load_base("data/base_model", seed, config.token_types)
     check_decoder(model, block_size)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
-    scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], device.reason))
+    machine = f"{device.num_devices} x {device.reason}"
+    scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], machine))
     adapters = add_adapters(model, config.lora_rank, seed) if config.lora_rank else None
     log = train(model, task, config, device, scratch)
     if quiet:  # of several processes, the first one writes
         return
     if adapters:
         model.lm = merged(adapters, load_lm("data/base_model"))
-    card = model_card(base, settings, log.figures, len(task.train), len(task.valid))
+    valid = dict(zip(VALID_COLUMNS, log.valid[-1], strict=True)) if log.valid else {}
+    card = model_card(settings, log.figures, valid, len(task.train), len(task.valid))
     with writing_folder("models/jaegpt") as folder:
         save_model(model, "data/base_model", folder, card)
     write_csv("plots/train.csv", TRAIN_COLUMNS, log.train)

@@ -43,6 +43,25 @@ def test_a_reset_shows_its_page_again_when_a_reply_on_its_way_has_ended(worker: 
     asyncio.run(reset_after_the_first_word())
 
 
+def test_a_reset_does_not_wait_for_replies_that_began_after_it(worker: Worker) -> None:
+    page = Page(worker, CONFIG, SEED, SHAPE)
+
+    async def say_reset_say() -> None:
+        latest = Latest()
+        values = (*dataclasses.astuple(CONFIG), SEED)
+        first = page.say("hello", latest, [], *values)
+        await anext(first)
+        reset = page.reset(latest)
+        await anext(reset)
+        second = page.say("again", latest, [], *values)
+        await anext(second)
+        assert [shown async for shown in reset] == []
+        assert [shown async for shown in first] == []
+        assert [shown async for shown in second][-1][1][0]["replies"]["base"]
+
+    asyncio.run(say_reset_say())
+
+
 def test_settings_beyond_the_sliders_are_not_loaded(worker: Worker) -> None:
     wide = Page(worker, config(top_k=5000), SEED, SHAPE)
     assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"

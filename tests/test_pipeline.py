@@ -162,7 +162,12 @@ def test_plain_transformers_loads_the_model(project: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     ids = AutoTokenizer.from_pretrained(folder)("hello", return_tensors="pt").input_ids
     assert model(ids).logits.shape == (1, 5, model.config.vocab_size)
-    assert "not the person" in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "not the person" in card
+    with open(project / "plots/valid.csv", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    for name in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"):
+        assert f"| {name} | {float(last[name]):.4f} |" in card
 
 
 def test_nothing_changed_runs_nothing(project: Path) -> None:

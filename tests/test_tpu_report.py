@@ -140,6 +140,16 @@ def test_the_lowered_step_spreads_its_rows_and_holds_the_whole_update(settings: 
     assert results.count("f32>") == 30 * 4 + 2
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="torch_xla exists for Linux on x86-64 only")
+def test_a_step_in_parts_is_lowered_whole(settings: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "1.mlir"
+    settings = {**settings, "train": {**settings["train"], "accumulation": 2}}
+    assert tpu_report._ask(tpu_lower, json.dumps(settings), str(path), CPU_NUM_DEVICES="4", PJRT_DEVICE="CPU") == {}
+    program = path.read_text(encoding="utf-8")
+    arguments = program[program.index("@main(") : program.index("->", program.index("@main("))]
+    assert 16 <= arguments.count("{devices=[4,1") <= 20, "the batches of both parts"
+
+
 @pytest.mark.skipif(why_not() is not None, reason=f"{why_not()}")
 def test_the_real_compiler(settings: dict[str, Any], tmp_path: Path) -> None:
     report = tpu_report.tpu_report(["v5e:1x1", "v9x:2x2"], settings, 30, tmp_path)

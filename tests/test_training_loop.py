@@ -1,6 +1,7 @@
 """The loop: repeatable to the byte, master weights that keep small steps, and clear stops."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from jaegpt.training.devices import choose_device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import Log, evaluation_steps, train
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
+from jaegpt.training.scratch import Scratch
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,18 @@ def test_evaluations_are_spread_evenly_and_end_with_the_last_step() -> None:
 def test_a_loss_that_is_not_finite_stops_with_step_and_examples(tiny: Path) -> None:
     with pytest.raises(JaegptError, match=r"step \d+ is .*not finite.*Lower train.learning_rate.*examples: \d+"):
         run(tiny, learning_rate=1e30)
+
+
+def test_a_loss_that_is_not_finite_names_the_last_checkpoint(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    scratch = Scratch("key")
+    task = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=[])
+    config = dataclasses.replace(TRAIN_CONFIG, learning_rate=1e30, checkpoint_steps=1)
+    with pytest.raises(JaegptError, match=f"The last checkpoint before it: {re.escape(str(scratch.path))}"):
+        train(load_base(tiny, 7, token_types=False), task, config, CPU, scratch)
+    assert scratch.load() is not None
 
 
 @pytest.mark.parametrize(

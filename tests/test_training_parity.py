@@ -69,7 +69,7 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 @pytest.mark.parametrize("token_types", [False, True])
 @pytest.mark.parametrize(
-    ("num_distractors", "longest_history", "rows"), [(3, 60, 1), (3, 60, 2), (1, 2, 1), (7, 90, 1)]
+    ("num_distractors", "longest_history", "rows"), [(3, 60, 1), (3, 60, 2), (0, 30, 1), (1, 2, 1), (7, 90, 1)]
 )
 def test_packed_gpt2_equals_double_heads_on_the_seeds_padded_layout(
     token_types: bool, num_distractors: int, longest_history: int, rows: int

@@ -65,6 +65,53 @@ def test_xla_trains_as_the_cpu_does_and_compiles_each_step_once(num_devices: int
 
 
 @needs_xla
+def test_as_a_tpu_runs_it_in_bf16_with_dropout_each_step_is_compiled_once(tmp_path: Path) -> None:
+    on_xla = train_on(
+        tmp_path, "xla", 8, dropout=True, config={"learning_rate": 3e-3, "precision": "bf16", "epochs": 2}
+    )
+    assert on_xla["precision"] == "bf16"
+    assert on_xla["compilations"] == 3
+    assert "compiled the" not in on_xla["said"]
+    losses = on_xla["losses"]
+    assert sum(losses[-4:]) < sum(losses[:4]) - 0.2
+
+
+STEPS_OF_TWO_SHAPES = """
+import jaegpt.environment
+from models import random_examples
+from jaegpt.training.devices import choose_device
+from jaegpt.training.packing import pack, plan_epoch, shape_of
+from jaegpt.training.runtime import runtime_of
+
+device = choose_device("fp32")
+for count in (2, 2, 6):
+    examples = random_examples(count)
+    plan = plan_epoch([len(example) for example in examples], 8, 1, rng=None)
+    runtime = runtime_of(device)
+    batch = runtime.place_batch(pack(plan[0], examples, shape_of(plan, examples)))
+    alive = batch.ids.float().exp().sum()
+    runtime.end_step("step", batch)
+    print("width", batch.ids.shape[1])
+"""
+
+
+@needs_xla
+def test_a_second_compilation_is_a_warning_that_names_the_shape() -> None:
+    environment = {
+        **os.environ, "JAEGPT_DEVICE": "xla", "PJRT_DEVICE": "CPU",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    }  # fmt: skip
+    command = [sys.executable, "-c", STEPS_OF_TWO_SHAPES]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second, warning, third = done.stdout.splitlines()
+    assert first == second
+    assert warning.startswith(
+        f"warning: XLA compiled the step anew, which takes as long as many steps, for ids [1, {third.split()[1]}]"
+    )
+
+
+@needs_xla
 def test_a_killed_run_on_xla_goes_on(on_cpu: Any, tmp_path: Path) -> None:
     config = {"learning_rate": 1e-3, "checkpoint_steps": 4}
     train_on(tmp_path, "xla", expect=1, config=config, signal_at={"5": signal.SIGTERM})
@@ -79,6 +126,9 @@ def test_xla_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(JaegptError, match="torch_xla is not installed"):
         choose_device("auto")
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.delenv("PJRT_DEVICE", raising=False)
+    with pytest.raises(JaegptError, match=r"no TPU chip on this machine.*PJRT_DEVICE=CPU"):
+        choose_device("auto")
     monkeypatch.setenv("PJRT_DEVICE", "TPU")
     with pytest.raises(JaegptError, match="no TPU chip on this machine"):
         choose_device("auto")

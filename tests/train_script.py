@@ -37,7 +37,7 @@ def main() -> None:
     device = choose_device(config.precision)
     model = tiny_heads(Path(settings["tiny"]), dropout=settings.get("dropout", True))
     described = dataclasses.asdict(config) | {"seed": task.seed}
-    scratch = Scratch(run_key(model, described, [*task.train, *task.valid], device.reason))
+    scratch = Scratch(run_key(model, described, [*task.train, *task.valid], f"{device.num_devices} x {device.reason}"))
     gradients = recording_gradients(pytest.MonkeyPatch(), model)
     _signal_at({int(step): number for step, number in settings.get("signal_at", {}).items()})
     if "file_limit" in settings:

@@ -215,8 +215,7 @@ async def _show(exchanges: Exchanges, latest: Latest) -> AsyncIterator[tuple[Any
     """The exchanges and both columns at once, and again when a reply that was on its way can show no more of itself."""
     mine = latest.begin()
     yield exchanges, *_columns(exchanges)
-    await latest.quiet()
-    if latest.number == mine:
+    if await latest.quiet(mine):
         yield exchanges, *_columns(exchanges)
 
 

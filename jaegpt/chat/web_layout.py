@@ -57,11 +57,14 @@ class Latest:
         finally:
             self._replies -= 1
 
-    async def quiet(self) -> None:
-        """Wait until no reply grows. What one has given is with the browser by then: gradio asks for more only after it
-        has sent what it got."""
-        while self._replies:
+    async def quiet(self, mine: int) -> bool:
+        """Wait until no reply grows, or action `mine` is no longer the latest; whether it still is.
+
+        What a reply has given is with the browser by then: gradio asks for more only after it has sent what it got.
+        """
+        while self._replies and self.number == mine:
             await asyncio.sleep(0.02)
+        return self.number == mine
 
 
 def theme() -> gr.themes.Base:
@@ -99,6 +102,7 @@ def lay_out(page: Page) -> None:
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     gr.on([message.submit, send.click], page.say, [message, latest, exchanges, *settings], shown, **hidden)
     retry.click(page.retry, [latest, exchanges, *settings], [exchanges, *columns], **hidden)
+    hidden["trigger_mode"] = "multiple"  # a second click counts while the first still waits for a reply to end
     undo.click(page.undo, [message, latest, exchanges], shown, **hidden)
     for cleared in (reset.click, *(column.clear for column in columns)):
         cleared(page.reset, latest, shown, **hidden)

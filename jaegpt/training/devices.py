@@ -123,7 +123,13 @@ def _xla(precision: Precision, chips: int, has_xla: bool) -> Device:
             "JAEGPT_DEVICE=xla: the package torch_xla is not installed (there is one for Linux on x86-64 only). "
             "Use JAEGPT_DEVICE=cpu, or auto."
         )
-    kind = os.environ.setdefault("PJRT_DEVICE", "TPU" if chips else "CPU")  # torch_xla reads it when it is imported
+    kind = os.environ.get("PJRT_DEVICE") or ("TPU" if chips else None)
+    if kind is None:
+        raise JaegptError(
+            "JAEGPT_DEVICE=xla: no TPU chip on this machine. Use JAEGPT_DEVICE=cpu, or set PJRT_DEVICE=CPU as well to "
+            "run XLA on the CPU, which is slow."
+        )
+    os.environ["PJRT_DEVICE"] = kind  # torch_xla reads it when it is imported
     if kind == "TPU" and not chips:
         raise JaegptError("PJRT_DEVICE=TPU: no TPU chip on this machine. Unset it, or use JAEGPT_DEVICE=cpu.")
     if kind == "TPU" and not os.environ.get("TPU_LIBRARY_PATH") and importlib.util.find_spec("libtpu") is None:

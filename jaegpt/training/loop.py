@@ -71,7 +71,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
             if done in run.evaluate_after:
                 run.evaluate(done)
             if interruption.signal:
-                _stop_interrupted(done, interruption.signal, run.save(done))
+                _stop_interrupted(done, interruption.signal, run.save(done), scratch)
             if due:
                 run.save(done)
     run.optimizer.restore_masters()
@@ -151,9 +151,7 @@ class _Run:
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
         if self.num_parts > 1:
-            members = self.members(step)
-            num_labels = sum(len(member.candidates[-1]) for member in members)
-            counts = Counts(*(torch.tensor(n).to(self.device.torch_device) for n in (num_labels, len(members))))
+            counts = counts_of(self.members(step), self.device.torch_device)
         results = train_step(
             self.parallel, self.optimizer, parts, self.task.w_lm, self.task.w_mc, self.learning_rate(step), counts
         )
@@ -191,6 +189,7 @@ class _Run:
             )
         if task.w_lm and task.w_mc:
             self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
+            self.runtime.end_step("comparison of gradients", self.probe)
 
     def say(self, line: str) -> None:
         """Print beside the progress bar; of several processes, the first one does."""
@@ -237,6 +236,12 @@ def train_step(
     return torch.stack(sums).sum(0), optimizer.step(learning_rate)
 
 
+def counts_of(members: Sequence[Example], torch_device: torch.device) -> Counts:
+    """What a step's losses are means over, on the device."""
+    num_labels = sum(len(member.candidates[-1]) for member in members)
+    return Counts(*(torch.tensor(number).to(torch_device) for number in (num_labels, len(members))))
+
+
 def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[int, Made]]:
     """(step, make(step)) for each step, the next one made in a thread while the caller works on this one."""
     with ThreadPoolExecutor(1) as thread:
@@ -270,6 +275,11 @@ def _stop_not_finite(step: int, loss: float, example_ids: Sequence[str], scratch
     )
 
 
-def _stop_interrupted(step: int, number: signal.Signals, saved: bool) -> NoReturn:
-    what = "`dvc repro` goes on from there" if saved else "nothing was saved, so a new run starts from the beginning"
+def _stop_interrupted(step: int, number: signal.Signals, saved: bool, scratch: Scratch | None) -> NoReturn:
+    if saved:
+        what = "`dvc repro` goes on from there"
+    elif scratch and scratch.path.is_file():
+        what = "`dvc repro` goes on from the checkpoint before it"
+    else:
+        what = "nothing was saved, so a new run starts from the beginning"
     raise JaegptError(f"train: stopped by {number.name} after step {step:,}; {what}.")

@@ -1,27 +1,50 @@
-"""The model card that travels with the weights: what it is, what it was made from, and a warning."""
+"""The model card that travels with the weights: what it is, what it was made from, its figures, and a warning."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 
 def model_card(
-    base: str, settings: Mapping[str, Any], figures: Mapping[str, Any], num_train: int, num_valid: int
+    settings: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    valid: Mapping[str, float],
+    num_train: int,
+    num_valid: int,
 ) -> str:
-    """Markdown. Numbers and settings only: no message, no name."""
-    rows = "\n".join(f"| {key} | {value} |" for key, value in settings.items())
+    """Markdown. Numbers and settings only: no message, no name, and of a base model in a folder its last part.
+
+    Args:
+        figures: those of metrics/train.json.
+        valid: the last row of plots/valid.csv; empty where nothing was held out.
+    """
+    base = PurePath(settings["model"]).name if PurePath(settings["model"]).is_absolute() else settings["model"]
+    measured = {key: f"{value:.4f}" for key, value in valid.items() if key != "step"} or {
+        "none": "nothing was held out"
+    }
     return f"""# A model of one person's way of chatting
 
-Base model: {base}. Fine-tuned with jaegpt on {num_train:,} replies of one person, with {num_valid:,} held out.
+Base model: {base}. Fine-tuned with jaegpt on {num_train:,} replies of one person; {num_valid:,} were held out.
 
 **This is a model of a person, not the person.** It says things the person never said, and it may repeat things they
 did say: messages of the training data, and of the people they chatted with, can be drawn out of it. Keep the weights
 as private as the chats themselves, and do not let others take its words for the person's.
 
+Figures at the end of training, on the held-out replies that its curves are drawn from:
+
+| figure | value |
+|---|---|
+{_rows(measured)}
+
 | setting | value |
 |---|---|
-{rows}
+{_rows({**settings, "model": base})}
 
 Trained for {figures["steps"]:,} steps in {figures["precision"]} on {figures["device"]}. The file
 `classification_head.safetensors` scores candidate replies; the rest is a plain causal language model that
 `AutoModelForCausalLM.from_pretrained` loads.
 """
+
+
+def _rows(values: Mapping[str, Any]) -> str:
+    return "\n".join(f"| {key} | {value} |" for key, value in values.items())

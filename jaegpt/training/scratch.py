@@ -4,6 +4,7 @@ A run finds its own state only: the file's name is a hash of everything that det
 """
 
 import hashlib
+import importlib.metadata
 import os
 import pickle
 import signal
@@ -19,19 +20,21 @@ from tqdm import tqdm
 from jaegpt.training.packing import Example
 
 VERSION = 1
+LIBRARIES = ("torch", "transformers", "peft")  # that compute
 # They decide when things are looked at or saved, not what comes out.
 WITHOUT_EFFECT = {"checkpoint_steps"}
 
 
 def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Example], machine: str) -> str:
-    """A hash of the untrained weights, the settings, the examples, the kind of machine, and this package's code.
+    """A hash of the untrained weights, the settings, the examples, the machine's kind, the libraries and this package.
 
     Args:
         machine: device, number of devices, precision and threads: what decides the order of summation.
     """
     digest = hashlib.blake2b(digest_size=16)
     decisive = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
-    digest.update(repr([VERSION, torch.__version__, machine, sorted(decisive.items())]).encode())
+    libraries = [importlib.metadata.version(name) for name in LIBRARIES]
+    digest.update(repr([VERSION, libraries, machine, sorted(decisive.items())]).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     for name, weight in model.state_dict().items():

@@ -19,8 +19,8 @@ from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
-from jaegpt.training.loop import train_step
-from jaegpt.training.packing import examples_from_table, pack, plan_training, shape_of
+from jaegpt.training.loop import counts_of, train_step
+from jaegpt.training.packing import examples_from_table, pack, parts_of, plan_training, shape_of
 
 
 def main() -> None:
@@ -39,9 +39,13 @@ def main() -> None:
     examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])
     lengths = [len(example) for example in examples]
     num_parts = config.accumulation * num_devices
-    steps = plan_training(lengths, config.batch_size, config.pack_width, settings["seed"], num_parts=num_parts)
-    step = steps[0][:: config.accumulation]
-    batch = xla.XlaRuntime(device).place_batch(pack(step, examples, shape_of(steps, examples, config.accumulation)))
+    steps = plan_training(
+        lengths, config.batch_size, config.pack_width, settings["seed"], config.epochs, num_parts=num_parts
+    )
+    runtime, shape = xla.XlaRuntime(device), shape_of(steps, examples, config.accumulation)
+    parts = [runtime.place_batch(pack(part, examples, shape)) for part in parts_of(steps[0], config.accumulation)]
+    members = [examples[index] for row in steps[0] for index in row]
+    counts = counts_of(members, torch_device) if config.accumulation > 1 else None
 
     with torch.device("meta"):  # shapes without data
         lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(settings["base_model"]), dtype=torch.float32)
@@ -50,7 +54,7 @@ def main() -> None:
         add_adapters(model, config.lora_rank, settings["seed"])
     optimizer = xla.XlaAdamW(model, dtype, config.weight_decay, config.max_grad_norm, _placeholder)
     parallel = Parallel(model, ALONE)
-    results = train_step(parallel, optimizer, [batch], 1.0, 1.0, config.learning_rate)
+    results = train_step(parallel, optimizer, parts, 1.0, 1.0, config.learning_rate, counts)
     moved = [
         weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master
     ]

@@ -74,10 +74,10 @@ def tpu_report(
         num_examples: of one epoch.
         scratch: a folder for the lowered programs.
     """
-    described = _ask(tpu_compile, *topologies)
     report = {}
     for name in topologies:
-        found = dict(described.get(name, described))  # a compiler that died on one slice has a message for all
+        described = _ask(tpu_compile, name)  # alone: on some errors the compiler ends its whole process
+        found = dict(described.get(name, described))
         if "message" not in found:
             program = scratch / f"{found['devices']}.mlir"
             if not program.exists():

@@ -46,6 +46,10 @@ def open_devices() -> tuple[torch.device, int]:
 class XlaRuntime(Runtime):
     """XLA: weights on every device, rows of a batch spread over them, one program a kind of step."""
 
+    # What this process has compiled, whichever runtime asked for it: names of ended steps, and programs by then.
+    ended: ClassVar[set[str]] = set()
+    compiled: ClassVar[int] = 0
+
     fetch_every = FETCH_EVERY
     packs_ahead = False  # the end of a step, in one thread, gathers what another one is still marking
 
@@ -53,7 +57,6 @@ class XlaRuntime(Runtime):
         super().__init__(device)
         self.rows = device.num_devices
         self._mesh = spmd.Mesh(np.arange(device.num_devices), (device.num_devices,), (AXIS,))
-        self._ended: set[str] = set()
 
     def place_model(self, model: DoubleHeads) -> DoubleHeads:
         round_weights(model, self.device.dtype)
@@ -75,12 +78,13 @@ class XlaRuntime(Runtime):
 
     def end_step(self, name: str, batch: TensorBatch) -> None:
         """Hand the step to the devices; warn when a step of this name had to be compiled a second time."""
-        before = self.compilations()
         torch_xla.sync()
-        if name in self._ended and self.compilations() > before:
+        compiled = self.compilations()
+        if name in XlaRuntime.ended and compiled > XlaRuntime.compiled:
             shapes = ", ".join(f"{field} {list(getattr(batch, field).shape)}" for field in ("ids", "label", "score_at"))
             tqdm.write(f"warning: XLA compiled the {name} anew, which takes as long as many steps, for {shapes}")
-        self._ended.add(name)
+        XlaRuntime.ended.add(name)
+        XlaRuntime.compiled = compiled
 
     def compilations(self) -> int:
         compiled = xla_metrics.metric_data("CompileTime")
