@@ -127,14 +127,15 @@ def _paths(stage: Mapping[str, Any]) -> Iterator[str]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run Git in `folder`; what it prints, without the last line's end.
+    """Run Git in `folder`, out of reach of the terminal's Ctrl-C; what it prints, without the last line's end.
 
     Raises:
         JaegptError: it failed; with what it said.
     """
     done = subprocess.run(
-        ["git", *arguments], cwd=folder, env={**os.environ, **_IDENTITY}, capture_output=True, encoding="utf-8"
-    )
+        ["git", *arguments], cwd=folder, env={**os.environ, **_IDENTITY}, capture_output=True, encoding="utf-8",
+        start_new_session=True,
+    )  # fmt: skip
     if done.returncode:
         raise JaegptError(f"git {arguments[0]}: {' '.join(done.stderr.split())[-300:]}")
     return done.stdout.rstrip("\n")

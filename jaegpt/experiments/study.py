@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from jaegpt.errors import JaegptError
 from jaegpt.experiments.space import Dimension, SweepConfig
 
 FOLDER = Path("sweeps")  # not in Git
-HEARTBEAT_S = 60  # of a trial on a shared database; one without a heartbeat for three times as long is run again
+HEARTBEAT_S = 60  # of a trial on a shared database; one without a heartbeat for STALE_S is run again
+STALE_S = 2 * HEARTBEAT_S
 # Trials that must be there before one is compared with them.
 MIN_RIVALS = 3
 
@@ -49,6 +51,7 @@ def open_study(
                 # SQLite locks the whole file; workers wait for each other.
                 engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
                 heartbeat_interval=HEARTBEAT_S if storage else None,
+                grace_period=STALE_S if storage else None,
                 heartbeat_stale_trial_callback=(
                     optuna.storages.RetryHeartbeatStaleTrialCallback() if storage else None
                 ),
@@ -103,8 +106,28 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that ran to an end of their own: done, stopped, diverged or failed; in their order."""
-    return [trial for trial in study.get_trials(deepcopy=False) if "outcome" in trial.user_attrs]
+    """The trials that ran to an end of their own: done, stopped, diverged or failed; in their order.
+
+    The outcome is written before the loss: a trial that was killed in between, or that repeats such a one, has the
+    first alone, and is run again.
+    """
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    return [
+        trial
+        for trial in ended
+        if "outcome" in trial.user_attrs
+        and (trial.value is not None or trial.user_attrs["outcome"] in ("diverged", "failed"))
+    ]
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that a budget counts: those that failed tell nothing of their settings."""
+    return [trial for trial in finished(study) if trial.user_attrs["outcome"] != "failed"]
+
+
+def place() -> str:
+    """This clone among those that share a study: host:folder."""
+    return f"{socket.gethostname()}:{Path.cwd()}"
 
 
 def reopen_interrupted(study: optuna.Study) -> int:

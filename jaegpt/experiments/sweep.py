@@ -17,13 +17,13 @@ from types import FrameType
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from jaegpt.errors import JaegptError
 from jaegpt.experiments.records import SWEEP_PREFIX
 from jaegpt.experiments.snapshot import Snapshot, fixed_settings, take_snapshot
 from jaegpt.experiments.space import SweepConfig
-from jaegpt.experiments.study import draw, finished, only_sweep, open_study, reopen_interrupted
+from jaegpt.experiments.study import STALE_S, counted, draw, only_sweep, open_study, place, reopen_interrupted
 from jaegpt.experiments.sweep_results import describe, write_results
 from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
 
@@ -35,7 +35,7 @@ FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
 class Budget:
     """When to end: after `trials` trials of the study in all, or when `minutes` have passed (no trial begins then).
 
-    `trials` None: the minutes alone decide.
+    Trials that failed do not count. `trials` None: the minutes alone decide.
     """
 
     trials: int | None
@@ -88,7 +88,7 @@ def sweep(
             print(f"sweep: uncommitted changes are part of every trial: {shown}")
         fixed = fixed_settings(root, overrides, searched={dimension.name for dimension in dimensions})
         study = open_study(name, config, fixed, params["seed"], storage)
-        _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget).run(shared=storage is not None)
+        _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget, storage is not None).run()
 
 
 class _Sweep:
@@ -102,8 +102,9 @@ class _Sweep:
         params: Mapping[str, Any],
         overrides: Mapping[str, Any],
         budget: Budget,
+        shared: bool,
     ) -> None:
-        self.study, self.snapshot, self.config, self.budget = study, snapshot, config, budget
+        self.study, self.snapshot, self.config, self.budget, self.shared = study, snapshot, config, budget, shared
         self.params, self.overrides = params, overrides
         self.dimensions = config.dimensions
         folder = WORK / study.study_name
@@ -112,14 +113,15 @@ class _Sweep:
         self.data_ready = threading.Event()
         self.first = threading.Lock()
         self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
+        self.failures = 0  # in a row, up to now
         self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
 
-    def run(self, shared: bool) -> None:
+    def run(self) -> None:
         """Take the study up, run trials, and say how it ended."""
         study = self.study
-        reopened = 0 if shared else reopen_interrupted(study)
-        there = len(finished(study))
-        if not study.get_trials(deepcopy=False):
+        reopened = 0 if self.shared else reopen_interrupted(study)
+        there = len(counted(study))
+        if not there:
             self._begin_with_todays_settings()
         left = None if self.budget.trials is None else max(self.budget.trials - there, 0)
         to_go = f"{self.budget.minutes:g} minutes" if left is None else f"{left:,}"
@@ -141,9 +143,10 @@ class _Sweep:
             if self.error:
                 raise self.error
         except (KeyboardInterrupt, Interrupted):
+            when = f", here or on another machine, {STALE_S} s after its last sign of life" if self.shared else ""
             raise JaegptError(
                 "sweep: stopped. What had finished is kept. Type the same command again to go on; the interrupted "
-                "trial is run again."
+                f"trial is run again{when}."
             ) from None
         finally:
             write_results(study, self.dimensions)
@@ -153,12 +156,16 @@ class _Sweep:
     def _begin_with_todays_settings(self) -> None:
         """The first trial is params.yaml as it stands, if the space holds it: what is found is measured against it."""
         draws = {dimension.name: dimension.draw(self.params.get(dimension.name)) for dimension in self.dimensions}
-        if None not in draws.values():
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
+        queued = [trial.system_attrs.get("fixed_params", trial.params) for trial in waiting]
+        if None not in draws.values() and draws not in queued:
             self.study.enqueue_trial(draws)
 
     def _objective(self, trial: optuna.Trial) -> float:
         settings = {**self.overrides, **draw(trial, self.dimensions)}
         trial.set_user_attr("settings", {dimension.name: settings[dimension.name] for dimension in self.dimensions})
+        if self.shared:
+            trial.set_user_attr("place", place())
         name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
         untrained: list[float] = []
 
@@ -170,12 +177,14 @@ class _Sweep:
             watch = Watch(on_validation=on_validation, on_data_ready=self.data_ready.set)
             try:
                 outcome = self.runner.run(name, settings, {**self.params, **settings}, watch)
-            except TrialFailed as error:
-                trial.set_user_attr("outcome", "failed")
-                trial.set_user_attr("reason", str(error))
-                raise
             except Exception as error:
-                self.error = error
+                if self.runner.stopping:  # which may be its cause
+                    raise Interrupted from error
+                if isinstance(error, TrialFailed):
+                    trial.set_user_attr("outcome", "failed")
+                    trial.set_user_attr("reason", str(error))
+                else:
+                    self.error = error
                 raise
             finally:
                 self.data_ready.set()
@@ -226,17 +235,16 @@ class _Sweep:
             write_results(study, self.dimensions)
             for line in describe(study, self.dimensions, trial, self.budget.trials):
                 print(line, flush=True)
-        done = finished(study)
-        if self.budget.trials is not None and len(done) >= self.budget.trials:
-            study.stop()
-        last = done[-FAILURES_IN_A_ROW:]
-        if len(last) == FAILURES_IN_A_ROW and all(trial.user_attrs["outcome"] == "failed" for trial in last):
-            study.stop()
-            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{last[-1].number:03d}.log"
+            self.failures = self.failures + 1 if trial.user_attrs.get("outcome") == "failed" else 0
+            give_up = self.failures >= FAILURES_IN_A_ROW
+        if give_up:
+            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{trial.number:03d}.log"
             self.error = JaegptError(
-                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {last[-1].user_attrs['reason']} "
+                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {trial.user_attrs['reason']} "
                 f"(its output: {log.relative_to(Path.cwd())})"
             )
+        if give_up or (self.budget.trials is not None and len(counted(study)) >= self.budget.trials):
+            study.stop()
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:

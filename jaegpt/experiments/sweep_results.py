@@ -8,12 +8,13 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from jaegpt.experiments.space import Dimension
-from jaegpt.experiments.study import finished, importances
+from jaegpt.experiments.study import counted, finished, importances, place
 from jaegpt.files import write_csv, write_text
 
 TRIALS = Path("plots/sweep.csv")
 IMPORTANCE = Path("plots/sweep_importance.csv")
 PLOTS = Path("plots/dvc.yaml")
+_IMPORTANCE = "  - Sweep importance:\n"  # begins the plot that the first trials have no data for
 COLUMNS = ("trial", "outcome", "lm_loss", "parameter", "setting", "position")
 
 
@@ -33,9 +34,11 @@ def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
         for dimension in dimensions
     ]
     write_csv(TRIALS, COLUMNS, rows)
-    write_csv(IMPORTANCE, ("parameter", "importance"), [(key, round(v, 4)) for key, v in importances(study).items()])
+    shares = importances(study)
+    write_csv(IMPORTANCE, ("parameter", "importance"), [(key, round(share, 4)) for key, share in shares.items()])
     if rows:
-        write_text(PLOTS, Path(__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8"))
+        plots = Path(__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8")
+        write_text(PLOTS, plots if shares else plots.partition(_IMPORTANCE)[0])
 
 
 def describe(
@@ -62,7 +65,7 @@ def describe(
         settings = _settings(trial.user_attrs.get("settings", {}))
         return [
             f"sweep: trial {trial.number} ({settings}): {figure}{took}",
-            f"sweep: {len(done):,} {f'of {total:,}' if total else 'trials'}; best so far: {best_text}",
+            f"sweep: {len(counted(study)):,} {f'of {total:,}' if total else 'trials'}; best so far: {best_text}",
         ]
     counts = {state: sum(one.user_attrs["outcome"] == state for one in done) for state in _STATES}
     lines = [f"sweep: {', '.join(f'{count:,} {state}' for state, count in counts.items() if count) or 'no trials'}"]
@@ -70,7 +73,9 @@ def describe(
         lines.append("sweep: importance: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     lines.append(f"sweep: best: {best_text}")
     if best:
-        lines.append(f"sweep: to work with it: dvc exp apply {best.user_attrs['experiment']}")
+        apply, where = f"dvc exp apply {best.user_attrs['experiment']}", best.user_attrs.get("place", place())
+        elsewhere = f"sweep: the best trial was run on {where}; apply it there: {apply}"
+        lines.append(f"sweep: to work with it: {apply}" if where == place() else elsewhere)
         lines.append("sweep: parallel coordinates and importance as pictures: dvc plots show, jaegpt report")
     return lines
 

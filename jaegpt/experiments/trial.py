@@ -107,7 +107,7 @@ class Runner:
                 raise Interrupted
             shutil.rmtree(scratch, ignore_errors=True)
             if reader.stopped:
-                return Outcome(state="stopped", loss=reader.last)
+                return Outcome(state="diverged" if reader.diverged else "stopped", loss=reader.last)
             if code and _NOT_FINITE in reader.error:
                 return Outcome(state="diverged", loss=reader.last)
             if code:
@@ -187,7 +187,7 @@ class _Reader:
         self.watch = watch
         self.batch_size, self.evaluations = params["train.batch_size"], params["train.evaluations"]
         self.examples = 0
-        self.last, self.error, self.stopped = math.inf, "", False
+        self.last, self.error, self.stopped, self.diverged = math.inf, "", False, False
 
     def read(self, line: str) -> bool:
         """Whether the trial should be stopped."""
@@ -199,7 +199,8 @@ class _Reader:
             self.error = found[1]
         elif (found := _VALIDATION.match(line)) and self.examples:
             loss = float(found[2])
-            self.last = loss if math.isfinite(loss) else self.last
+            self.diverged = not math.isfinite(loss)
+            self.last = self.last if self.diverged else loss
             seen = int(found[1].replace(",", "")) * self.batch_size / self.examples  # epochs
             self.stopped = self.watch.on_validation(round(seen * self.evaluations), loss)
         return self.stopped
