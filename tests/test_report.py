@@ -1,6 +1,7 @@
 """The report: what it says of figures known by hand, and the page in a browser."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 from browser import open_page
 from test_fidelity_words import FIGURES as FIDELITY
 
+from jaegpt.experiments import figures
 from jaegpt.experiments.records import Run
-from jaegpt.experiments.report import make_sections, write_report
+from jaegpt.experiments.report import MOST_CURVES, _weights, make_sections, write_report
+from jaegpt.experiments.table import make_table
 
 ROOT = Path(__file__).parent.parent
 METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
@@ -53,8 +56,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "plots").mkdir(exist_ok=True)
         (folder / f"plots/{name}.csv").write_text(content, encoding="utf-8")
     (folder / "metrics").mkdir()
-    for name, figures in {**METRICS, "fidelity": FIDELITY, "tpu": TPU}.items():
-        (folder / f"metrics/{name}.json").write_text(json.dumps(figures), encoding="utf-8")
+    for name, content in {**METRICS, "fidelity": FIDELITY, "tpu": TPU}.items():
+        (folder / f"metrics/{name}.json").write_text(json.dumps(content), encoding="utf-8")
     for command in (
         ["init", "--quiet"],
         ["add", "--all"],
@@ -65,9 +68,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_of(name: str, w_mc: float, kind: str = "workspace", **figures: Any) -> Run:
+def run_of(name: str, w_mc: float, kind: str = "workspace", epochs: int = 1, **figures: Any) -> Run:
     return Run(
-        name=name, rev=name, kind=kind, state="done", params={"w_mc": w_mc},
+        name=name, rev=name, kind=kind, state="done", params={"w_mc": w_mc, "train.epochs": epochs},
         figures=METRICS["evaluate"] | figures,
     )  # fmt: skip
 
@@ -126,6 +129,37 @@ def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
         sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])
         assert said in sections[0].text[1]
         assert "A guess picks it in 25%" in sections[0].text[1]
+
+
+def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures: list[Any] = []
+    monkeypatch.setattr("jaegpt.experiments.figures.svg", lambda spec: str(pictures.append(spec)))
+    two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2)}
+    pair = [run_of(f"pair{w_mc:g}", w_mc, "experiment", epochs=2, **two) for w_mc in (200.0, 0.02, 0.2)]
+    section = _weights([*RUNS[:2], *pair])
+    assert "The picture is of the 3 rows with train.epochs 2." in section.text
+    assert {value["w_mc"] for value in pictures[0]["data"]["values"]} == {200.0, 0.02, 0.2}
+    chance = pictures[0]["hconcat"][1]["layer"][2:]
+    assert [layer["encoding"]["y"]["datum"] for layer in chance] == [0.5]
+    assert not any("picture" in sentence for sentence in _weights(RUNS).text), "one group needs no naming"
+    assert _weights([*RUNS[:2], *pair[:2]]).pictures == {}
+    figures.weights([row | {"mc_ratio": None} for row in make_table(RUNS)["rows"]])
+    assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share cannot be told"
+
+
+def test_curves_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "jaegpt.experiments.figures.dvc_plots", lambda root, experiments=(): {"Training losses": "<svg/>"}
+    )
+    (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
+
+    def learning(count: int) -> list[str]:
+        runs = [run_of(f"e{number}", number, "experiment", lm_loss=number) for number in range(count)]
+        return next(one.text for one in make_sections(tmp_path, {}, runs) if one.title == "Learning")[1:]
+
+    assert learning(0) == []
+    assert [line[:35] for line in learning(MOST_CURVES)] == ["Beside other runs the total loss is"]
+    assert learning(MOST_CURVES + 2)[1] == "Of 8 experiments the first 6 are drawn."
 
 
 def test_figures_of_another_model_or_of_other_settings_are_told(

@@ -1,13 +1,20 @@
-"""`jaegpt table` over runs known by hand."""
+"""What is told of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
+from ruamel.yaml import YAML
 
-from jaegpt.experiments.records import FIGURES, Run, _recorded
+from jaegpt.experiments.records import FIGURES, Run, _figures, _recorded
+from jaegpt.experiments.space import parse_dimension
+from jaegpt.experiments.study import counted, finished, place
+from jaegpt.experiments.sweep_results import PLOTS, describe, write_results
 from jaegpt.experiments.table import make_table, table_text
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
@@ -45,6 +52,16 @@ def test_figures_on_other_examples_are_no_rivals() -> None:
     assert "lm_loss" in best["b"]
     assert best["a"] == []
     assert "The rows were measured on different examples (50, 100)" in table_text(table)
+
+
+def test_an_easier_choice_is_no_rival() -> None:
+    two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2), "mc_accuracy": 0.7}
+    four = {"mc_loss": 1.1, "mc_ratio": 1.1 / math.log(4), "mc_accuracy": 0.5}
+    table = make_table([run_of("a", 1.0, **two), run_of("b", 2.0, **four), run_of("c", 3.0),
+                        run_of("d", 4.0, mc_ratio=None)])  # fmt: skip
+    best = {row["experiment"]: {key for key in row["best"] if key.startswith("mc_")} for row in table["rows"]}
+    assert best == {"a": set(), "b": {"mc_loss", "mc_ratio", "mc_accuracy"}, "c": set(), "d": set()}
+    assert "different numbers of candidates (2, 4)" in table_text(table)
 
 
 def test_the_workspace_that_holds_an_experiment_is_no_second_row() -> None:
@@ -122,3 +139,61 @@ def test_an_experiment_that_was_not_evaluated_has_no_figures(tmp_path: Path, loc
     run = recorded(tmp_path, lock, "experiment", w_mc=w_mc)
     assert (run.state, run.figures, run.params["w_mc"]) == ("without figures", {}, w_mc)
     assert run.note == "it was not run as far as `evaluate`"
+
+
+def test_figures_that_lack_one_are_none(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    assert _figures(tmp_path, "workspace") == ({}, f"no {FIGURES}: it was not run as far as `evaluate`")
+    for content, reason in (('{"lm_loss": 1.0}', "holds no mc_loss"), ("[", "is not readable")):
+        (tmp_path / FIGURES).write_text(content, encoding="utf-8")
+        assert _figures(tmp_path, "workspace") == ({}, f"{FIGURES} {reason}")
+
+
+DIMENSION = parse_dimension("train.learning_rate = uniform(0, 1)")
+
+
+def study_of(*trials: tuple[float | None, str], state: TrialState = TrialState.FAIL, **attributes: Any) -> optuna.Study:
+    """A study of trials given by loss and outcome; `state` of those without a loss."""
+    study = optuna.create_study()
+    for number, (loss, outcome) in enumerate(trials):
+        rate = number / 10
+        told = {"outcome": outcome, "settings": {DIMENSION.name: rate}, "experiment": f"sweep-x-{number:03d}"}
+        study.add_trial(
+            optuna.create_trial(
+                params={DIMENSION.name: rate}, distributions={DIMENSION.name: DIMENSION.distribution}, value=loss,
+                state=state if loss is None else TrialState.COMPLETE, user_attrs=told | attributes,
+            )
+        )  # fmt: skip
+    return study
+
+
+@pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.RUNNING, TrialState.WAITING])
+def test_a_trial_killed_between_its_outcome_and_its_loss_has_not_ended(state: TrialState) -> None:
+    study = study_of((3.5, "done"), (None, "done"), (None, "stopped"), state=state)
+    assert [trial.number for trial in finished(study)] == [0]
+    lines = describe(study, [DIMENSION], study.trials[1], 3)
+    assert lines[1].startswith("sweep: 1 of 3; best so far: lm_loss 3.500 in trial 0")
+
+
+def test_trials_that_failed_do_not_count() -> None:
+    study = study_of((3.5, "done"), (None, "failed"), (None, "diverged"), (4.0, "stopped"))
+    assert [trial.number for trial in counted(study)] == [0, 2, 3]
+    assert describe(study, [DIMENSION])[0] == "sweep: 1 done, 1 stopped, 1 diverged, 1 failed"
+
+
+def test_the_best_trial_is_applied_where_it_was_run() -> None:
+    for attributes in ({}, {"place": place()}):
+        assert "sweep: to work with it: dvc exp apply sweep-x-000" in describe(
+            study_of((3.5, "done"), **attributes), [DIMENSION]
+        )
+    lines = describe(study_of((3.5, "done"), place="ida:/home/ida/jaegpt"), [DIMENSION])
+    assert "sweep: the best trial was run on ida:/home/ida/jaegpt; apply it there: dvc exp apply sweep-x-000" in lines
+
+
+def test_importance_is_drawn_once_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    losses = (3.5, 3.4, 3.9, 4.4, 4.0)
+    for number, drawn in ((3, ["Sweep trials"]), (5, ["Sweep trials", "Sweep importance"])):
+        write_results(study_of(*((loss, "done") for loss in losses[:number])), [DIMENSION])
+        plots = YAML(typ="safe").load(PLOTS.read_text(encoding="utf-8"))["plots"]
+        assert [name for plot in plots for name in plot] == drawn

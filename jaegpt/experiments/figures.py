@@ -11,6 +11,7 @@ from typing import Any
 import vl_convert
 
 from jaegpt.errors import JaegptError
+from jaegpt.experiments.table import num_candidates
 
 Spec = dict[str, Any]
 
@@ -121,7 +122,10 @@ def funnel(steps: Sequence[tuple[str, int]]) -> str:
 
 
 def weights(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Both tasks' figures by w_mc, of `jaegpt table`'s rows; a weight of 0 stands at the left end of the axis."""
+    """Both tasks' figures by w_mc, of `jaegpt table`'s rows; a weight of 0 stands at the left end of the axis.
+
+    The rows chose among as many candidates; a dashed line is what a guess comes to.
+    """
     values = [
         {
             **{key: row[key] for key in ("lm_loss", "mc_accuracy")},
@@ -138,7 +142,9 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
         "axis": {"values": [0, 0.01, 0.1, 1, 10, 100], "format": "~g", "labelOverlap": False},
     }
     accuracy: Spec = {"title": "accuracy (95 % interval)", "scale": {"zero": False}, "type": "quantitative"}
-    chance = {"mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888"}, "encoding": {"y": {"datum": 0.25}}}
+    dashes = {"type": "rule", "strokeDash": [4, 4], "color": "#888"}
+    choices = {number for row in rows if (number := num_candidates(row))}
+    chances = [{"mark": dashes, "encoding": {"y": {"datum": 1 / number}}} for number in sorted(choices)]
     return svg(
         {
             "data": {"values": values},
@@ -171,7 +177,7 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
                             "mark": {"type": "line", "point": True, "color": "#f58518"},
                             "encoding": {"x": x, "y": {"field": "mc_accuracy", **accuracy}},
                         },
-                        chance,
+                        *chances,
                     ],
                 },
             ],

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,11 @@ from jaegpt.evaluation.plain_words import sentences
 from jaegpt.experiments import figures
 from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, Run, flatten, locked_stages
 from jaegpt.experiments.sweep_results import IMPORTANCE, TRIALS
-from jaegpt.experiments.table import BASE, COLUMNS, cell, make_table
+from jaegpt.experiments.table import BASE, COLUMNS, cell, make_table, num_candidates, weight_groups
 from jaegpt.files import write_text, writing_folder
 
 PAGE = "index.html"
+LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
 MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
 _COMMAND = {"tpu": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
 
@@ -73,7 +73,8 @@ def _file_name(name: str) -> str:
 def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -> list[Section]:
     """The page's sections; one whose figures are missing says what makes them."""
     others = [run.name for run in runs if run.kind == "experiment" and run.state == "done"]
-    curves = [name for name in others if not name.startswith(SWEEP_PREFIX)][:MOST_CURVES]
+    others = [name for name in others if not name.startswith(SWEEP_PREFIX)]
+    curves = others[:MOST_CURVES]
     plots = figures.dvc_plots(root)
     if curves:
         compared = figures.dvc_plots(root, curves)
@@ -84,6 +85,10 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
 
     notes = [f"Mind: {run.note}." for run in runs if run.kind == "workspace" and run.state == "done" and run.note]
     learning = Section("Learning", _training(metrics.get("train")), [], drawn(*_LEARNING))
+    if curves and learning.pictures:
+        learning.text.append(_ON_OVERLAYS)
+        if len(others) > len(curves):
+            learning.text.append(f"Of {len(others):,} experiments the first {len(curves):,} are drawn.")
     gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
     return [
         _evaluation(metrics.get("evaluate"), notes),
@@ -101,6 +106,7 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
 
 
 _LEARNING = ("Training losses", "Validation losses", "Validation accuracies")
+_ON_OVERLAYS = "Beside other runs the total loss is left out: each run's is in units of its own weights."
 _GRADIENTS = ("Gradient norms", "Gradient cosine")
 _ON_GRADIENTS = (
     "On a small fixed batch: how long each task's gradient is before its weight, and the cosine between them. A task "
@@ -121,8 +127,8 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
         f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
         f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
     ]
-    if found["mc_ratio"] is not None:  # else there is nothing to choose from
-        chance = math.exp(-found["mc_loss"] / found["mc_ratio"])  # mc_ratio divides by ln(candidates)
+    if candidates := num_candidates(found):  # else there is nothing to choose from
+        chance = 1 / candidates
         text.append(
             f"Among the true reply and others of the same person, its classification head picks the true one in "
             f"{found['mc_accuracy']:.1%} of the cases (95 % interval {low:.1%} to {high:.1%}). "
@@ -211,9 +217,13 @@ def _weights(runs: Sequence[Run]) -> Section:
     text = ["A star marks the best of a column. `jaegpt table` prints the same."]
     text += [f"{row['experiment']}: {row['note']}" for row in table["rows"] if row["note"]]
     text += [f"{left['experiment']}: {left['state']}. {left['reason']}" for left in table["without_figures"]]
-    alike = [row for row in table["rows"] if row["changed"] == table["rows"][0]["changed"]]
-    picture = {"Loss weights": figures.weights(alike)} if len({row["w_mc"] for row in alike}) > 2 else {}
-    return Section(title, text, rows, picture)
+    alike, *other_groups = weight_groups(table["rows"])
+    if len({row["w_mc"] for row in alike}) < LEAST_WEIGHTS:
+        return Section(title, text, rows)
+    if other_groups:
+        shared = ", ".join(f"{key} {alike[0]['changed'][key]}" for key in changed) or "the same export settings"
+        text.append(f"The picture is of the {len(alike):,} rows with {shared}.")
+    return Section(title, text, rows, {"Loss weights": figures.weights(alike)})
 
 
 def _sweep(root: Path) -> Section:

@@ -1,5 +1,6 @@
 """`jaegpt table`: the seed's table of loss weights over the runs at hand, with real accuracies beside its own."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ COLUMNS = {
     "token_accuracy": ("token accuracy", True),
     "mc_accuracy": ("MC accuracy (95 %)", True),
 }
+OF_CANDIDATES = ("mc_loss", "mc_accuracy")  # the more replies to choose from, the worse; L_MC/H_MC allows for it
 BASE = "untouched base model"
 
 
@@ -69,6 +71,12 @@ def table_text(table: Mapping[str, Any]) -> str:
             f"The rows were measured on different examples ({', '.join(f'{count:,}' for count in counts)}): "
             "compare losses only within one number."
         )
+    choices = sorted({number for row in table["rows"] if (number := num_candidates(row))})
+    if len(choices) > 1:
+        notes.append(
+            f"The rows chose among different numbers of candidates ({', '.join(map(str, choices))}): compare L_MC and "
+            "MC accuracy only within one number."
+        )
     for left in table["without_figures"]:
         notes.append(f"{left['experiment']}: {left['state']}" + (f" ({left['reason']})" if left["reason"] else ""))
     if table["trials_left_out"]:
@@ -110,6 +118,20 @@ def cell(key: str, row: Mapping[str, Any]) -> str:
     return f"{value:.5f}" if key == "seed_accuracy" else f"{value:.3f}"
 
 
+def num_candidates(figures: Mapping[str, Any]) -> int | None:
+    """How many replies there were to choose from: L_MC/H_MC divides by its logarithm. None where it cannot be told."""
+    loss, ratio = figures["mc_loss"], figures["mc_ratio"]
+    return round(math.exp(loss / ratio)) if ratio and math.isfinite(loss) else None
+
+
+def weight_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows that agree in all parameters but w_mc, together; first those with the most different weights."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(repr(row["changed"]), []).append(row)
+    return sorted(groups.values(), key=lambda group: -len({row["w_mc"] for row in group}))
+
+
 def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
     """Each run once, with the other names it has: after `dvc exp run` the workspace holds the experiment's figures."""
     found: list[tuple[Run, list[str]]] = []
@@ -132,8 +154,12 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
     for key, (_, more_is_better) in COLUMNS.items():
-        for count in {row["examples"] for row in rows}:  # figures on other examples are no rivals
-            group = [row for row in rows if row["examples"] == count and row[key] is not None]
+        groups: dict[Any, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row[key] is not None:  # figures on other examples are no rivals, nor those of an easier choice
+                kind = (row["examples"], num_candidates(row) if key in OF_CANDIDATES else None)
+                groups.setdefault(kind, []).append(row)
+        for group in groups.values():
             if len(group) > 1:
                 best = (max if more_is_better else min)(row[key] for row in group)
                 for row in group:
