@@ -45,10 +45,7 @@ def clone(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    set_params(
-        folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64,
-        fidelity__contexts=50,
-    )  # fmt: skip
+    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
     return folder
 

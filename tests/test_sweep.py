@@ -38,6 +38,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder, dataset__train_fraction=0.05, train__evaluations=1, train__valid_examples=16, sweep__space=SPACE,
         sweep__random_trials=1, sweep__keep_percent=100,
     )  # fmt: skip
+    call(folder, "python", "-m", "jaegpt.experiments.plots_page")
     call(folder, "dvc", "repro", "encode", "block_size")
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "quick trials")
     return folder
