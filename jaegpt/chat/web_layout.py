@@ -58,13 +58,14 @@ class Latest:
             self._replies -= 1
 
     async def quiet(self, mine: int) -> bool:
-        """Wait until no reply grows, or action `mine` is no longer the latest; whether it still is.
+        """Wait until no reply grows, or action `mine` is no longer the latest; whether one grew and it still is.
 
         What a reply has given is with the browser by then: gradio asks for more only after it has sent what it got.
         """
+        grew = bool(self._replies)
         while self._replies and self.number == mine:
             await asyncio.sleep(0.02)
-        return self.number == mine
+        return grew and self.number == mine
 
 
 def theme() -> gr.themes.Base:
