@@ -139,7 +139,7 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
         "field": "w_mc",
         "type": "quantitative",
         "scale": {"type": "symlog", "constant": 0.005},
-        "axis": {"values": [0, 0.01, 0.1, 1, 10, 100], "format": "~g", "labelOverlap": False},
+        "axis": {"values": [0, 0.01, 0.1, 1, 10, 100], "format": "~r", "labelOverlap": False},
     }
     accuracy: Spec = {"title": "accuracy (95 % interval)", "scale": {"zero": False}, "type": "quantitative"}
     dashes = {"type": "rule", "strokeDash": [4, 4], "color": "#888"}
