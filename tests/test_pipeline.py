@@ -42,7 +42,7 @@ COLUMNS = {
 
 # Commands of the README that would take minutes, on less.
 SHORTER = {
-    "dvc exp run --queue -S 'w_mc=0.01,0.1,1,10,100'": "dvc exp run --queue -S 'w_mc=0.01'",
+    "dvc exp run --queue -S 'w_mc=0.01,0.1,1,10,100'": "dvc exp run --queue -S 'w_mc=0.01' evaluate",
     "jaegpt sweep --model tiny --trials 10": "jaegpt sweep --model tiny --trials 1",
 }
 PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
