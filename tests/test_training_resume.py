@@ -104,7 +104,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_going(uninterr
     runs.start(config={"checkpoint_steps": 3}, signal_at={4: signal.SIGKILL})
     (before,) = runs.checkpoints()
     content = before.read_bytes()
-    figures, weights, messages = runs.finish(config={"checkpoint_steps": 3}, file_limit=len(content) // 2)
+    full = {"config": {"checkpoint_steps": 3}, "file_limit": len(content) // 2}
+    stopped = runs.start(**full, signal_at={2: signal.SIGTERM})
+    assert "stopped by SIGTERM after step 6; `dvc repro` goes on from the checkpoint before it." in stopped.stderr
+    figures, weights, messages = runs.finish(**full)
     assert "no checkpoint written" in messages
     assert figures["resumed_from_step"] == 3
     assert_same_bytes(weights, uninterrupted["fp32"][1])
