@@ -61,8 +61,14 @@ class Params:
             raise JaegptError(f"{self.path}: {name}.{error}") from None
 
     def field(self, name: str, hint: Any) -> Any:
-        """One value of a section, such as `train.batch_size`, for a stage that should not run again for the others."""
+        """One value of a section, such as `train.batch_size`, for a stage that should not run again for the others.
+
+        Args:
+            hint: the value's type; or the section's dataclass, and the whole section is checked.
+        """
         section, key = name.split(".")
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return getattr(self.section(section, hint), key)
         content = self._content.get(section)
         if not isinstance(content, dict) or key not in content:
             raise JaegptError(f"{self.path}: missing key `{name}`. Every parameter stands in the file; add it.")

@@ -69,6 +69,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("candidate_ids", pa.list_(pa.list_(pa.int32()))),
         ]
     ),
+    "replies": pa.schema([("example_id", pa.string()), ("reply", pa.string())]),  # what a model said, for fidelity
 }
 
 # Null where there is nothing to measure: the first turn of a thread has no gap, a thread of one message no threshold.

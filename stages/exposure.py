@@ -2,6 +2,7 @@
 
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
+from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.exposure import measure_exposure
 from jaegpt.files import write_json
 from jaegpt.params import Params
@@ -15,7 +16,7 @@ from jaegpt.training.packing import examples_from_table
 
 def main() -> None:
     params = Params()
-    count = params.field("fidelity.canaries", int)
+    count = params.field("fidelity.canaries", FidelityConfig)
     if not count:
         write_json("metrics/exposure.json", {"canaries": 0, "exposure": None})
         print("exposure: not measured (fidelity.canaries is 0)")

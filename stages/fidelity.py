@@ -7,6 +7,7 @@ from jaegpt.chat.generation import GenerateConfig
 from jaegpt.chat.replies import answer_contexts
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
+from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
 from jaegpt.evaluation.plain_words import card_section, sentences
@@ -24,9 +25,9 @@ def main() -> None:
     params = Params()
     seed, block_size = params.value("seed"), params.value("block_size")
     examples = read_table("data/examples", "examples")
-    contexts = choose_contexts(examples, params.field("fidelity.contexts", int), seed)
+    contexts = choose_contexts(examples, params.field("fidelity.contexts", FidelityConfig), seed)
     token_types = params.field("train.token_types", bool)
-    device = choose_device(params.field("train.precision", Precision))
+    device = choose_device(params.field("train.precision", Precision), eager=True)
     tuned = answer_contexts(
         "models/jaegpt",
         contexts,

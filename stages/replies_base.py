@@ -6,6 +6,7 @@ A table of its own, so that it is kept while the fine-tuned model changes.
 from jaegpt.chat.generation import GenerateConfig
 from jaegpt.chat.replies import answer_contexts
 from jaegpt.errors import run
+from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import choose_contexts, write_replies
 from jaegpt.params import Params
 from jaegpt.tables import read_table
@@ -15,7 +16,9 @@ from jaegpt.training.devices import Precision, choose_device
 def main() -> None:
     params = Params()
     seed = params.value("seed")
-    contexts = choose_contexts(read_table("data/examples", "examples"), params.field("fidelity.contexts", int), seed)
+    contexts = choose_contexts(
+        read_table("data/examples", "examples"), params.field("fidelity.contexts", FidelityConfig), seed
+    )
     replies = answer_contexts(
         "data/base_model",
         contexts,
@@ -23,7 +26,7 @@ def main() -> None:
         seed,
         block_size=params.value("block_size"),
         token_types=params.field("train.token_types", bool),
-        device=choose_device(params.field("train.precision", Precision)),
+        device=choose_device(params.field("train.precision", Precision), eager=True),
     )
     write_replies("data/replies_base", contexts, replies)
     print(f"replies_base: {len(replies):,} replies, {len(set(replies)):,} of them different")

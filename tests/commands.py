@@ -17,12 +17,12 @@ def environment() -> dict[str, str]:
     }
 
 
-def call(folder: Path, *command: str, expect: int = 0) -> str:
-    """Run a command in `folder` with nothing to read; its output, both streams."""
+def call(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
+    """Run a command in `folder` with nothing to read, and `variables` in its environment; its output, both streams."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment() | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

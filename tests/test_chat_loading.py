@@ -9,6 +9,7 @@ import torch
 from chat_models import save_base, save_tuned, speaker
 from safetensors.torch import load_file, save_file
 
+from jaegpt.chat.commands import trained_form
 from jaegpt.errors import JaegptError
 
 
@@ -60,3 +61,17 @@ def test_model_folders_that_cannot_be_read_are_one_clear_line(tuned_folder: Path
     (folder / "tokenizer.json").unlink()
     with pytest.raises(JaegptError, match=r"no tokenizer.json here"):
         speaker(folder)
+
+
+def test_the_chat_gives_the_model_what_it_was_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = {"dataset.num_history": 9, "block_size": 128, "train.token_types": True}
+    assert trained_form(wanted, tmp_path) == wanted, "nothing is known of it"
+    stages = {
+        "build_dataset": {"params": {"params.yaml": {"dataset": {"num_history": 4}}}},
+        "train": {"params": {"params.yaml": {"block_size": 128, "train": {"token_types": True}}}},
+    }
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}), encoding="utf-8")
+    assert trained_form(wanted, tmp_path) == wanted | {"dataset.num_history": 4}
+    said = capsys.readouterr().err
+    assert said.startswith("dataset.num_history is 9 in params.yaml, but the model was trained with 4")
+    assert said.count("\n") == 1

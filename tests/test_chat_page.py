@@ -68,7 +68,13 @@ def test_settings_beyond_the_sliders_are_not_loaded(worker: Worker) -> None:
     page = Page(worker, CONFIG, SEED, SHAPE)
     values = [*dataclasses.astuple(CONFIG), SEED]
     exchanges = [{"text": "a", "replies": {"jaegpt": "b", "base": "c"}, "attempt": 0}]
-    for changes, taken in (({"top_k": 999}, True), ({"top_k": 5000}, False), ({"max_tokens": 100}, False)):
-        saved = page.save(exchanges, *dataclasses.astuple(config(**changes)), SEED)
+    whole = page.save(exchanges, *values)
+    endless = whole.replace(f'"top_k": {CONFIG.top_k}', '"top_k": 1e999')
+    assert endless != whole
+    saves = [
+        (page.save(exchanges, *dataclasses.astuple(config(**changes)), SEED), taken)
+        for changes, taken in (({"top_k": 999}, True), ({"top_k": 5000}, False), ({"max_tokens": 100}, False))
+    ]
+    for saved, taken in [*saves, (endless, False)]:
         _, _, _, *restored = asyncio.run(anext(page.load(saved.encode(), Latest(), [], *values)))
-        assert (restored != values) == taken, changes
+        assert (restored != values) == taken, saved

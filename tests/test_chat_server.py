@@ -194,3 +194,7 @@ def test_elsewhere_the_token_is_asked_for(folders: dict[str, Path]) -> None:
             response = browser.get("/v1/models?a=b&token=sesame")
             assert (response.status_code, response.headers["location"]) == (303, "/v1/models?a=b")
             assert browser.get("/v1/models").status_code == 200
+        for others in ("a@b=1", "prefs[x]=1", "a", '"'):  # whatever another program on this host may have set
+            found = httpx.get(f"{address}/v1/models", headers={"cookie": f"{others}; jaegpt_token=sesame"})
+            assert found.status_code == 200, others
+            assert httpx.get(f"{address}/v1/models", headers={"cookie": others}).status_code == 401

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from chats import context
 
+from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.content import content_figures, token_f1
-from jaegpt.evaluation.fidelity import FidelityConfig
 from jaegpt.evaluation.intervals import NotMeasured, auc, exact_interval
 from jaegpt.evaluation.leak import Training, identifiers
 from jaegpt.evaluation.shape import _casing, _emoji, _punctuation, shape_distances, words

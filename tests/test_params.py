@@ -20,7 +20,7 @@ CLASSES = {
     "train": "jaegpt.training.config.TrainConfig",
     "tpu": "jaegpt.training.tpu_report.TpuConfig",
     "generate": "jaegpt.chat.generation.GenerateConfig",
-    "fidelity": "jaegpt.evaluation.fidelity.FidelityConfig",
+    "fidelity": "jaegpt.evaluation.config.FidelityConfig",
     "sweep": "jaegpt.experiments.space.SweepConfig",
 }
 
@@ -68,7 +68,7 @@ def test_values_are_read_as_meant(tmp_path: Path) -> None:
     assert section == Section(rate=1e-5, count=2, names=["en", "no"], source="a.zip", limit=None, mode="stop", on=True)
     assert params.value("w_mc") == 1.0
     assert isinstance(params.value("w_mc"), float)
-    assert params.field("train.count", int) == 2
+    assert params.field("train.count", int) == params.field("train.count", Section) == 2
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_anything_else_is_one_clear_line(tmp_path: Path, old: str, new: str, sai
 
     def read() -> None:
         params = write(tmp_path, GOOD.replace(old, new))
-        params.section("train", Section)
+        params.field("train.mode", Section)
         params.value("w_mc")
 
     with pytest.raises(JaegptError) as caught:

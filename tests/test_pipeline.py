@@ -1,6 +1,7 @@
 """The whole pipeline with the `tiny` model, in a clone of its own, as a new user runs it."""
 
 import csv
+import importlib.util
 import json
 import re
 import shlex
@@ -15,6 +16,8 @@ from clones import clone, metrics, outputs, set_params, stages_run, wait_for_que
 from commands import call, started
 from ruamel.yaml import YAML
 
+from jaegpt.chat.turing_command import check_model
+from jaegpt.errors import JaegptError
 from jaegpt.training.tpu_report import why_not
 
 ROOT = Path(__file__).parent.parent
@@ -168,6 +171,32 @@ def test_plain_transformers_loads_the_model(project: Path) -> None:
         *_, last = csv.DictReader(file)
     for name in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"):
         assert f"| {name} | {float(last[name]):.4f} |" in card
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="no torch_xla on this platform")
+def test_the_stages_after_training_run_where_xla_trains(project: Path) -> None:
+    on_xla = {"JAEGPT_DEVICE": "xla", "PJRT_DEVICE": "CPU"}
+    before = metrics(project, "fidelity"), metrics(project, "evaluate")
+    for stage in ("evaluate", "replies_base", "fidelity"):
+        call(project, "python", "-m", f"stages.{stage}", **on_xla)
+    assert metrics(project, "fidelity") == before[0]
+    assert metrics(project, "evaluate")["lm_loss"] == pytest.approx(before[1]["lm_loss"], rel=0.02)
+    call(project, "dvc", "repro")
+
+
+def test_replies_of_another_model_are_no_game(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    check_model()
+    card = project / "models/jaegpt/README.md"
+    original = card.read_text(encoding="utf-8")
+    card.unlink()  # a link into the cache may not be written to
+    try:
+        card.write_text("another", encoding="utf-8")
+        with pytest.raises(JaegptError, match="models/jaegpt changed since the replies were made"):
+            check_model()
+    finally:
+        card.write_text(original, encoding="utf-8")
+    check_model()
 
 
 def test_nothing_changed_runs_nothing(project: Path) -> None:

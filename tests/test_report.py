@@ -12,6 +12,7 @@ import pytest
 from browser import open_page
 from test_fidelity_words import FIGURES as FIDELITY
 
+from jaegpt.errors import JaegptError
 from jaegpt.experiments import figures
 from jaegpt.experiments.records import Run
 from jaegpt.experiments.report import MOST_CURVES, _weights, make_sections, write_report
@@ -27,8 +28,9 @@ CURVES = {
     "gaps": "gap_s,gaps,thresholds\n0,367,0\n1,892,3\n2,800,9\n",
     "context": "turns_of_context,p50,p75,p90,p95,p99,30min\n0,0.7,0.4,0.2,0.1,0.02,0.01\n1,0.3,0.6,0.8,0.9,0.98,0.99\n",
     "language": "thread_id,messages,told,share_kept,dropped,kept\n00441706b4580edc,228,160,0.98,0,1\n",
-    "sweep": "trial,outcome,lm_loss,parameter,setting,position\n"
-    "0,done,3.6,w_mc,0.1,0.3\n0,done,3.6,train.epochs,2,0.5\n1,stopped,4.2,w_mc,9,0.6\n1,stopped,4.2,train.epochs,1,0.0\n",
+    "sweep": "study,model,trial,outcome,lm_loss,parameter,setting,position\n"
+    "mine,tiny,0,done,3.6,w_mc,0.1,0.3\nmine,tiny,0,done,3.6,train.epochs,2,0.5\n"
+    "mine,tiny,1,stopped,3.2,w_mc,9,0.6\nmine,tiny,1,stopped,3.2,train.epochs,1,0.0\n",
     "sweep_importance": "parameter,importance\nw_mc,0.8\ntrain.epochs,0.2\n",
 }
 EXPERIMENT = "light"
@@ -102,7 +104,8 @@ def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path
     assert "3.700" in text
     assert "0.600" not in text
     assert "60.0%" in text
-    assert "the lowest L_LM is 3.600, with w_mc 0.1, train.epochs 2" in text
+    assert "2 trials of the study 'mine', of the base model tiny." in text
+    assert "The lowest L_LM is 3.600, with w_mc 0.1, train.epochs 2" in text, "of those that ran to the end"
     assert "no: no such TPU" in text
 
 
@@ -166,23 +169,39 @@ def test_figures_of_another_model_or_of_other_settings_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaegpt.experiments.figures.dvc_plots", lambda root, experiments=(): {})
-    (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("w_mc: 2\nmodel: /home/zoe/models/own\n", encoding="utf-8")
     note = "from before params.yaml was changed (w_mc 1.0 -> 2); run `dvc repro`"
     named = {"w_mc": 1.0, "export.owner": "Zoë Somebody"}
     run = Run(name="workspace", rev="workspace", kind="workspace", state="done", params=named,
               figures=METRICS["evaluate"], note=note)  # fmt: skip
 
     def sections(model: str) -> dict[str, str]:
-        lock = {name: {"deps": [{"path": "models/jaegpt", "md5": md5}]} for name, md5 in
-                {"evaluate": "a", "fidelity": model}.items()}  # fmt: skip
+        lock: dict[str, Any] = {
+            "train": {"outs": [{"path": "models/jaegpt", "md5": "a"}]},
+            "encode": {"outs": [{"path": "data/tokens", "md5": "a"}]},
+            "fidelity": {"deps": [{"path": "models/jaegpt", "md5": model}]},
+            "block_size": {"deps": [{"path": "data/tokens", "md5": model}]},
+            "tpu_report": {"deps": [{"path": "data/tokens", "md5": model}]},
+        }
         (tmp_path / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
-        made = make_sections(tmp_path, {"evaluate": METRICS["evaluate"], "fidelity": FIDELITY}, [run, *RUNS])
+        made = make_sections(tmp_path, {**METRICS, "fidelity": FIDELITY, "tpu": TPU}, [run, *RUNS])
         return {section.title: f"{section.text} {section.rows}" for section in made}
 
     other, same = sections("b"), sections("a")
-    title = next(title for title in other if title.startswith("Does it sound"))
-    assert "of another model than the evaluation's" in other[title]
-    assert "of another model" not in same[title]
+    sound = next(title for title in other if title.startswith("Does it sound"))
+    for title in (sound, "Block size", "On a TPU"):
+        assert "not of this run, but of an earlier one" in other[title], title
+        assert "not of this run" not in same[title], title
+    assert "both w_lm and w_mc above 0" in same["The two tasks' gradients"], "nothing is drawn here"
     for title in ("Did it learn?", "Settings, and how to repeat it"):
         assert f"Mind: {note}." in same[title]
     assert "Zoë" not in str(same)
+    assert "/home/zoe" not in str(same)
+    assert "own" in same["Settings, and how to repeat it"]
+
+
+def test_figures_that_are_no_json_are_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/train.json").write_text("<<<<<<< ours\n", encoding="utf-8")
+    with pytest.raises(JaegptError, match=r"metrics/train.json: not readable as JSON .* `git checkout"):
+        write_report(tmp_path, [], tmp_path / "report")

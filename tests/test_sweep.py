@@ -7,24 +7,15 @@ import math
 import os
 import signal
 import subprocess
-from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import optuna
 import pytest
 from clones import clone, set_params
 from commands import call, environment
 
-from jaegpt.errors import JaegptError
-from jaegpt.experiments import sweep as sweep_module
-from jaegpt.experiments.records import FIGURES
+from jaegpt.experiments.snapshot import fixed_settings
 from jaegpt.experiments.space import TAIL, SweepConfig, parse_dimension
-from jaegpt.experiments.sweep import Budget
-from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, clear_leftovers
-from jaegpt.files import write_json
+from jaegpt.experiments.trial import clear_leftovers
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
 SWEEP = ("jaegpt", "sweep", "--trials", "3")
@@ -91,7 +82,7 @@ def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: P
     assert "failed to load" not in call(project, "dvc", "plots", "show")
     page = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert "Sweep: each line is a trial" in page
-    assert "Sweep: share of the loss" not in page, "no importance of so few trials"
+    assert "Sweep: share of the losses" not in page, "no importance of so few trials"
     call(project, "git", "checkout", "--quiet", ".")
 
 
@@ -109,141 +100,23 @@ def test_another_space_or_setting_is_another_study(project: Path) -> None:
 
 
 def test_two_sweeps_at_once_are_refused(project: Path) -> None:
+    (project / ".dvc/tmp/sweep").mkdir(parents=True, exist_ok=True)
     with open(project / ".dvc/tmp/sweep/lock", "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "error: sweep: another one runs in this clone" in call(project, *SWEEP, expect=1)
 
 
-class FakeRunner:
-    """Trials that are done at once, by `trial`, which is told the runner and the trial's watch."""
-
-    trial: Callable[[Any, Any], Outcome]
-
-    def __init__(self, snapshot: Any, folder: Path) -> None:
-        self.folder, self.stopping, self.killed = folder, False, False
-
-    def run(self, name: str, settings: Any, params: Any, watch: Any) -> Outcome:
-        return type(self).trial(self, watch)
-
-    def stop_all(self) -> None:
-        self.stopping = True
-
-    def kill_all(self) -> None:
-        self.killed = True
-
-
-@pytest.fixture
-def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., sweep_module._Sweep]:
-    """Makes a sweep in an empty folder, with invented trials."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep_module, "Runner", FakeRunner)
-
-    def make(trial: Callable[[Any, Any], Outcome], trials: int | None = 3, minutes: float | None = None,
-             workers: int = 1) -> sweep_module._Sweep:  # fmt: skip
-        monkeypatch.setattr(FakeRunner, "trial", trial, raising=False)
-        study = optuna.create_study(study_name="fake", sampler=optuna.samplers.RandomSampler(seed=1))
-        config = SweepConfig(space=SPACE, random_trials=1, keep_percent=100)
-        budget = Budget(trials=trials, minutes=minutes, workers=workers)
-        params = {"train.evaluations": 4, "train.batch_size": 8, "train.learning_rate": 0.002, "w_mc": 1}
-        return sweep_module._Sweep(study, None, config, params, {}, budget, False)  # type: ignore[arg-type]
-
-    return make
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize(("error", "stopping", "said"), [
-    (TrialFailed("no disk"), False, "3 trials in a row failed, the last with: no disk"),
-    (Interrupted(), True, "the interrupted trial is run again"),
-    (JaegptError("git fetch: ended, too"), True, "the interrupted trial is run again"),
-    (OSError("no space left"), False, "no space left"),
-])  # fmt: skip
-def test_errors_and_interruptions_are_not_lost(begin: Any, workers: int, error: Any, stopping: bool, said: str) -> None:
-    def end(runner: FakeRunner, watch: Any) -> Outcome:
-        runner.stopping = stopping
-        raise error
-
-    begun = begin(end, trials=3 if isinstance(error, TrialFailed) else workers, workers=workers)
-    with pytest.raises((JaegptError, OSError), match=said):
-        begun.run()
-    assert {trial.state.is_finished() for trial in begun.study.trials} == {not stopping}
-
-
-def test_trials_that_failed_are_made_up_for_once_the_cause_is_mended(begin: Any) -> None:
-    failing = [TrialFailed("no disk")] * 3
-
-    def trial(runner: FakeRunner, watch: Any) -> Outcome:
-        if failing:
-            raise failing.pop()
-        return Outcome(state="done", loss=3.0)
-
-    begun = begin(trial, trials=3)
-    with pytest.raises(JaegptError, match="3 trials in a row failed"):
-        begun.run()
-    again = begin(trial, trials=3)
-    again.study = begun.study
-    again.run()
-    trials = begun.study.trials
-    assert [trial.user_attrs["outcome"] for trial in trials] == ["failed"] * 3 + ["done"] * 3
-    assert trials[3].user_attrs["settings"] == {"train.learning_rate": pytest.approx(0.002), "w_mc": 1}
-
-
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_second_signal_leaves_the_trial_to_be_resumed(begin: Any, first: signal.Signals) -> None:
-    def signalled(runner: FakeRunner, watch: Any) -> Outcome:
-        signal.raise_signal(first)
-        assert (runner.stopping, runner.killed) == (True, False)
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("the second acts at once")
-
-    begun = begin(signalled)
-    begun.shared = True
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    with pytest.raises(JaegptError, match="run again, here or on another machine, 120 s after its last sign"):
-        begun.run()
-    assert begun.runner.killed
-    assert [trial.state for trial in begun.study.trials] == [optuna.trial.TrialState.RUNNING]
-    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-
-
-def test_minutes_alone_do_not_cap_the_trials(begin: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    ran = 0
-
-    def count(runner: FakeRunner, watch: Any) -> Outcome:
-        nonlocal ran
-        ran += 1
-        if ran == 25:
-            begun.budget = Budget(trials=25, minutes=1, workers=1)  # an end before the minute's
-        return Outcome(state="done", loss=3.0 + ran)
-
-    begun = begin(count, trials=None, minutes=1)
-    begun.run()
-    assert ran == 25
-    output = capsys.readouterr().out
-    assert "0 trials there, 1 minutes to go" in output
-    assert "sweep: 24 trials; best so far: lm_loss 4.000" in output
-    assert output.endswith("as pictures: dvc plots show, jaegpt report\n")
-
-
-def test_a_hopeless_trial_counts_no_worse_than_untrained(begin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[bool]] = []
-    losses = [[5.0, 4.0, 3.5, 3.2, 3.1], [5.0, 4.9, 4.8, 5.1, 5.2], [5.0, math.nan], [5.0, 4.0, 3.0]]
-
-    def follow(runner: Runner, copy: Path, name: str, settings: Any, scratch: Path, reader: Any) -> int:
-        seen = losses[len(asked)]
-        reader.read("train: 32 examples")  # four steps of 8: one a quarter
-        asked.append([reader.read(f"step {step}: validation lm_loss {loss}") for step, loss in enumerate(seen)])
-        write_json(copy / FIGURES, {"lm_loss": min(seen)})
-        return -signal.SIGKILL if reader.stopped else 0
-
-    begun = begin(None, trials=4)
-    snapshot: Any = SimpleNamespace(copy=nullcontext, keep_experiment=lambda copy, name: None)
-    begun.runner = Runner(snapshot, begun.runner.folder)
-    monkeypatch.setattr(Runner, "_follow", follow)
-    begun.run()
-    assert asked == [[False] * 5, [False] * 4 + [True], [False, True], [False] * 3]
-    trials = begun.study.trials
-    assert [trial.user_attrs["outcome"] for trial in trials] == ["done", "stopped", "diverged", "done"]
-    assert [trial.value for trial in trials] == [3.1, 5.0, 5.0, 3.0]
+def test_names_of_people_go_into_no_study(project: Path) -> None:
+    set_params(project, export__exclude=["Zoë Somebody"])
+    try:
+        fixed = fixed_settings(project, {"model": "tiny"}, {"w_mc"})
+    finally:
+        call(project, "git", "checkout", "--quiet", "params.yaml")
+    assert fixed["model"] == "'tiny'"
+    assert fixed["export.exclude"] != fixed_settings(project, {"model": "tiny"}, {"w_mc"})["export.exclude"]
+    assert "Somebody" not in str(fixed)
+    assert "w_mc" not in fixed
+    assert not [key for key in fixed if key.startswith(("generate.", "fidelity.", "jaegpt/chat"))], "no loss needs them"
 
 
 def test_what_a_killed_sweep_left_is_ended_and_removed(tmp_path: Path) -> None:
@@ -277,6 +150,11 @@ def test_draws_become_settings_and_back() -> None:
     low, high = (learning_rate.setting(end) for end in (TAIL, 1 - TAIL))
     assert 0 < low < 1e-8
     assert 0.5 < high < 2
+    for mean in (-11, -8, -7):  # rounding carries one end or the other beyond its quantile
+        dimension = parse_dimension(f"train.learning_rate = lognormal({mean}, 2)")
+        ends = [dimension.setting(end) for end in (TAIL, 1 - TAIL)]
+        assert [dimension.position(end) for end in ends] == pytest.approx([TAIL, 1 - TAIL], rel=1e-2)
+        assert [dimension.draw(end * by) for end, by in zip(ends, (0.99, 1.01), strict=True)] == [None, None]
     weight = parse_dimension("w_mc = loguniform(0.01, 100)")
     assert weight.position(1) == pytest.approx(0.5)
     assert weight.draw(0) is None

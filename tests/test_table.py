@@ -1,5 +1,6 @@
 """What is told of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -8,10 +9,12 @@ from typing import Any
 
 import optuna
 import pytest
+from commands import call
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
-from jaegpt.experiments.records import FIGURES, Run, _figures, _recorded
+from jaegpt.errors import JaegptError
+from jaegpt.experiments.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
 from jaegpt.experiments.space import parse_dimension
 from jaegpt.experiments.study import counted, finished, place
 from jaegpt.experiments.sweep_results import PLOTS, describe, write_results
@@ -38,7 +41,7 @@ def test_rows_stand_by_weight_and_the_best_of_each_column_is_marked() -> None:
     assert "lm_loss" not in best["b"] | best["c"]
     assert "mc_accuracy" in best["b"]
     assert "mc_accuracy" not in best["a"] | best["c"]
-    assert table["base"]["lm_loss"] == 5.0
+    assert [base["lm_loss"] for base in table["bases"]] == [5.0]
     text = table_text(table)
     assert "60.0% (20.0%-30.0%)*" in text
     assert "3.600*" in text
@@ -52,6 +55,29 @@ def test_figures_on_other_examples_are_no_rivals() -> None:
     assert "lm_loss" in best["b"]
     assert best["a"] == []
     assert "The rows were measured on different examples (50, 100)" in table_text(table)
+
+
+def test_the_base_model_stands_once_for_each_set_of_replies() -> None:
+    other = BASE | {"lm_loss": 4.4, "examples": 50}
+    runs = [run_of("a", 1.0), run_of("b", 2.0), run_of("c", 3.0, base=other, examples=50)]
+    runs[2] = dataclasses.replace(runs[2], params={"w_mc": 3.0, "session.percentile": 99, "train.epochs": 2})
+    table = make_table(runs)
+    found = [(base["lm_loss"], base["examples"], base["changed"]) for base in table["bases"]]
+    assert found == [
+        (5.0, 100, {"session.percentile": None, "train.epochs": None}),
+        (4.4, 50, {"session.percentile": 99, "train.epochs": None}),
+    ]
+    *_, last = (line for line in table_text(table).splitlines() if "untouched base model" in line)
+    assert "4.400" in last
+    assert last.split()[-5:] == ["99", "50", "untouched", "base", "model"]
+
+
+def test_what_decides_when_to_look_makes_no_runs_differ() -> None:
+    runs = [run_of("a", 1.0), run_of("b", 2.0)]
+    runs[1] = dataclasses.replace(runs[1], params={"w_mc": 2.0, "train.evaluations": 2, "model": "/home/zoe/models/x"})
+    table = make_table(runs)
+    assert set(table["rows"][0]["changed"]) == {"train.epochs", "model"}
+    assert "zoe" not in table_text(table)
 
 
 def test_an_easier_choice_is_no_rival() -> None:
@@ -141,6 +167,25 @@ def test_an_experiment_that_was_not_evaluated_has_no_figures(tmp_path: Path, loc
     assert run.note == "it was not run as far as `evaluate`"
 
 
+def test_what_was_made_before_its_inputs_is_out_of_date() -> None:
+    model, newer = ({"path": "models/jaegpt", "md5": md5} for md5 in "ab")
+    lock = {"train": LOCK["train"] | {"outs": [model]}, "fidelity": {"deps": [model], "params": {}}}
+    assert not out_of_date(lock, "fidelity")
+    assert not out_of_date(lock, "block_size"), "nothing is known of it"
+    assert out_of_date(lock | {"train": lock["train"] | {"outs": [newer]}}, "fidelity")
+    assert out_of_date(LOCK, "tpu_report"), "with another w_mc"
+
+
+def test_a_folder_inside_a_clone_is_no_clone(tmp_path: Path) -> None:
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], ["git", "-c", "user.name=t", "-c",
+                    "user.email=t@t", "commit", "-qm", "t"]):  # fmt: skip
+        call(tmp_path, *command)
+    (tmp_path / "docs").mkdir()
+    assert next(iter(collect_runs(tmp_path))).name == "workspace"
+    with pytest.raises(JaegptError, match=r"is inside .* Run from the top folder"):
+        collect_runs(tmp_path / "docs")
+
+
 def test_figures_that_lack_one_are_none(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     assert _figures(tmp_path, "workspace") == ({}, f"no {FIGURES}: it was not run as far as `evaluate`")
@@ -192,8 +237,8 @@ def test_the_best_trial_is_applied_where_it_was_run() -> None:
 
 def test_importance_is_drawn_once_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    losses = (3.5, 3.4, 3.9, 4.4, 4.0)
-    for number, drawn in ((3, ["Sweep trials"]), (5, ["Sweep trials", "Sweep importance"])):
+    losses = (3.5, 3.4, 3.9, 4.4, 4.0, 3.6, 3.8, 4.1)
+    for number, drawn in ((7, ["Sweep trials"]), (8, ["Sweep trials", "Sweep importance"])):
         write_results(study_of(*((loss, "done") for loss in losses[:number])), [DIMENSION])
         plots = YAML(typ="safe").load(PLOTS.read_text(encoding="utf-8"))["plots"]
         assert [name for plot in plots for name in plot] == drawn

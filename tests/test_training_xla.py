@@ -120,6 +120,15 @@ def test_a_killed_run_on_xla_goes_on(on_cpu: Any, tmp_path: Path) -> None:
     assert resumed["losses"] == pytest.approx(on_cpu["losses"], abs=1e-4)
 
 
+@needs_xla
+def test_what_xla_would_compile_anew_each_time_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAEGPT_DEVICE", "xla")
+    monkeypatch.setenv("PJRT_DEVICE", "CPU")
+    device = choose_device("auto", eager=True)
+    assert device.kind == device.torch_device.type == "cpu"
+    assert "in place of XLA" in device.reason
+
+
 def test_xla_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_DEVICE", "xla")
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)

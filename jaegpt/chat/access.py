@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -59,9 +58,11 @@ class Guard:
         return await _respond(send, 401, "A token is needed: open the address that was printed at the start.")
 
     def _knows_token(self, headers: dict[str, str]) -> bool:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        return self._is_token(bearer) or (cookie is not None and self._is_token(cookie.value))
+        # Cookies are shared by all ports of a host, so others' stand there too, of whatever form.
+        cookies = [cookie.strip().partition("=") for cookie in headers.get("cookie", "").split(";")]
+        found = [value for name, _, value in cookies if name == _COOKIE]
+        found.append(headers.get("authorization", "").removeprefix("Bearer "))
+        return any(self._is_token(text) for text in found)
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode(), (self.token or "").encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,11 +137,13 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
     params = Params()
     config = params.section("generate", GenerateConfig)
-    shape: dict[str, Any] = {
-        "num_history": params.section("dataset", DatasetConfig).num_history,
+    form: dict[str, Any] = {
+        "dataset.num_history": params.section("dataset", DatasetConfig).num_history,
         "block_size": params.value("block_size"),
-        "token_types": params.section("train", TrainConfig).token_types,
+        "train.token_types": params.section("train", TrainConfig).token_types,
     }
+    form = trained_form(form, Path("."))
+    shape = {key.rpartition(".")[2]: value for key, value in form.items()}
     tuned = Speaker(TUNED_FOLDER, **shape)
     if not tuned.has_head:
         raise JaegptError(
@@ -148,3 +151,18 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
             "Run `dvc repro --force train`."
         )
     return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape)}, config, params.value("seed")
+
+
+def trained_form(form: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`form`, parameters by dotted name, as the model was trained with it, where the folder's dvc.lock records that."""
+    from jaegpt.dvc_lock import read_lock, recorded_params
+
+    recorded = recorded_params(read_lock(folder), ("build_dataset", "train"))
+    for key, value in form.items():
+        if (trained := recorded.get(key, value)) != value:
+            print(
+                f"{key} is {value} in params.yaml, but the model was trained with {trained}, which it is given here; "
+                "`dvc repro` trains it anew.",
+                file=sys.stderr,
+            )
+    return {key: recorded.get(key, value) for key, value in form.items()}

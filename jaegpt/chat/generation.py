@@ -85,10 +85,10 @@ class Speaker:
         num_history: turns of a history that the model is shown, `dataset.num_history`.
         block_size: tokens of a history and its reply together, at most; `block_size`.
         token_types: whether the model was trained with the seed's token types, `train.token_types`.
-        device: where it runs; by default as JAEGPT_DEVICE says.
+        device: where it runs, not XLA; by default as JAEGPT_DEVICE says.
 
     Raises:
-        JaegptError: the folder holds no model that can be loaded, or the device cannot generate.
+        JaegptError: the folder holds no model that can be loaded.
     """
 
     def __init__(
@@ -100,9 +100,8 @@ class Speaker:
         token_types: bool = False,
         device: Device | None = None,
     ) -> None:
-        self.device = device or choose_device("auto")
-        if self.device.kind == "xla":
-            raise JaegptError("generation runs on a CPU or a GPU, not on XLA. Set JAEGPT_DEVICE=cpu.")
+        self.device = device or choose_device("auto", eager=True)
+        assert self.device.kind != "xla", "it would compile the shapes of every token anew"
         self.model, self.has_head = load_model(Path(folder), self.device, token_types)
         self.encoder = Encoder(folder)
         self.num_history = num_history

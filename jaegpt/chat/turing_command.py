@@ -27,16 +27,18 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Serve the page, or write the sheet.
 
     Raises:
-        JaegptError: the pipeline has not run, or has too few contexts for so many rounds.
+        JaegptError: the pipeline has not run since the model changed, or has too few contexts for so many rounds.
     """
     from jaegpt.chat.turing_rounds import make_rounds, write_sheet
+    from jaegpt.evaluation.config import FidelityConfig
     from jaegpt.evaluation.contexts import choose_contexts, read_replies
     from jaegpt.params import Params
     from jaegpt.tables import read_table
 
+    check_model()
     params = Params()
     seed = params.value("seed")
-    count = params.field("fidelity.contexts", int)
+    count = params.field("fidelity.contexts", FidelityConfig)
     contexts = choose_contexts(read_table("data/examples", "examples"), count, seed)
     generated = read_replies("data/replies_tuned", contexts)
     if arguments.sheet:
@@ -51,3 +53,26 @@ def run_command(arguments: argparse.Namespace) -> None:
     app = make_page(Games(contexts, generated, arguments.rounds, seed, FOLDER))
     ready = f"Open http://127.0.0.1:{listener.getsockname()[1]} in a browser; Ctrl-C ends."
     serve(Guard(app, None), listener, ready)
+
+
+def check_model() -> None:
+    """Make sure that the replies are those of models/jaegpt: `dvc exp apply` brings another model, but not its replies.
+
+    Raises:
+        JaegptError: they are not.
+    """
+    if not Path("dvc.lock").is_file():
+        return
+    from dvc.repo import Repo
+
+    from jaegpt.errors import JaegptError
+
+    with Repo(".") as repo:
+        entries = repo.status(targets=["fidelity"]).get("fidelity", [])
+    changed = [path for entry in entries if isinstance(entry, dict) for paths in entry.values() for path in paths]
+    found = [path for path in ("models/jaegpt", "data/replies_tuned") if path in changed]
+    if found:
+        raise JaegptError(
+            f"turing: {' and '.join(found)} changed since the replies were made, so they may be another model's. "
+            "Run `dvc repro fidelity`."
+        )

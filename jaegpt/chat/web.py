@@ -144,7 +144,7 @@ class Page:
             config, number = GenerateConfig(**numbers), int(seed)
             if not 0 <= number < 2**63:
                 raise ValueError("seed must be between 0 and 2^63 - 1.")
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise gr.Error(f"Settings: {error}", print_exception=False) from None
         return config, number
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from jaegpt.dialogue.turns import Bools, Ints
+from jaegpt.dialogue.turns import Bools, Ints, starts_session
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 
@@ -12,11 +12,11 @@ def sessionize(turns: pa.Table) -> pa.Table:
     starts = thread_starts(column(turns, "thread_id"))
     gap_ms = column(turns, "gap_ms").fill_null(-1).to_numpy()
     threshold_ms = column(turns, "threshold_ms").fill_null(np.inf).to_numpy()
-    begins = (gap_ms < 0) | ((gap_ms > 0) & (gap_ms >= threshold_ms))
+    begins = starts_session(gap_ms, threshold_ms)
     begins[starts] = True
     count = np.cumsum(begins)
     lengths = np.diff(starts, append=len(turns))
-    index = count - np.repeat(count[starts], lengths)
+    index: Ints = count - np.repeat(count[starts], lengths)
     return turns.append_column("session_index", pa.array(index, pa.int32())).cast(SCHEMAS["sessions"])
 
 

@@ -83,7 +83,13 @@ class Timeline:
 
     def cuts(self, thresholds: Floats) -> Bools:
         """[messages] where a session begins: a gap >= its thread's threshold, but never between equal times."""
-        return (self.gap_ms < 0) | ((self.gap_ms > 0) & (self.gap_ms >= thresholds[self.thread]))
+        return starts_session(self.gap_ms, thresholds[self.thread])
+
+
+def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
+    """Where a gap cuts: at its threshold or above, but never between equal times; below 0 a thread begins."""
+    begins: Bools = (gap_ms < 0) | ((gap_ms > 0) & (gap_ms >= threshold_ms))
+    return begins
 
 
 def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:

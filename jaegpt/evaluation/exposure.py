@@ -16,7 +16,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.evaluation.intervals import Floats
 from jaegpt.evaluation.scoring import score_candidates
 from jaegpt.training.config import Task, TrainConfig
-from jaegpt.training.devices import Device
+from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import DoubleHeads, round_weights
 from jaegpt.training.loop import train
 from jaegpt.training.packing import Example
@@ -28,7 +28,6 @@ PLACES = [
     "school", "kitchen", "studio", "theatre", "museum", "clinic", "bakery", "cottage", "pool", "market", "chapel",
     "laundry", "greenhouse", "archive", "stable", "factory", "courtyard", "hangar", "lobby", "tower", "vault",
 ]  # fmt: skip
-MAX_CANARIES = len(PLACES) // len(REPEATS)
 _PACKED = 16  # alternatives that share a history in one packed example
 
 
@@ -65,7 +64,7 @@ def measure_exposure(
         As `exposures`.
 
     Raises:
-        JaegptError: there cannot be so many canaries, or one does not fit a block.
+        JaegptError: a canary does not fit a block.
     """
     canaries = make_canaries(count, task.seed)
     copies = canary_examples(canaries, task.train, encoder, task.seed)
@@ -75,18 +74,14 @@ def measure_exposure(
         )
     seeded = dataclasses.replace(task, train=[*task.train, *copies], valid=[])
     train(model, seeded, dataclasses.replace(config, evaluations=0), device)
-    round_weights(model, device.dtype)
+    if device.kind == "xla":
+        device = choose_device(config.precision, eager=True)
+    round_weights(model.to(device.torch_device), device.dtype)
     return exposures(model, canaries, encoder, device, task.seed)
 
 
 def make_canaries(count: int, seed: int) -> list[Canary]:
-    """`count` canaries for each of REPEATS, with six-digit numbers drawn from `seed`.
-
-    Raises:
-        JaegptError: there are too few places for so many.
-    """
-    if not 1 <= count <= MAX_CANARIES:
-        raise JaegptError(f"params.yaml: fidelity.canaries must be from 0 to {MAX_CANARIES}, found {count}.")
+    """`count` canaries (at most MAX_CANARIES) for each of REPEATS, with six-digit numbers drawn from `seed`."""
     numbers = np.random.default_rng([seed, count]).choice(10**6, count * len(REPEATS), replace=False)
     repeats = [times for times in REPEATS for _ in range(count)]
     places = PLACES[: len(repeats)]

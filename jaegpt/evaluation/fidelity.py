@@ -10,7 +10,6 @@ import numpy as np
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.content import content_figures
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.exposure import MAX_CANARIES
 from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, auc, exact_interval, need
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
@@ -25,25 +24,6 @@ from jaegpt.training.packing import Example
 
 DIGITS = 4  # that figures are rounded to; none is known better
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FidelityConfig:
-    """Section `fidelity` of params.yaml.
-
-    contexts: validation contexts that replies are generated for and judged on.
-    canaries: invented exchanges for each number of copies (0, 1, 4, 16) that a copy of the model is trained on, to see
-        how well it remembers them; 0 trains no copy.
-    """
-
-    contexts: int
-    canaries: int
-
-    def __post_init__(self) -> None:
-        if self.contexts < MIN_CONTEXTS:
-            raise ValueError(f"contexts must be at least {MIN_CONTEXTS}, found {self.contexts}.")
-        if not 0 <= self.canaries <= MAX_CANARIES:
-            raise ValueError(f"canaries must be from 0 to {MAX_CANARIES}, found {self.canaries}.")
 
 
 @dataclass(frozen=True, kw_only=True)

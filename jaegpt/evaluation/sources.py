@@ -16,8 +16,6 @@ from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.evaluation.contexts import Context
 from jaegpt.tables import column
 
-SOURCES = ("owner", "tuned", "base", "random", "retrieval", "others")
-
 
 @dataclass(frozen=True)
 class OtherReply:

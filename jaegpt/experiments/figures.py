@@ -212,44 +212,39 @@ def style(shares: Mapping[str, float | None]) -> str:
 
 
 def sweep(trials: Sequence[Mapping[str, str]], importance: Sequence[Mapping[str, str]]) -> str:
-    """Parallel coordinates of the trials (each axis from its lowest to its highest setting), and importance."""
-    return svg(
-        {
-            "hconcat": [
-                {
-                    "title": "Trials: settings from lowest (0) to highest (1)",
-                    "width": 300,
-                    "height": 220,
-                    "data": {"values": [dict(row) for row in trials]},
-                    "mark": {"type": "line", "point": True, "opacity": 0.8},
-                    "encoding": {
-                        "x": {
-                            "field": "parameter",
-                            "type": "nominal",
-                            "title": None,
-                            "axis": {"labelAngle": -20, "labelLimit": 140},
-                        },
-                        "y": {"field": "position", "type": "quantitative", "title": "place in its range"},
-                        "detail": {"field": "trial"},
-                        "color": {
-                            "field": "lm_loss",
-                            "type": "quantitative",
-                            "scale": {"scheme": "viridis", "reverse": True},
-                            "legend": {"title": "L_LM"},
-                        },
-                    },
-                },
-                {
-                    "title": "Importance",
-                    "width": 160,
-                    "height": 220,
-                    "data": {"values": [dict(row) for row in importance]},
-                    "mark": {"type": "bar", "color": "#54a24b"},
-                    "encoding": {
-                        "x": {"field": "importance", "type": "quantitative", "title": "share of the variance"},
-                        "y": {"field": "parameter", "type": "nominal", "sort": "-x", "title": None},
-                    },
-                },
-            ]
-        }
-    )
+    """Parallel coordinates of the trials (each axis from its lowest to its highest setting), and any importance."""
+    lines: Spec = {
+        "title": "Trials: settings from lowest (0) to highest (1)",
+        "width": 300,
+        "height": 220,
+        "data": {"values": [dict(row) for row in trials]},
+        "mark": {"type": "line", "point": True, "opacity": 0.8},
+        "encoding": {
+            "x": {
+                "field": "parameter",
+                "type": "nominal",
+                "title": None,
+                "axis": {"labelAngle": -20, "labelLimit": 140},
+            },
+            "y": {"field": "position", "type": "quantitative", "title": "place in its range"},
+            "detail": {"field": "trial"},
+            "color": {
+                "field": "lm_loss",
+                "type": "quantitative",
+                "scale": {"scheme": "viridis", "reverse": True},
+                "legend": {"title": "L_LM"},
+            },
+        },
+    }
+    bars: Spec = {
+        "title": "Importance",
+        "width": 160,
+        "height": 220,
+        "data": {"values": [dict(row) for row in importance]},
+        "mark": {"type": "bar", "color": "#54a24b"},
+        "encoding": {
+            "x": {"field": "importance", "type": "quantitative", "title": "share of the variance"},
+            "y": {"field": "parameter", "type": "nominal", "sort": "-x", "title": None},
+        },
+    }
+    return svg({"hconcat": [lines, bars] if importance else [lines]})

@@ -7,20 +7,20 @@ params.yaml may have been edited since, and an experiment that did not evaluate 
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from jaegpt.dvc_lock import flatten, hashes, locked_stages, recorded_params, stages_before
 from jaegpt.errors import JaegptError
 
 FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
-# Sections of params.yaml that no figure of the evaluation depends on.
-WITHOUT_EFFECT = ("sweep", "generate", "fidelity", "tpu")
+# Parameters that no figure of the evaluation depends on.
+WITHOUT_EFFECT = (
+    "sweep.", "generate.", "fidelity.", "tpu.", "train.evaluations", "train.valid_examples", "train.checkpoint_steps",
+)  # fmt: skip
 PRIVATE = ("export.",)  # parameters that may name people or folders
 NEEDED = (
     "lm_loss",
@@ -75,6 +75,8 @@ def collect_runs(root: Path, all_commits: bool = False) -> list[Run]:
                 baselines = (ExpRefInfo.from_ref(ref).baseline_sha for ref in refs)
                 revs += sorted({rev for rev in baselines if rev and rev != revs[0]})
             states = repo.experiments.show(revs=revs)
+            if Path(repo.root_dir) != root.resolve():
+                raise DvcException(f"{root.resolve()} is inside {repo.root_dir}")
     except (DvcException, SCMError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise JaegptError(f"{reason}. Run from the top folder of a jaegpt clone that has a commit.") from None
@@ -132,7 +134,7 @@ def _recorded(run: Run, root: Path) -> Run:
     """
     if run.state != "done":
         return run
-    stages = locked_stages(root, run.rev)
+    stages = locked_stages(_content(root, run.rev, "dvc.lock"))
     digest = hashlib.md5(_content(root, run.rev, FIGURES) or b"").hexdigest()
     params, note = _made_with(stages, digest, run.params)
     if note and run.kind == "experiment":
@@ -144,49 +146,43 @@ def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]
     """The recorded parameters of the figures with this MD5, and what in the record does not fit them or `params`."""
     if "evaluate" not in stages:
         return {}, "dvc.lock records no evaluation"
-    outs = {name: {out["path"]: out.get("md5") for out in stage.get("outs", [])} for name, stage in stages.items()}
-    deps = {name: {dep["path"]: dep.get("md5") for dep in stage.get("deps", [])} for name, stage in stages.items()}
+    outs, deps = ({name: hashes(stage, kind) for name, stage in stages.items()} for kind in ("outs", "deps"))
     if outs["evaluate"].get(FIGURES) != digest:
         return {}, f"{FIGURES} is not the one dvc.lock records"
     # Other stages may stand there from an earlier run, with its parameters.
     needed = sorted(stages_before(outs, deps, ("evaluate",)) - {"evaluate"})
-    recorded: dict[str, Any] = {}
-    for name in (*needed, "evaluate"):
-        recorded |= flatten((stages[name].get("params") or {}).get("params.yaml") or {})
+    recorded = recorded_params(stages, (*needed, "evaluate"))
     made = {path: md5 for name in needed for path, md5 in outs[name].items()}
     for name in (*needed, "evaluate"):
         for path, md5 in deps[name].items():
             if made.get(path, md5) != md5:
                 return recorded, f"from before {path} was made anew"
     changed = [key for key in sorted(recorded) if key in params and recorded[key] != params[key]]
-    changed = [key for key in changed if not key.startswith(tuple(f"{name}." for name in WITHOUT_EFFECT))]
+    changed = [key for key in changed if not key.startswith(WITHOUT_EFFECT)]
     shown = ", ".join(
-        key if key.startswith(PRIVATE) else f"{key} {recorded[key]} -> {params[key]}" for key in changed[:3]
+        key
+        if key.startswith(PRIVATE)
+        else f"{key} {shown_value(key, recorded[key])} -> {shown_value(key, params[key])}"
+        for key in changed[:3]
     )
     return recorded, f"from before params.yaml was changed ({shown})" if changed else ""
 
 
-def locked_stages(root: Path, rev: str = "workspace") -> dict[str, Any]:
-    """What dvc.lock records of each stage at a revision; empty where there is none that can be read."""
-    try:
-        return dict((YAML(typ="safe").load(_content(root, rev, "dvc.lock") or b"") or {}).get("stages", {}))
-    except (YAMLError, AttributeError):
-        return {}
+def out_of_date(stages: Mapping[str, Any], name: str) -> bool:
+    """Whether what dvc.lock records of a stage was made before its inputs, or with other parameters than the model."""
+    if name not in stages:
+        return False
+    made = {path: md5 for stage in stages.values() for path, md5 in hashes(stage, "outs").items()}
+    if any(made.get(path, md5) != md5 for path, md5 in hashes(stages[name], "deps").items()):
+        return True
+    ours, models = recorded_params(stages, [name]), recorded_params(stages, ["train"])
+    return any(models[key] != value for key, value in ours.items() if key in models)
 
 
-def stages_before(
-    outs: Mapping[str, Iterable[str]], deps: Mapping[str, Iterable[str]], targets: Sequence[str]
-) -> set[str]:
-    """`targets` and every stage whose outputs they need, directly or through others; paths by stage."""
-    makers = {path: name for name, paths in outs.items() for path in paths}
-    found: set[str] = set()
-    waiting = list(targets)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [makers[path] for path in deps[name] if path in makers]
-    return found
+def shown_value(key: str, value: Any) -> Any:
+    """A parameter's value as others may see it: of a model in a folder of this machine the last name only."""
+    local = key == "model" and str(value).startswith(("/", ".", "~"))
+    return PurePath(value).name if local else value
 
 
 def _with(run: Run, **changes: Any) -> Run:
@@ -199,14 +195,3 @@ def _content(root: Path, rev: str, name: str) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
     done = subprocess.run(["git", "show", f"{rev}:{name}"], cwd=root, capture_output=True)
     return done.stdout if done.returncode == 0 else None
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"train": {"epochs": 1}}` -> `{"train.epochs": 1}`; the dotted keys of a lock file stay as they are."""
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
+from jaegpt.dvc_lock import flatten, read_lock
+from jaegpt.errors import JaegptError
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.experiments import figures
-from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, Run, flatten, locked_stages
+from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, Run, out_of_date, shown_value
 from jaegpt.experiments.sweep_results import IMPORTANCE, TRIALS
-from jaegpt.experiments.table import BASE, COLUMNS, cell, make_table, num_candidates, weight_groups
+from jaegpt.experiments.table import STARRED, cells_of, make_table, notes_on, num_candidates, weight_groups
 from jaegpt.files import write_text, writing_folder
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
 MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
-_COMMAND = {"tpu": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
+_COMMAND = {"tpu_report": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
 
 
 @dataclass
@@ -39,9 +41,9 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
     """Write the page, and each picture as an SVG file beside it, in place of what `folder` held; the page's path.
 
     Raises:
-        JaegptError: DVC cannot read the plots.
+        JaegptError: DVC cannot read the plots, or a file of figures is not JSON.
     """
-    metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("metrics/*.json"))}
+    metrics = {path.stem: _figures(path) for path in sorted(root.glob("metrics/*.json"))}
     sections = make_sections(root, metrics, runs)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -54,6 +56,13 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
             for name, picture in section.pictures.items():
                 write_text(unfinished / f"{_file_name(name)}.svg", picture)
     return folder / PAGE
+
+
+def _figures(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JaegptError(f"{path}: not readable as JSON ({error}). `git checkout {path}` brings it back.") from None
 
 
 def _inlined(drawn: str, name: str) -> Markup:
@@ -90,17 +99,21 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
         if len(others) > len(curves):
             learning.text.append(f"Of {len(others):,} experiments the first {len(curves):,} are drawn.")
     gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
+    if not gradients.pictures:
+        gradients.text = ["Not measured: training with both w_lm and w_mc above 0 (`dvc repro`) makes these figures."]
+    stages = read_lock(root)
+    old = {name for name in ("block_size", "fidelity", "tpu_report") if out_of_date(stages, name)}
     return [
         _evaluation(metrics.get("evaluate"), notes),
-        _data(metrics, drawn("Languages of threads")),
+        _data(metrics, drawn("Languages of threads"), old),
         Section("Sessions", _sessions(metrics.get("sessions")), [], drawn("Gaps between messages", "Context by cut")),
-        Section("Block size", _block_size(metrics.get("block_size")), [], drawn("Block-size yield")),
+        Section("Block size", _block_size(metrics.get("block_size"), old), [], drawn("Block-size yield")),
         learning,
         gradients,
         _weights(runs),
         _sweep(root),
-        _fidelity(root, metrics.get("fidelity")),
-        _tpu(metrics.get("tpu")),
+        _fidelity(metrics.get("fidelity"), old),
+        _tpu(metrics.get("tpu"), old),
         _settings(root, notes),
     ]
 
@@ -114,12 +127,18 @@ _ON_GRADIENTS = (
 )
 
 
+def _told_old(name: str, old: Collection[str]) -> list[str]:
+    """What to say of figures that are not of the run that the evaluation is of."""
+    command = _COMMAND.get(name, f"dvc repro {name}")
+    return [f"These figures are not of this run, but of an earlier one: `{command}` makes them anew."] * (name in old)
+
+
 def _missing(title: str, command: str) -> Section:
     return Section(title, [f"Not measured yet: `{command}` makes these figures."])
 
 
 def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:
-    if found is None:
+    if found is None or not found.get("base"):
         return _missing("Did it learn?", "dvc repro")
     base, (low, high) = found["base"], found["mc_accuracy_ci"]
     text = [
@@ -142,11 +161,11 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
     return Section("Did it learn?", text, rows)
 
 
-def _data(metrics: Mapping[str, Any], pictures: dict[str, str]) -> Section:
-    needed = ("extract", "language", "sessions", "dataset", "block_size")
+def _data(metrics: Mapping[str, Any], pictures: dict[str, str], old: Collection[str]) -> Section:
+    needed = ("extract", "language", "sessions", "dataset", *(() if "block_size" in old else ("block_size",)))
     if any(name not in metrics for name in needed):
         return _missing("Data", "dvc repro block_size")
-    extract, language, sessions, dataset, block = (metrics[name] for name in needed)
+    extract, language, sessions, dataset = (metrics[name] for name in needed[:4])
     steps = [
         ("messages read", extract["messages_read"]),
         ("kept by extract", extract["messages_kept"]),
@@ -154,8 +173,8 @@ def _data(metrics: Mapping[str, Any], pictures: dict[str, str]) -> Section:
         ("turns", sessions["turns"]),
         ("turns of the owner", sessions["owner_turns"]),
         ("examples", dataset["examples"]),
-        ("that fit a block", block["examples_kept"]),
     ]
+    steps += [("that fit a block", metrics[name]["examples_kept"]) for name in needed[4:]]
     rows: list[Sequence[str]] = [("stage", "dropped for", "number")]
     rows += [
         (name, reason.replace("_", " "), f"{count:,}")
@@ -181,13 +200,14 @@ def _sessions(found: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _block_size(found: Mapping[str, Any] | None) -> list[str]:
+def _block_size(found: Mapping[str, Any] | None, old: Collection[str]) -> list[str]:
     if found is None:
         return ["Not measured yet: `dvc repro block_size` makes these figures."]
     times = found["tokens_padded"] / max(found["tokens_packed"], 1)
     return [
+        *_told_old("block_size", old),
         f"Recommended: {found['recommended']} tokens, the smallest that holds 99 % of the examples. Packed, they take "
-        f"{found['tokens_packed']:,} tokens, {times:.1f} times fewer than in padded rows."
+        f"{found['tokens_packed']:,} tokens, {times:.1f} times fewer than in padded rows.",
     ]
 
 
@@ -207,21 +227,14 @@ def _weights(runs: Sequence[Run]) -> Section:
     title = "Runs side by side"
     if not table["rows"]:
         return _missing(title, "dvc exp run -S w_mc=1")
-    changed = [key for key in table["rows"][0]["changed"] if not key.startswith(PRIVATE)]
-    rows: list[Sequence[str]] = [("w_mc", *(head for head, _ in COLUMNS.values()), *changed, "experiment")]
-    for row in table["rows"]:
-        marked = (cell(key, row) + (" *" if key in row["best"] else "") for key in COLUMNS)
-        rows.append((f"{row['w_mc']:g}", *marked, *(str(row["changed"][key]) for key in changed), row["experiment"]))
-    if table["base"]:
-        rows.append(("", *(cell(key, table["base"]) for key in COLUMNS), *("" for _ in changed), BASE))
-    text = ["A star marks the best of a column. `jaegpt table` prints the same."]
-    text += [f"{row['experiment']}: {row['note']}" for row in table["rows"] if row["note"]]
-    text += [f"{left['experiment']}: {left['state']}. {left['reason']}" for left in table["without_figures"]]
+    rows: list[Sequence[str]] = [*cells_of(table, PRIVATE)]
+    text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
     alike, *other_groups = weight_groups(table["rows"])
     if len({row["w_mc"] for row in alike}) < LEAST_WEIGHTS:
         return Section(title, text, rows)
     if other_groups:
-        shared = ", ".join(f"{key} {alike[0]['changed'][key]}" for key in changed) or "the same export settings"
+        changed = [item for item in alike[0]["changed"].items() if not item[0].startswith(PRIVATE)]
+        shared = ", ".join(f"{key} {shown_value(key, value)}" for key, value in changed) or "the same export settings"
         text.append(f"The picture is of the {len(alike):,} rows with {shared}.")
     return Section(title, text, rows, {"Loss weights": figures.weights(alike)})
 
@@ -230,32 +243,29 @@ def _sweep(root: Path) -> Section:
     trials, importance = (_csv(root / path) for path in (TRIALS, IMPORTANCE))
     if not trials:
         return _missing("Sweep", "jaegpt sweep")
-    done = [row for row in trials if row["outcome"] == "done"] or trials
-    best = min(done, key=lambda row: float(row["lm_loss"]))
-    settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
-    text = [
-        f"{len({row['trial'] for row in trials}):,} trials; the lowest L_LM is {float(best['lm_loss']):.3f}, "
-        f"with {settings}."
-    ]
+    first, number = trials[0], len({row["trial"] for row in trials})
+    of_model = f", of the base model {first['model']}" if first["model"] else ""
+    text = [f"{number:,} trials of the study '{first['study']}'{of_model}."]
+    if done := [row for row in trials if row["outcome"] == "done"]:
+        best = min(done, key=lambda row: float(row["lm_loss"]))
+        settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
+        text.append(f"The lowest L_LM is {float(best['lm_loss']):.3f}, with {settings}.")
+    text.append("Losses of another base model do not compare with these.")
     return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
 
 
-def _fidelity(root: Path, found: Mapping[str, Any] | None) -> Section:
+def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
-    text = sentences(found)
-    stages = locked_stages(root)
-    of_model, model = (_dep(stages.get(name, {}), "models/jaegpt") for name in ("fidelity", "evaluate"))
-    if of_model != model:
-        text.insert(0, "These figures are of another model than the evaluation's: `dvc repro` makes them anew.")
+    text = [*_told_old("fidelity", old), *sentences(found)]
     return Section(title, text, [], {"Style": figures.style(found["style"])} if found["style"] else {})
 
 
-def _tpu(found: Mapping[str, Any] | None) -> Section:
+def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     compiled = {name: entry for name, entry in (found or {}).items() if entry.get("compiles") is not None}
     if not compiled:
-        return _missing("On a TPU", _COMMAND["tpu"])
+        return _missing("On a TPU", _COMMAND["tpu_report"])
     rows: list[Sequence[str]] = [("slice", "compiles", "memory a device (GB)", "step at least (ms)", "epoch (min)")]
     for name, entry in compiled.items():
         if not entry["compiles"]:
@@ -266,19 +276,15 @@ def _tpu(found: Mapping[str, Any] | None) -> Section:
         step_s, minutes = entry["roofline_step_s"], entry["minutes_per_epoch"]
         speed = (f"{1000 * step_s:.1f}", f"{minutes:.2f}") if step_s else ("", "")
         rows.append((name, "yes", memory, *speed))
-    text = ["What the real TPU compiler says of this run's training step, and the bound its operations and bytes set."]
+    text = ["What the real TPU compiler says of a run's training step, and the bound its operations and bytes set."]
+    text += _told_old("tpu_report", old)
     return Section("On a TPU", text, rows)
-
-
-def _dep(stage: Mapping[str, Any], path: str) -> str | None:
-    """The hash that a stage of dvc.lock was given `path` with."""
-    return next((dep.get("md5") for dep in stage.get("deps", []) if dep["path"] == path), None)
 
 
 def _settings(root: Path, notes: Sequence[str]) -> Section:
     params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
     rows: list[Sequence[str]] = [("setting", "value")]
-    rows += [(key, str(value)) for key, value in params.items() if not key.startswith(PRIVATE)]
+    rows += [(key, str(shown_value(key, value))) for key, value in params.items() if not key.startswith(PRIVATE)]
     text = [
         *notes,
         "`dvc repro` makes this run again from params.yaml and the export; `dvc exp run -S key=value` tries a change.",

@@ -17,8 +17,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from jaegpt.dvc_lock import flatten, stages_before
 from jaegpt.errors import JaegptError
-from jaegpt.experiments.records import flatten, stages_before
+from jaegpt.experiments.records import PRIVATE
 
 # The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the
 # base model's replies, which all trials share.
@@ -99,9 +100,10 @@ def take_snapshot(root: Path) -> Snapshot:
 
 
 def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str]) -> dict[str, str]:
-    """What a trial's figures depend on besides the parameters searched: other parameters, and the code's hashes.
+    """What a trial's loss depends on besides the parameters searched: other parameters, and the code's hashes.
 
-    Read from dvc.yaml: all that the stages of a trial list. Trials of one study must agree in all of it.
+    Read from dvc.yaml: all that `evaluate` and the stages before it list. Trials of one study must agree in all of it.
+    A shared study lies elsewhere, so of parameters that may name people there is a hash only.
     """
     yaml = YAML(typ="safe")
     stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -109,11 +111,12 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str])
     settings: dict[str, str] = {}
     outs = {name: list(_paths(stage)) for name, stage in stages.items()}
     deps = {name: stage.get("deps", []) for name, stage in stages.items()}
-    for name in stages_before(outs, deps, TARGETS):
+    for name in stages_before(outs, deps, ["evaluate"]):
         for listed in stages[name].get("params", []):
             for key, value in params.items():
                 if (key == listed or key.startswith(f"{listed}.")) and key not in searched:
-                    settings[key] = repr(value)
+                    text = repr(value)
+                    settings[key] = hashlib.md5(text.encode()).hexdigest() if key.startswith(PRIVATE) else text
         for dep in deps[name]:
             if dep.endswith(".py"):
                 settings[dep] = hashlib.md5((root / dep).read_bytes()).hexdigest()

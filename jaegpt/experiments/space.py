@@ -100,16 +100,17 @@ class Dimension:
             return None
         if self.kind == "lognormal":
             mean, deviation = self.arguments
-            quantile = NormalDist().cdf((math.log(setting) - mean) / deviation) if setting > 0 else 0.0
-            return quantile if TAIL <= quantile <= 1 - TAIL else None
+            if not self.setting(TAIL) <= setting <= self.setting(1 - TAIL):
+                return None
+            quantile = NormalDist().cdf((math.log(setting) - mean) / deviation)
+            return min(max(quantile, TAIL), 1 - TAIL)  # the ends are rounded numbers, too
         low, high = self.arguments
         return setting if low <= setting <= high and (self.kind != "integer" or setting == int(setting)) else None
 
     def position(self, setting: Any) -> float:
-        """Where a setting lies between the ends of the space, from 0 to 1; for plots."""
-        draw = self.draw(setting)
+        """Where a setting of the space lies between its ends, from 0 to 1; for plots."""
         if self.kind == "lognormal":
-            return 0.5 if draw is None else float(draw)
+            return float(self.draw(setting))  # type: ignore[arg-type]
         if self.kind == "choice":
             return self.arguments.index(setting) / (len(self.arguments) - 1)
         low, high = (math.log(end) if self.kind == "loguniform" else end for end in self.arguments)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from jaegpt.errors import JaegptError
+from jaegpt.experiments.records import PRIVATE
 from jaegpt.experiments.space import Dimension, SweepConfig
 
 FOLDER = Path("sweeps")  # not in Git
@@ -21,6 +22,7 @@ HEARTBEAT_S = 60  # of a trial on a shared database; one without a heartbeat for
 STALE_S = 2 * HEARTBEAT_S
 # Trials that must be there before one is compared with them.
 MIN_RIVALS = 3
+LEAST_FOR_IMPORTANCE = 8
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -83,8 +85,8 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
     """Refuse a study whose trials would not compare with new ones."""
     made = study.user_attrs
     if "space" not in made:
-        study.set_user_attr("space", space)
         study.set_user_attr("fixed", fixed)
+        study.set_user_attr("space", space)  # the last: where it stands, both do
         return
     differing = [f"`{line}`" for line in [*made["space"], *space] if line not in made["space"] or line not in space]
     if differing:
@@ -95,7 +97,9 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
         if not keys:
             return
         what = "other settings or code (" + ", ".join(
-            key if key.endswith(".py") else f"{key} {made['fixed'].get(key)} there, {fixed.get(key)} here"
+            key
+            if key.endswith(".py") or key.startswith(PRIVATE)
+            else f"{key} {made['fixed'].get(key)} there, {fixed.get(key)} here"
             for key in keys[:4]
         )
         what += f" and {len(keys) - 4} more)" if len(keys) > 4 else ")"
@@ -156,12 +160,16 @@ def draw(trial: optuna.Trial, dimensions: Sequence[Dimension]) -> dict[str, Any]
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the best losses each parameter decides (PED-ANOVA), shares of 1; empty for fewer than 4 trials."""
+    """Shares of the losses' variance that parameters explain (fANOVA, Hutter et al. 2014), the largest first.
+
+    Empty where there are fewer than LEAST_FOR_IMPORTANCE trials: of so few a share says nothing.
+    """
     complete = [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
-    if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+    if len(complete) < LEAST_FOR_IMPORTANCE or len({trial.value for trial in complete}) < 2:
         return {}
     try:
-        return dict(optuna.importance.get_param_importances(study))
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
     except (RuntimeError, ValueError):  # all trials alike in some parameter
         return {}
 

@@ -114,6 +114,7 @@ class _Sweep:
         self.first = threading.Lock()
         self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
         self.failures = 0  # in a row, up to now
+        self.ends = time.monotonic() + 60 * (float("inf") if budget.minutes is None else budget.minutes)
         self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
 
     def run(self) -> None:
@@ -123,17 +124,17 @@ class _Sweep:
         there = len(counted(study))
         if not there:
             self._begin_with_todays_settings()
-        left = None if self.budget.trials is None else max(self.budget.trials - there, 0)
+        left = self._left()
         to_go = f"{self.budget.minutes:g} minutes" if left is None else f"{left:,}"
         again = f", first the {reopened:,} interrupted" if reopened and left != 0 else ""
         print(f"sweep: study '{study.study_name}': {there:,} trials there, {to_go} to go{again}")
         try:
-            if left != 0:
-                with self._stoppable():
+            with self._stoppable():
+                while self._left() != 0 and not (self.runner.stopping or self.error) and time.monotonic() < self.ends:
                     study.optimize(
                         self._objective,
-                        n_trials=left,
-                        timeout=self.budget.minutes and 60 * self.budget.minutes,
+                        n_trials=self._left(),  # failed ones spend it, too, and are made up for in another round
+                        timeout=None if self.budget.minutes is None else self.ends - time.monotonic(),
                         n_jobs=self.budget.workers,
                         catch=(TrialFailed,),
                         callbacks=[self._after],
@@ -153,6 +154,10 @@ class _Sweep:
         for line in describe(study, self.dimensions):
             print(line)
 
+    def _left(self) -> int | None:
+        """Trials of the budget that are still to be run; None where time alone decides."""
+        return None if self.budget.trials is None else max(self.budget.trials - len(counted(self.study)), 0)
+
     def _begin_with_todays_settings(self) -> None:
         """The first trial is params.yaml as it stands, if the space holds it: what is found is measured against it."""
         draws = {dimension.name: dimension.draw(self.params.get(dimension.name)) for dimension in self.dimensions}
@@ -163,11 +168,14 @@ class _Sweep:
 
     def _objective(self, trial: optuna.Trial) -> float:
         settings = {**self.overrides, **draw(trial, self.dimensions)}
-        trial.set_user_attr("settings", {dimension.name: settings[dimension.name] for dimension in self.dimensions})
+        searched = {dimension.name: settings[dimension.name] for dimension in self.dimensions}
+        trial.set_user_attr("settings", searched)
         if self.shared:
             trial.set_user_attr("place", place())
         name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
-        untrained: list[float] = []
+        # The loss before training; one that goes on at a checkpoint does not measure it again.
+        begun = [one.user_attrs for one in self.study.get_trials(deepcopy=False) if "untrained" in one.user_attrs]
+        untrained = [one["untrained"] for one in begun if one["settings"] == searched][-1:]
 
         def on_validation(quarter: int, loss: float) -> bool:
             return self._hopeless(trial, quarter, loss, untrained)
@@ -206,6 +214,7 @@ class _Sweep:
         """Whether a loss after so many quarters of an epoch says that the trial is not worth finishing."""
         if quarter == 0:
             untrained[:] = [loss]
+            trial.set_user_attr("untrained", loss)
             return False
         print(f"sweep: trial {trial.number}: validation lm_loss {loss:.3f} after {self._epochs(quarter)}", flush=True)
         if not loss < float("inf"):

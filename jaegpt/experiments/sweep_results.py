@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from jaegpt.experiments.records import shown_value
 from jaegpt.experiments.space import Dimension
 from jaegpt.experiments.study import counted, finished, importances, place
 from jaegpt.files import write_csv, write_text
@@ -15,13 +16,16 @@ TRIALS = Path("plots/sweep.csv")
 IMPORTANCE = Path("plots/sweep_importance.csv")
 PLOTS = Path("plots/dvc.yaml")
 _IMPORTANCE = "  - Sweep importance:\n"  # begins the plot that the first trials have no data for
-COLUMNS = ("trial", "outcome", "lm_loss", "parameter", "setting", "position")
+COLUMNS = ("study", "model", "trial", "outcome", "lm_loss", "parameter", "setting", "position")
 
 
 def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
     """Write both tables, a line a trial and parameter, and a line a parameter; and what `dvc plots` draws of them."""
+    model = study.user_attrs.get("fixed", {}).get("model", "").strip("'")  # unless it is searched, too
     rows = [
         (
+            study.study_name,
+            shown_value("model", model),
             trial.number,
             trial.user_attrs["outcome"],
             trial.value,

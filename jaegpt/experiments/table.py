@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaegpt.experiments.records import SWEEP_PREFIX, WITHOUT_EFFECT, Run
+from jaegpt.experiments.records import SWEEP_PREFIX, WITHOUT_EFFECT, Run, shown_value
 
 # Figure of metrics/evaluate.json -> its column's head, and whether more of it is better.
 COLUMNS = {
@@ -18,6 +18,7 @@ COLUMNS = {
 }
 OF_CANDIDATES = ("mc_loss", "mc_accuracy")  # the more replies to choose from, the worse; L_MC/H_MC allows for it
 BASE = "untouched base model"
+STARRED = "best of its column, of the rows measured on the same replies"
 
 
 def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]:
@@ -26,7 +27,8 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
     Returns:
         rows: one a run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
             which no other row is better, `changed` the other parameters in which the rows differ.
-        base: the figures of the untouched base model.
+        bases: the figures of the untouched base model, once for each set of replies it was measured on; `changed` as
+            of the rows that share them, null where those differ.
         without_figures: the runs that have none, and why.
         trials_left_out: how many trials of sweeps are not shown.
     """
@@ -50,10 +52,9 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
     ]
     rows.sort(key=lambda row: (-_number(row["w_mc"]), _number(row["lm_loss"]), row["experiment"]))
     _mark_best(rows)
-    base = next((run.figures["base"] for run, _ in done if isinstance(run.figures.get("base"), Mapping)), None)
     return {
         "rows": rows,
-        "base": base and {key: base.get(key) for key in (*COLUMNS, "mc_accuracy_ci", "examples")},
+        "bases": _bases([run for run, _ in done], differing),
         "without_figures": [
             {"experiment": run.name, "state": run.state, "reason": run.note} for run in shown if run.state != "done"
         ],
@@ -64,6 +65,14 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
 def table_text(table: Mapping[str, Any]) -> str:
     """The table for a terminal; `*` marks the best of a column."""
     lines = _grid(table) if table["rows"] else ["No run has figures yet. `dvc exp run -S w_mc=1` makes one."]
+    notes = notes_on(table)
+    if table["trials_left_out"]:
+        notes.append(f"{table['trials_left_out']:,} trials of sweeps are not shown; `jaegpt table --all` shows them.")
+    return "\n".join(lines + (["", *notes] if notes else []))
+
+
+def notes_on(table: Mapping[str, Any]) -> list[str]:
+    """What to mind when reading the table, and the runs that are not in it."""
     notes = [f"{row['experiment']}: {row['note']}" for row in table["rows"] if row["note"]]
     counts = sorted({row["examples"] for row in table["rows"]})
     if len(counts) > 1:
@@ -79,30 +88,34 @@ def table_text(table: Mapping[str, Any]) -> str:
         )
     for left in table["without_figures"]:
         notes.append(f"{left['experiment']}: {left['state']}" + (f" ({left['reason']})" if left["reason"] else ""))
-    if table["trials_left_out"]:
-        notes.append(f"{table['trials_left_out']:,} trials of sweeps are not shown; `jaegpt table --all` shows them.")
-    return "\n".join(lines + (["", *notes] if notes else []))
+    return notes
+
+
+def cells_of(table: Mapping[str, Any], private: tuple[str, ...] = ()) -> list[list[str]]:
+    """The table's head, its rows and those of the base model, as text; without the parameters that begin as `private`.
+
+    The number of examples is a column where the rows differ in it.
+    """
+    changed = [key for key in table["rows"][0]["changed"] if not key.startswith(private)]
+    several = len({row["examples"] for row in table["rows"]}) > 1
+    examples = ["examples"] if several else []
+    cells = [["w_mc", *(head for head, _ in COLUMNS.values()), *changed, *examples, "experiment"]]
+    for row in [*table["rows"], *table["bases"]]:
+        marks = [cell(key, row) + ("*" if key in row["best"] else " ") for key in COLUMNS]
+        others = [_short(shown_value(key, row["changed"][key])) for key in changed] + [f"{row['examples']:,}"] * several
+        name = " = ".join([row["experiment"], *row["also"]])
+        cells.append([_short(row["w_mc"]), *marks, *others, name])
+    return cells
 
 
 def _grid(table: Mapping[str, Any]) -> list[str]:
-    extra = list(table["rows"][0]["changed"])
-    several = len({row["examples"] for row in table["rows"]}) > 1
-    heads = ["w_mc", *(head for head, _ in COLUMNS.values()), *extra, *(["examples"] if several else []), "experiment"]
-    cells = []
-    for row in table["rows"]:
-        marks = [cell(key, row) + ("*" if key in row["best"] else " ") for key in COLUMNS]
-        others = [_short(row["changed"][key]) for key in extra] + ([f"{row['examples']:,}"] if several else [])
-        name = row["experiment"] + "".join(f" = {other}" for other in row["also"])
-        cells.append([_short(row["w_mc"]), *marks, *others, name])
-    if table["base"]:
-        blanks = [""] * (len(extra) + several)
-        cells.append(["", *(cell(key, table["base"]) + " " for key in COLUMNS), *blanks, BASE])
-    widths = [max(len(line[index]) for line in [heads, *cells]) for index in range(len(heads))]
+    cells = cells_of(table)
+    widths = [max(len(line[index]) for line in cells) for index in range(len(cells[0]))]
     aligned = [
         "  ".join([text.rjust(width) for text, width in zip(line[:-1], widths, strict=False)] + [line[-1]])
-        for line in [heads, *cells]
+        for line in cells
     ]
-    return [aligned[0], "-" * max(map(len, aligned)), *aligned[1:], "", "* best of its column"]
+    return [aligned[0], "-" * max(map(len, aligned)), *aligned[1:], "", f"* {STARRED}"]
 
 
 def cell(key: str, row: Mapping[str, Any]) -> str:
@@ -148,8 +161,31 @@ def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
 def _differing(runs: Sequence[Run]) -> list[str]:
     """The parameters other than w_mc in which the runs differ."""
     keys = sorted({key for run in runs for key in run.params} - {"w_mc"})
-    keys = [key for key in keys if key.split(".")[0] not in WITHOUT_EFFECT]
+    keys = [key for key in keys if not key.startswith(WITHOUT_EFFECT)]
     return [key for key in keys if len({repr(_plain(run.params.get(key))) for run in runs}) > 1]
+
+
+def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the untouched base model."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if isinstance(run.figures.get("base"), Mapping):
+            groups.setdefault(repr(run.figures["base"]), []).append(run)
+    rows = []
+    for group in groups.values():
+        first, keys = group[0], [key for key in differing if not key.startswith("train.")]
+        shared = {key: len({repr(_plain(run.params.get(key))) for run in group}) == 1 for key in keys}
+        rows.append(
+            {
+                "experiment": BASE,
+                "also": [],
+                "w_mc": None,
+                **{key: first.figures["base"].get(key) for key in (*COLUMNS, "mc_accuracy_ci", "examples")},
+                "changed": {key: first.params.get(key) if shared.get(key) else None for key in differing},
+                "best": [],
+            }
+        )
+    return rows
 
 
 def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
@@ -178,4 +214,4 @@ def _number(value: Any) -> float:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return "-" if value is None else str(value)
+    return "" if value is None else str(value)

@@ -129,6 +129,8 @@ class Runner:
             ) as process,
         ):  # fmt: skip
             self._running.add(process)
+            if self.stopping:  # since it was asked for the last time
+                _signal(process, signal.SIGTERM)
             try:
                 alive.write(f"{process.pid}\n")
                 alive.flush()
@@ -201,8 +203,9 @@ class _Reader:
             loss = float(found[2])
             self.diverged = not math.isfinite(loss)
             self.last = self.last if self.diverged else loss
-            seen = int(found[1].replace(",", "")) * self.batch_size / self.examples  # epochs
-            self.stopped = self.watch.on_validation(round(seen * self.evaluations), loss)
+            steps = int(found[1].replace(",", ""))
+            quarter = round(steps * self.batch_size / self.examples * self.evaluations)
+            self.stopped = self.watch.on_validation(max(quarter, min(steps, 1)), loss)  # 0 is before training alone
         return self.stopped
 
 

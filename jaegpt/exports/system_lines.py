@@ -74,7 +74,6 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("listing", r"{any} changed the listing (?:title|price|description|location|photo)(?: to .+)?\."),
     ("payment", r"{own} (?:sent|requested) .{0,80}[$€£]\d[\d,]*\.\d\d(?: (?:to|from) {to})?\."),
 )
-KINDS = tuple(dict.fromkeys(kind for kind, _ in _RULES))
 
 # Capitalised at the start of a sentence, and no name. "A contact" and "Someone" do stand in Messenger's own lines.
 _NO_NAME_WORDS = """

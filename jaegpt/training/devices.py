@@ -40,8 +40,12 @@ class Device:
         return _name(self.dtype)
 
 
-def choose_device(precision: Precision) -> Device:
+def choose_device(precision: Precision, eager: bool = False) -> Device:
     """The device named by JAEGPT_DEVICE, or the best one here.
+
+    Args:
+        eager: for generation and the like, whose shapes change from call to call: XLA would compile each of them, so a
+            GPU or the CPU takes its place.
 
     Raises:
         JaegptError: an unknown name, or a device this machine or installation does not have.
@@ -51,10 +55,13 @@ def choose_device(precision: Precision) -> Device:
         raise JaegptError(f"JAEGPT_DEVICE must be auto, cpu, cuda or xla, found {wanted!r}.")
     chips = num_tpu_chips() if wanted in ("auto", "xla") else 0
     has_xla = importlib.util.find_spec("torch_xla") is not None
-    if wanted == "xla" or (wanted == "auto" and chips and has_xla):
+    xla = wanted == "xla" or (wanted == "auto" and chips and has_xla)
+    if xla and not eager:
         return _xla(precision, chips, has_xla)
-    if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()):
+    if wanted == "cuda" or (wanted != "cpu" and torch.cuda.is_available()):
         return _cuda(precision)
+    if xla:
+        return _cpu(precision, "in place of XLA, which would compile each reply's shapes anew")
     unused = "a TPU is here, but the package torch_xla is not" if chips else "no accelerator found"
     return _cpu(precision, "asked for by JAEGPT_DEVICE" if wanted == "cpu" else unused)
 

@@ -1,0 +1,61 @@
+"""What dvc.lock records of the stages that have run."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+
+def locked_stages(content: bytes | None) -> dict[str, Any]:
+    """Each stage's record in the content of a dvc.lock; empty where there is none that can be read."""
+    try:
+        return dict((YAML(typ="safe").load(content or b"") or {}).get("stages", {}))
+    except (YAMLError, AttributeError):
+        return {}
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """`locked_stages` of the dvc.lock in `folder`."""
+    path = folder / "dvc.lock"
+    return locked_stages(path.read_bytes() if path.is_file() else None)
+
+
+def recorded_params(stages: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The parameters that these stages ran with, by dotted name."""
+    recorded: dict[str, Any] = {}
+    for name in names:
+        recorded |= flatten((stages.get(name, {}).get("params") or {}).get("params.yaml") or {})
+    return recorded
+
+
+def hashes(stage: Mapping[str, Any], kind: str) -> dict[str, str | None]:
+    """path -> hash of a stage's `outs` or `deps`."""
+    return {one["path"]: one.get("md5") for one in stage.get(kind, [])}
+
+
+def stages_before(
+    outs: Mapping[str, Iterable[str]], deps: Mapping[str, Iterable[str]], targets: Sequence[str]
+) -> set[str]:
+    """`targets` and every stage whose outputs they need, directly or through others; paths by stage."""
+    makers = {path: name for name, paths in outs.items() for path in paths}
+    found: set[str] = set()
+    waiting = list(targets)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [makers[path] for path in deps[name] if path in makers]
+    return found
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"train": {"epochs": 1}}` -> `{"train.epochs": 1}`; the dotted keys of a lock file stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,26 @@
+"""Section `fidelity` of params.yaml."""
+
+from dataclasses import dataclass
+
+from jaegpt.evaluation.intervals import MIN_CONTEXTS
+
+MAX_CANARIES = 8  # for each number of copies: a place each, of the 32 in exposure.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class FidelityConfig:
+    """Section `fidelity` of params.yaml.
+
+    contexts: validation contexts that replies are generated for and judged on.
+    canaries: invented exchanges for each number of copies (0, 1, 4, 16) that a copy of the model is trained on, to see
+        how well it remembers them; 0 trains no copy.
+    """
+
+    contexts: int
+    canaries: int
+
+    def __post_init__(self) -> None:
+        if self.contexts < MIN_CONTEXTS:
+            raise ValueError(f"contexts must be at least {MIN_CONTEXTS}, found {self.contexts}.")
+        if not 0 <= self.canaries <= MAX_CANARIES:
+            raise ValueError(f"canaries must be from 0 to {MAX_CANARIES}, found {self.canaries}.")
