@@ -146,7 +146,10 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
     assert [layer["encoding"]["y"]["datum"] for layer in chance] == [0.5]
     assert not any("picture" in sentence for sentence in _weights(RUNS).text), "one group needs no naming"
     assert _weights([*RUNS[:2], *pair[:2]]).pictures == {}
-    figures.weights([row | {"mc_ratio": None} for row in make_table(RUNS)["rows"]])
+    both = _weights([*RUNS, *pair])
+    assert not any("picture" in sentence for sentence in both.text), "all rows are in it"
+    assert {value["group"] for value in pictures[-1]["data"]["values"]} == {"train.epochs 1", "train.epochs 2"}
+    figures.weights({"": [row | {"mc_ratio": None} for row in make_table(RUNS)["rows"]]})
     assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share cannot be told"
 
 

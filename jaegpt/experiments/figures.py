@@ -28,7 +28,13 @@ _CONFIG = {
         "tickColor": "#888",
         "gridOpacity": 0.25,
     },
-    "legend": {"labelColor": "currentColor", "titleColor": "currentColor", "orient": "bottom", "title": None},
+    "legend": {
+        "labelColor": "currentColor",
+        "titleColor": "currentColor",
+        "orient": "bottom",
+        "title": None,
+        "labelLimit": 400,
+    },
     "text": {"color": "currentColor"},
     "view": {"stroke": None},
 }
@@ -121,20 +127,24 @@ def funnel(steps: Sequence[tuple[str, int]]) -> str:
     )
 
 
-def weights(rows: Sequence[Mapping[str, Any]]) -> str:
+def weights(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Both tasks' figures by w_mc, of `jaegpt table`'s rows; a weight of 0 stands at the left end of the axis.
 
-    The rows chose among as many candidates; a dashed line is what a guess comes to.
+    Each group of rows, by its name in the legend, differs in w_mc alone. A dashed line is what a guess comes to.
     """
     values = [
         {
+            "group": name,
             **{key: row[key] for key in ("lm_loss", "mc_accuracy")},
             "w_mc": row["w_mc"],
             "low": row["mc_accuracy_ci"][0],
             "high": row["mc_accuracy_ci"][1],
         }
+        for name, rows in groups.items()
         for row in rows
     ]
+    several = {"field": "group", "type": "nominal", "sort": None}
+    blue, orange = (several if len(groups) > 1 else {"value": colour} for colour in ("#4c78a8", "#f58518"))
     x = {
         "field": "w_mc",
         "type": "quantitative",
@@ -143,7 +153,7 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
     }
     accuracy: Spec = {"title": "accuracy (95 % interval)", "scale": {"zero": False}, "type": "quantitative"}
     dashes = {"type": "rule", "strokeDash": [4, 4], "color": "#888"}
-    choices = {number for row in rows if (number := num_candidates(row))}
+    choices = {number for rows in groups.values() for row in rows if (number := num_candidates(row))}
     chances = [{"mark": dashes, "encoding": {"y": {"datum": 1 / number}}} for number in sorted(choices)]
     return svg(
         {
@@ -153,9 +163,10 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
                     "title": "Language: L_LM",
                     "width": 240,
                     "height": 200,
-                    "mark": {"type": "line", "point": True, "color": "#4c78a8"},
+                    "mark": {"type": "line", "point": True},
                     "encoding": {
                         "x": x,
+                        "color": blue,
                         "y": {
                             "field": "lm_loss",
                             "type": "quantitative",
@@ -170,12 +181,17 @@ def weights(rows: Sequence[Mapping[str, Any]]) -> str:
                     "height": 200,
                     "layer": [
                         {
-                            "mark": {"type": "rule", "color": "#f58518"},
-                            "encoding": {"x": x, "y": {"field": "low", **accuracy}, "y2": {"field": "high"}},
+                            "mark": {"type": "rule"},
+                            "encoding": {
+                                "x": x,
+                                "color": orange,
+                                "y": {"field": "low", **accuracy},
+                                "y2": {"field": "high"},
+                            },
                         },
                         {
-                            "mark": {"type": "line", "point": True, "color": "#f58518"},
-                            "encoding": {"x": x, "y": {"field": "mc_accuracy", **accuracy}},
+                            "mark": {"type": "line", "point": True},
+                            "encoding": {"x": x, "color": orange, "y": {"field": "mc_accuracy", **accuracy}},
                         },
                         *chances,
                     ],

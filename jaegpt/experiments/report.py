@@ -229,14 +229,13 @@ def _weights(runs: Sequence[Run]) -> Section:
         return _missing(title, "dvc exp run -S w_mc=1")
     rows: list[Sequence[str]] = [*cells_of(table, PRIVATE)]
     text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
-    alike, *other_groups = weight_groups(table["rows"])
-    if len({row["w_mc"] for row in alike}) < LEAST_WEIGHTS:
+    groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
+    if not groups:
         return Section(title, text, rows)
-    if other_groups:
-        changed = [item for item in alike[0]["changed"].items() if not item[0].startswith(PRIVATE)]
-        shared = ", ".join(f"{key} {shown_value(key, value)}" for key, value in changed) or "the same export settings"
-        text.append(f"The picture is of the {len(alike):,} rows with {shared}.")
-    return Section(title, text, rows, {"Loss weights": figures.weights(alike)})
+    drawn = sum(map(len, groups.values()))
+    if drawn < len(table["rows"]):
+        text.append(f"The picture is of the {drawn:,} rows with {' or '.join(groups)}.")
+    return Section(title, text, rows, {"Loss weights": figures.weights(groups)})
 
 
 def _sweep(root: Path) -> Section:

@@ -137,12 +137,31 @@ def num_candidates(figures: Mapping[str, Any]) -> int | None:
     return round(math.exp(loss / ratio)) if ratio and math.isfinite(loss) else None
 
 
-def weight_groups(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The rows that agree in all parameters but w_mc, together; first those with the most different weights."""
+def weight_groups(
+    rows: Sequence[Mapping[str, Any]], at_least: int, private: tuple[str, ...] = ()
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The rows that agree in all parameters but w_mc, by the others; first those with the most different weights.
+
+    Args:
+        at_least: different weights that a group must have.
+        private: how parameters begin that the names leave out; groups that are then named alike get a number.
+    """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(repr(row["changed"]), []).append(row)
-    return sorted(groups.values(), key=lambda group: -len({row["w_mc"] for row in group}))
+    named: dict[str, list[Mapping[str, Any]]] = {}
+    for group in sorted(groups.values(), key=lambda group: -_num_weights(group)):
+        if _num_weights(group) >= at_least:
+            settings = [(key, value) for key, value in group[0]["changed"].items() if not key.startswith(private)]
+            name = (
+                ", ".join(f"{key} {shown_value(key, value)}" for key, value in settings) or "the same export settings"
+            )
+            named[f"{name} ({len(named) + 1})" if name in named else name] = group
+    return named
+
+
+def _num_weights(rows: Sequence[Mapping[str, Any]]) -> int:
+    return len({row["w_mc"] for row in rows})
 
 
 def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
