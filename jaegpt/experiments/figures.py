@@ -143,7 +143,7 @@ def weights(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         for name, rows in groups.items()
         for row in rows
     ]
-    several = {"field": "group", "type": "nominal", "sort": None}
+    several = {"field": "group", "type": "nominal", "sort": None, "legend": {"columns": 1}}
     blue, orange = (several if len(groups) > 1 else {"value": colour} for colour in ("#4c78a8", "#f58518"))
     x = {
         "field": "w_mc",
