@@ -69,11 +69,12 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def _chat(arguments: argparse.Namespace) -> None:
-    from jaegpt.chat.terminal import Chat, chat_once, run_terminal
     from jaegpt.errors import JaegptError
 
     if arguments.json and arguments.once is None:
         raise JaegptError("--json goes with --once.")
+    from jaegpt.chat.terminal import Chat, chat_once, run_terminal
+
     speakers, config, seed = load_speakers()
 
     def write(text: str) -> None:
