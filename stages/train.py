@@ -46,8 +46,13 @@ def main() -> None:
         model.lm = merged(adapters, load_lm("data/base_model"))
     valid = dict(zip(VALID_COLUMNS, log.valid[-1], strict=True)) if log.valid else {}
     card = model_card(settings, log.figures, valid, len(task.train), len(task.valid))
+    shape = {
+        "num_history": params.field("dataset.num_history", int),
+        "block_size": block_size,
+        "token_types": config.token_types,
+    }
     with writing_folder("models/jaegpt") as folder:
-        save_model(model, "data/base_model", folder, card)
+        save_model(model, "data/base_model", folder, card, shape)
     write_csv("plots/train.csv", TRAIN_COLUMNS, log.train)
     write_csv("plots/valid.csv", VALID_COLUMNS, log.valid)
     write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)

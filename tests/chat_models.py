@@ -11,6 +11,7 @@ from jaegpt.chat.generation import GenerateConfig, Speaker
 from jaegpt.training.checkpoints import load_base, save_model
 
 CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1)
+SHAPE = {"num_history": 4, "block_size": 128, "token_types": False}  # that tuned models were trained with
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -43,7 +44,7 @@ def save_tuned(folder: Path, base: Path, seed: int = 1) -> Path:
             weight.add_(torch.randn(weight.shape, generator=generator) * 0.05)
         model.score.weight.mul_(50)
     folder.mkdir(parents=True)
-    save_model(model, base, folder, "A model card.")
+    save_model(model, base, folder, "A model card.", SHAPE)
     return folder
 
 

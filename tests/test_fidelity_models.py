@@ -83,7 +83,7 @@ def chats(tiny: Path) -> Material:
 def answers(model: DoubleHeads, tiny: Path, contexts: list[Context], folder: Path) -> list[str]:
     """What the model replies, always taking the likeliest byte."""
     folder.mkdir()
-    save_model(model, tiny, folder, "card")
+    save_model(model, tiny, folder, "card", {})
     return answer_contexts(folder, contexts, GREEDY, 1, block_size=BLOCK, token_types=False, device=CPU)
 
 

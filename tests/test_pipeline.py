@@ -175,7 +175,7 @@ def test_plain_transformers_loads_the_model(project: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="no torch_xla on this platform")
 def test_the_stages_after_training_run_where_xla_trains(project: Path) -> None:
-    on_xla = {"JAEGPT_DEVICE": "xla", "PJRT_DEVICE": "CPU"}
+    on_xla = {"JAEGPT_DEVICE": "xla", "PJRT_DEVICE": "CPU", "CUDA_VISIBLE_DEVICES": ""}
     before = metrics(project, "fidelity"), metrics(project, "evaluate")
     for stage in ("evaluate", "replies_base", "fidelity"):
         call(project, "python", "-m", f"stages.{stage}", **on_xla)

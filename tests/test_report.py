@@ -206,5 +206,5 @@ def test_figures_of_another_model_or_of_other_settings_are_told(
 def test_figures_that_are_no_json_are_named(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/train.json").write_text("<<<<<<< ours\n", encoding="utf-8")
-    with pytest.raises(JaegptError, match=r"metrics/train.json: not readable as JSON .* `git checkout"):
+    with pytest.raises(JaegptError, match=r"metrics/train.json: not readable as JSON .* `git checkout HEAD -- "):
         write_report(tmp_path, [], tmp_path / "report")

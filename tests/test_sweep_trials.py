@@ -17,7 +17,7 @@ from jaegpt.experiments.records import FIGURES
 from jaegpt.experiments.space import SweepConfig
 from jaegpt.experiments.study import open_study
 from jaegpt.experiments.sweep import Budget
-from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed
+from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.files import write_json
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
@@ -203,3 +203,28 @@ def test_a_hopeless_trial_counts_no_worse_than_untrained(begin: Any, monkeypatch
     trials = begun.study.trials
     assert [trial.user_attrs["outcome"] for trial in trials] == ["done", "stopped", "diverged", "done"]
     assert [trial.value for trial in trials] == [3.1, 5.0, 5.0, 3.0]
+
+
+def test_only_what_is_measured_before_training_counts_as_untrained() -> None:
+    quarters: list[int] = []
+    watch = Watch(on_validation=lambda quarter, loss: bool(quarters.append(quarter)), on_data_ready=lambda: None)
+    for evaluations in (4, 0):
+        reader = _Reader({"train.batch_size": 8, "train.evaluations": evaluations}, watch)
+        reader.read("train: 800 examples, 9 held out")
+        for step in (0, 1, 100):
+            assert not reader.read(f"step {step}: validation lm_loss 3.5")
+    assert quarters == [0, 1, 4, 0, 1, 1]
+
+
+def test_a_trial_that_begins_as_the_sweep_is_stopped_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"  # in the place of DVC
+    program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr("jaegpt.experiments.trial.sys.executable", str(program))
+    runner = Runner(SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
+    runner.stopping = True
+    watch = Watch(on_validation=lambda quarter, loss: False, on_data_ready=lambda: None)
+    reader = _Reader({"train.batch_size": 8, "train.evaluations": 4}, watch)
+    assert runner._follow(tmp_path, "sweep-x-000", {}, tmp_path / "scratch", reader) == -signal.SIGTERM

@@ -6,6 +6,7 @@ import pytest
 from dialogue_reference import messages_of, table
 
 from jaegpt.errors import JaegptError
+from jaegpt.files import writing_folder
 from jaegpt.tables import (
     SCHEMAS,
     iterate_parts,
@@ -153,3 +154,23 @@ def test_a_wrong_table_is_never_written(tmp_path):
     with pytest.raises(JaegptError, match="column `session_index`"):
         write_part(SCHEMAS["turns"].empty_table(), tmp_path / part_name(0), "sessions")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_another_ones_place_whole(tmp_path):
+    for stale in (".x.old", ".x.tmp"):
+        (tmp_path / stale).mkdir()
+        (tmp_path / stale / "part").touch()
+    for content in ("first", "second"):
+        with writing_folder(tmp_path / "x") as folder:
+            (folder / content).touch()
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+        assert [path.name for path in (tmp_path / "x").iterdir()] == [content]
+
+    def fail():
+        with writing_folder(tmp_path / "x") as folder:
+            (folder / "third").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["x", "x/second"]

@@ -68,7 +68,7 @@ def test_a_loss_without_weight_moves_nothing(tiny: Path, precision: str) -> None
 
 def test_the_saved_model_is_the_trained_one(tiny: Path, tmp_path: Path) -> None:
     model, _ = run(tiny)
-    save_model(model, tiny, tmp_path, "card")
+    save_model(model, tiny, tmp_path, "card", {})
     loaded = load_tuned(tmp_path, token_types=False)
     expected = weights(model)
     assert len(expected) > 20

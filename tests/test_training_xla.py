@@ -124,23 +124,25 @@ def test_a_killed_run_on_xla_goes_on(on_cpu: Any, tmp_path: Path) -> None:
 def test_what_xla_would_compile_anew_each_time_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_DEVICE", "xla")
     monkeypatch.setenv("PJRT_DEVICE", "CPU")
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
     device = choose_device("auto", eager=True)
     assert device.kind == device.torch_device.type == "cpu"
     assert "in place of XLA" in device.reason
 
 
-def test_xla_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("eager", [False, True])
+def test_xla_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, eager: bool) -> None:
     monkeypatch.setenv("JAEGPT_DEVICE", "xla")
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(JaegptError, match="torch_xla is not installed"):
-        choose_device("auto")
+        choose_device("auto", eager)
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: object())
     monkeypatch.delenv("PJRT_DEVICE", raising=False)
     with pytest.raises(JaegptError, match=r"no TPU chip on this machine.*PJRT_DEVICE=CPU"):
-        choose_device("auto")
+        choose_device("auto", eager)
     monkeypatch.setenv("PJRT_DEVICE", "TPU")
     with pytest.raises(JaegptError, match="no TPU chip on this machine"):
-        choose_device("auto")
+        choose_device("auto", eager)
 
 
 def test_tpu_chips_are_told_from_other_devices_of_their_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,13 +139,12 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
     params = Params()
     config = params.section("generate", GenerateConfig)
-    form: dict[str, Any] = {
-        "dataset.num_history": params.section("dataset", DatasetConfig).num_history,
+    shape = {
+        "num_history": params.section("dataset", DatasetConfig).num_history,
         "block_size": params.value("block_size"),
-        "train.token_types": params.section("train", TrainConfig).token_types,
+        "token_types": params.section("train", TrainConfig).token_types,
     }
-    form = trained_form(form, Path("."))
-    shape = {key.rpartition(".")[2]: value for key, value in form.items()}
+    shape = trained_shape(shape, TUNED_FOLDER)
     tuned = Speaker(TUNED_FOLDER, **shape)
     if not tuned.has_head:
         raise JaegptError(
@@ -154,16 +154,15 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
     return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape)}, config, params.value("seed")
 
 
-def trained_form(form: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """`form`, parameters by dotted name, as the model was trained with it, where the folder's dvc.lock records that."""
-    from jaegpt.dvc_lock import read_lock, recorded_params
-
-    recorded = recorded_params(read_lock(folder), ("build_dataset", "train"))
-    for key, value in form.items():
-        if (trained := recorded.get(key, value)) != value:
+def trained_shape(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The parameters `wanted` as the model in `folder` was trained with them; as given where it does not say."""
+    config = folder / "config.json"
+    trained = json.loads(config.read_text(encoding="utf-8")).get("jaegpt", {}) if config.is_file() else {}
+    for key, value in wanted.items():
+        if trained.get(key, value) != value:
             print(
-                f"{key} is {value} in params.yaml, but the model was trained with {trained}, which it is given here; "
-                "`dvc repro` trains it anew.",
+                f"{key} is {value} in params.yaml, but the model was trained with {trained[key]}, which it is given "
+                "here; `dvc repro` trains it anew.",
                 file=sys.stderr,
             )
-    return {key: recorded.get(key, value) for key, value in form.items()}
+    return {key: trained.get(key, value) for key, value in wanted.items()}

@@ -35,12 +35,12 @@ def run_command(arguments: argparse.Namespace) -> None:
     from jaegpt.params import Params
     from jaegpt.tables import read_table
 
-    check_model()
     params = Params()
     seed = params.value("seed")
     count = params.field("fidelity.contexts", FidelityConfig)
     contexts = choose_contexts(read_table("data/examples", "examples"), count, seed)
     generated = read_replies("data/replies_tuned", contexts)
+    check_model()
     if arguments.sheet:
         sheet, key = write_sheet(FOLDER, make_rounds(contexts, generated, arguments.rounds, (seed, 0)))
         print(f"{sheet}: print it, or open it in a browser. It holds real messages: mind who gets it.")
@@ -59,16 +59,21 @@ def check_model() -> None:
     """Make sure that the replies are those of models/jaegpt: `dvc exp apply` brings another model, but not its replies.
 
     Raises:
-        JaegptError: they are not.
+        JaegptError: they are not, or it cannot be told.
     """
     if not Path("dvc.lock").is_file():
         return
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     from jaegpt.errors import JaegptError
 
-    with Repo(".") as repo:
-        entries = repo.status(targets=["fidelity"]).get("fidelity", [])
+    try:
+        with Repo(".") as repo:
+            entries = repo.status(targets=["fidelity"]).get("fidelity", [])
+    except DvcException as error:
+        reason = " ".join(str(error).split())
+        raise JaegptError(f"turing: DVC cannot tell whose replies these are ({reason}).") from None
     changed = [path for entry in entries if isinstance(entry, dict) for paths in entry.values() for path in paths]
     found = [path for path in ("models/jaegpt", "data/replies_tuned") if path in changed]
     if found:

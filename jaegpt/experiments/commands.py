@@ -65,8 +65,8 @@ def run_command(arguments: argparse.Namespace) -> None:
 def _sweep(arguments: argparse.Namespace) -> None:
     from ruamel.yaml import YAML
 
-    from jaegpt.dvc_lock import flatten
     from jaegpt.errors import JaegptError
+    from jaegpt.experiments.dvc_lock import flatten
     from jaegpt.experiments.space import SweepConfig
     from jaegpt.params import Params
 

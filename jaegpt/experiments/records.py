@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from jaegpt.dvc_lock import flatten, hashes, locked_stages, recorded_params, stages_before
 from jaegpt.errors import JaegptError
+from jaegpt.experiments.dvc_lock import flatten, hashes, locked_stages, recorded_params, stages_before
 
 FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials

@@ -12,10 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from jaegpt.dvc_lock import flatten, read_lock
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.experiments import figures
+from jaegpt.experiments.dvc_lock import flatten, read_lock
 from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, Run, out_of_date, shown_value
 from jaegpt.experiments.sweep_results import IMPORTANCE, TRIALS
 from jaegpt.experiments.table import STARRED, cells_of, make_table, notes_on, num_candidates, weight_groups
@@ -62,7 +62,7 @@ def _figures(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise JaegptError(f"{path}: not readable as JSON ({error}). `git checkout {path}` brings it back.") from None
+        raise JaegptError(f"{path}: not readable as JSON ({error}). Try `git checkout HEAD -- {path}`.") from None
 
 
 def _inlined(drawn: str, name: str) -> Markup:
@@ -232,15 +232,14 @@ def _weights(runs: Sequence[Run]) -> Section:
     groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
     if not groups:
         return Section(title, text, rows)
-    drawn = sum(map(len, groups.values()))
-    if drawn < len(table["rows"]):
+    if (drawn := sum(map(len, groups.values()))) < len(table["rows"]):
         text.append(f"The picture is of the {drawn:,} rows with {' or '.join(groups)}.")
     return Section(title, text, rows, {"Loss weights": figures.weights(groups)})
 
 
 def _sweep(root: Path) -> Section:
     trials, importance = (_csv(root / path) for path in (TRIALS, IMPORTANCE))
-    if not trials:
+    if not trials or "study" not in trials[0]:  # a file of another version
         return _missing("Sweep", "jaegpt sweep")
     first, number = trials[0], len({row["trial"] for row in trials})
     of_model = f", of the base model {first['model']}" if first["model"] else ""

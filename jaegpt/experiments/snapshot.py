@@ -17,8 +17,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from jaegpt.dvc_lock import flatten, stages_before
 from jaegpt.errors import JaegptError
+from jaegpt.experiments.dvc_lock import flatten, stages_before
 from jaegpt.experiments.records import PRIVATE
 
 # The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the

@@ -170,7 +170,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     try:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
-    except (RuntimeError, ValueError):  # all trials alike in some parameter
+    except (RuntimeError, ValueError):  # all trials alike in every parameter
         return {}
 
 

@@ -186,10 +186,11 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the untouched base model."""
+    keys_shown = (*COLUMNS, "mc_accuracy_ci", "examples")  # not its total loss, which is in units of each run's weights
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        if isinstance(run.figures.get("base"), Mapping):
-            groups.setdefault(repr(run.figures["base"]), []).append(run)
+        if isinstance(base := run.figures.get("base"), Mapping):
+            groups.setdefault(repr([base.get(key) for key in keys_shown]), []).append(run)
     rows = []
     for group in groups.values():
         first, keys = group[0], [key for key in differing if not key.startswith("train.")]
@@ -199,7 +200,7 @@ def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]
                 "experiment": BASE,
                 "also": [],
                 "w_mc": None,
-                **{key: first.figures["base"].get(key) for key in (*COLUMNS, "mc_accuracy_ci", "examples")},
+                **{key: first.figures["base"].get(key) for key in keys_shown},
                 "changed": {key: first.params.get(key) if shared.get(key) else None for key in differing},
                 "best": [],
             }

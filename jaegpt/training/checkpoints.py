@@ -2,6 +2,7 @@
 
 import jaegpt.environment  # noqa: F401
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,14 @@ def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
     return model
 
 
-def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str) -> None:
-    """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`."""
+def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, shape: Mapping[str, Any]) -> None:
+    """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`.
+
+    Args:
+        shape: the parameters that say how a history was shown to the model; they become `jaegpt` in its config.json, so
+            that it is shown others in the same way.
+    """
+    model.lm.config.jaegpt = dict(shape)
     model.cpu().lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)
     copy_tokenizer(Path(base), folder)

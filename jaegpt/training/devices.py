@@ -56,8 +56,10 @@ def choose_device(precision: Precision, eager: bool = False) -> Device:
     chips = num_tpu_chips() if wanted in ("auto", "xla") else 0
     has_xla = importlib.util.find_spec("torch_xla") is not None
     xla = wanted == "xla" or (wanted == "auto" and chips and has_xla)
-    if xla and not eager:
-        return _xla(precision, chips, has_xla)
+    if xla:
+        kind = _xla_kind(chips, has_xla)
+        if not eager:
+            return _xla(precision, chips, kind)
     if wanted == "cuda" or (wanted != "cpu" and torch.cuda.is_available()):
         return _cuda(precision)
     if xla:
@@ -124,7 +126,8 @@ def _cuda(precision: Precision) -> Device:
     )
 
 
-def _xla(precision: Precision, chips: int, has_xla: bool) -> Device:
+def _xla_kind(chips: int, has_xla: bool) -> str:
+    """What XLA runs on, as PJRT_DEVICE names it."""
     if not has_xla:
         raise JaegptError(
             "JAEGPT_DEVICE=xla: the package torch_xla is not installed (there is one for Linux on x86-64 only). "
@@ -136,11 +139,15 @@ def _xla(precision: Precision, chips: int, has_xla: bool) -> Device:
             "JAEGPT_DEVICE=xla: no TPU chip on this machine. Use JAEGPT_DEVICE=cpu, or set PJRT_DEVICE=CPU as well to "
             "run XLA on the CPU, which is slow."
         )
-    os.environ["PJRT_DEVICE"] = kind  # torch_xla reads it when it is imported
     if kind == "TPU" and not chips:
         raise JaegptError("PJRT_DEVICE=TPU: no TPU chip on this machine. Unset it, or use JAEGPT_DEVICE=cpu.")
     if kind == "TPU" and not os.environ.get("TPU_LIBRARY_PATH") and importlib.util.find_spec("libtpu") is None:
         raise JaegptError("JAEGPT_DEVICE=xla: the package libtpu, which drives the TPU, is not here. Run `make tpu`.")
+    return kind
+
+
+def _xla(precision: Precision, chips: int, kind: str) -> Device:
+    os.environ["PJRT_DEVICE"] = kind  # torch_xla reads it when it is imported
     from jaegpt.training.xla import open_devices
 
     torch_device, num_devices = open_devices()
