@@ -1,8 +1,15 @@
 """Who may talk to a server: addresses, tokens, ports."""
 
-import pytest
+import asyncio
+import signal
+import socket
+import weakref
+from typing import Any
 
-from jaegpt.chat.access import bind, choose_token
+import pytest
+import uvicorn
+
+from jaegpt.chat.access import bind, choose_token, serve
 from jaegpt.errors import JaegptError
 
 
@@ -33,3 +40,41 @@ def test_a_taken_port_is_one_clear_line() -> None:
             bind(host, 8000)
     with pytest.raises(JaegptError, match="--port must be from 0 to 65535, found 70000"):
         bind("127.0.0.1", 70_000)
+
+
+class Thing:
+    """Something that is collected."""
+
+
+@pytest.mark.parametrize("moment", ["before", "as it starts", "while it serves"])
+def test_an_interrupt_ends_the_server_whenever_it_comes(
+    moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    run = uvicorn.Server.run
+
+    def interrupted(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
+        if moment == "before":  # and where Python drops what a handler raises
+            thing = Thing()
+            watcher = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+            del thing
+            assert watcher() is None
+        run(server, sockets)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+        await receive()
+        if moment == "as it starts":
+            signal.raise_signal(signal.SIGINT)
+        await send({"type": "lifespan.startup.complete"})
+        if moment == "while it serves":
+            await asyncio.sleep(0.3)
+            signal.raise_signal(signal.SIGINT)
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    monkeypatch.setattr(uvicorn.Server, "run", interrupted)
+    with bind("127.0.0.1", 0) as listener:
+        serve(app, listener, "ready")
+    assert capsys.readouterr().out == "ready\n"
+    assert signal.getsignal(signal.SIGINT) is handler

@@ -5,10 +5,10 @@ import ipaddress
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -118,9 +118,18 @@ def serve(app: App, listener: socket.socket, ready: str) -> None:
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
-    with suppress(KeyboardInterrupt):
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Until uvicorn minds the signal, and in place of KeyboardInterrupt: Python drops that where it comes while the
+    # garbage collector or another callback is at work, and the server would run on.
+    before = signal.signal(signal.SIGINT, stop)
+    try:
         print(ready, flush=True)
         server.run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_loopback(host: str) -> bool:
