@@ -91,6 +91,7 @@ def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path
     for curves in ("validation-losses", "gradient-norms"):
         drawn = (page_file.parent / f"{curves}.svg").read_text(encoding="utf-8")
         assert f">{EXPERIMENT}<" in drawn, "the experiment's curve stands in the legend"
+        assert ">undefined<" not in drawn
     for width in (390, 1280):
         with open_page(page_file.as_uri(), width) as (page, errors, requests):
             assert errors == []

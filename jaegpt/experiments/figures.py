@@ -88,7 +88,9 @@ def _readable(spec: Spec) -> Spec:
     if len({row.get("rev") for row in rows}) > 1:
         spec["data"]["values"] = [row for row in rows if row.get("field") != "loss"]
         if "strokeDash" in encoding:
-            encoding["strokeDash"].pop("scale", None)
+            # Named, or the layer that shows what is pointed at, which has no fields, would add "undefined".
+            fields = {row["field"] for row in spec["data"]["values"] if "field" in row}
+            encoding["strokeDash"]["scale"] = {"domain": sorted(fields)}
     elif len({row.get("field") for row in rows}) > 1:
         encoding.pop("strokeDash", None)
         _recolour(spec, sorted({row["field"] for row in rows if row.get("field")}))
