@@ -48,9 +48,9 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., swee
     monkeypatch.setattr(sweep_module, "Runner", FakeRunner)
 
     def make(trial: Callable[[Any, Any], Outcome], trials: int | None = 3, minutes: float | None = None,
-             workers: int = 1) -> sweep_module._Sweep:  # fmt: skip
+             workers: int = 1, study: optuna.Study | None = None) -> sweep_module._Sweep:  # fmt: skip
         monkeypatch.setattr(FakeRunner, "trial", trial, raising=False)
-        study = optuna.create_study(study_name="fake", sampler=optuna.samplers.RandomSampler(seed=1))
+        study = study or optuna.create_study(study_name="fake", sampler=optuna.samplers.RandomSampler(seed=1))
         config = SweepConfig(space=SPACE, random_trials=1, keep_percent=100)
         budget = Budget(trials=trials, minutes=minutes, workers=workers)
         params = {"train.evaluations": 4, "train.batch_size": 8, "train.learning_rate": 0.002, "w_mc": 1}
@@ -88,9 +88,7 @@ def test_trials_that_failed_are_made_up_for_once_the_cause_is_mended(begin: Any)
     begun = begin(trial, trials=3)
     with pytest.raises(JaegptError, match="3 trials in a row failed"):
         begun.run()
-    again = begin(trial, trials=3)
-    again.study = begun.study
-    again.run()
+    begin(trial, trials=3, study=begun.study).run()
     trials = begun.study.trials
     assert [trial.user_attrs["outcome"] for trial in trials] == ["failed"] * 3 + ["done"] * 3
     assert trials[3].user_attrs["settings"] == {"train.learning_rate": pytest.approx(0.002), "w_mc": 1}
@@ -126,9 +124,7 @@ def test_a_trial_that_goes_on_remembers_its_loss_before_training(begin: Any) -> 
     begun = begin(trial, trials=1)
     with pytest.raises(JaegptError, match="run again"):
         begun.run()
-    again = begin(trial, trials=1)
-    again.study = begun.study
-    again.run()
+    begin(trial, trials=1, study=begun.study).run()
     assert [one.value for one in begun.study.trials] == [None, 5.0]
 
 
