@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-
 from jaegpt.chat.access import Guard, bind
+from jaegpt.chat.connections import DEFAULT_LIMITS, Limits, make_server
 
 
 @contextmanager
-def running(app: Any, token: str | None = None) -> Iterator[str]:
-    """Serve `app` behind the guard on a free port of this machine; its address."""
+def running(app: Any, token: str | None = None, limits: Limits = DEFAULT_LIMITS, **guard: Any) -> Iterator[str]:
+    """Serve `app` behind the guard on a free port of this machine; its address.
+
+    Args:
+        guard: what the guard takes besides.
+    """
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(Guard(app, token), log_level="warning", lifespan="on"))
+    server = make_server(Guard(app, token, **guard), limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 60

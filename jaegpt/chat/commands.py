@@ -47,6 +47,13 @@ def add_commands(commands: Any) -> None:
             help="address to listen on (127.0.0.1, this machine alone); any other asks for a token, see JAEGPT_TOKEN",
         )
         parser.add_argument("--port", type=int, default=port, help=f"port to listen on ({port})")
+    serve.add_argument(
+        "--allow-origin",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="let scripts of pages from URL, like http://localhost:3000, ask the server; can be given several times",
+    )
     export = commands.add_parser(
         "export",
         help="write the fine-tuned model in another program's format",
@@ -92,8 +99,10 @@ def _chat(arguments: argparse.Namespace) -> None:
 
 def _listen(arguments: argparse.Namespace) -> None:
     from jaegpt.chat.access import Guard, bind, choose_token, serve
+    from jaegpt.chat.origins import opened_origins
     from jaegpt.chat.worker import Worker
 
+    origins = opened_origins(arguments.allow_origin) if arguments.command == "serve" else None
     listener = bind(arguments.host, arguments.port)  # before the models, which take a while
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size
@@ -115,7 +124,7 @@ def _listen(arguments: argparse.Namespace) -> None:
             ready = f"Open {address}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends."
         else:
             ready = f"Listening on {address}/v1{f', API key {token}' if token else ''}; Ctrl-C ends."
-        serve(Guard(app, token), listener, ready)
+        serve(Guard(app, token, origins=origins), listener, ready)
 
 
 def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:

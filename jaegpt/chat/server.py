@@ -1,83 +1,28 @@
-"""An OpenAI-compatible server: /v1/chat/completions, streaming included, and /v1/models.
+"""An OpenAI-compatible server: /v1/chat/completions, streaming included, /v1/models and /health.
 
 `transformers serve` is not used: it renders messages with the chat template as one text, so that a message that spells
 out a control token becomes one, shows the model as much history as it is sent, and knows no classification head.
 """
 
-import dataclasses
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
+from jaegpt.chat.bodies import until_left
+from jaegpt.chat.chat_request import Unsupported, notice, read_request
+from jaegpt.chat.faults import error_body
 from jaegpt.chat.generation import GenerateConfig, Reply
-from jaegpt.chat.prompts import clean_text
+from jaegpt.chat.stops import Stops
 from jaegpt.chat.worker import Answer, Busy, Failed, Question, Worker
-from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
-
-
-class Part(BaseModel):
-    """A part of a message's content; only text can be answered."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(BaseModel):
-    """One message. The owner is the assistant; system messages are passed over, as training had none."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part] | None = None
-
-    def text(self) -> str:
-        """The content as one clean text."""
-        content = self.content or ""
-        return clean_text(content if isinstance(content, str) else " ".join(part.text for part in content))
-
-
-class ChatRequest(BaseModel):
-    """What is read of a request to /v1/chat/completions. Other fields are passed over."""
-
-    model: str = ""
-    messages: list[Message]
-    stream: bool = False
-    stream_options: dict[str, Any] | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    seed: int | None = None
-    n: Annotated[int, Field(ge=1, le=1)] | None = None
-
-    def turns(self) -> list[Turn]:
-        """Messages as turns, empty ones left out.
-
-        Raises:
-            JaegptError: there is no user's message to answer.
-        """
-        spoken = [(m.role == "assistant", m.text()) for m in self.messages if m.role in ("user", "assistant")]
-        turns = [(is_owner, text) for is_owner, text in spoken if text]
-        if not any(not is_owner for is_owner, _ in turns):
-            raise JaegptError("`messages` holds no user message with any text: there is nothing to reply to.")
-        return turns
-
-    def config(self, default: GenerateConfig, most_tokens: int) -> GenerateConfig:
-        """The server's settings with what the request asks for; never more than `most_tokens` tokens."""
-        wanted: dict[str, Any] = {
-            "temperature": self.temperature,
-            "top_p": None if self.top_p is None else max(self.top_p, 1e-6),  # 0 means the likeliest token
-            "max_tokens": self.max_completion_tokens or self.max_tokens,
-        }
-        config = dataclasses.replace(default, **{key: value for key, value in wanted.items() if value is not None})
-        return dataclasses.replace(config, max_tokens=min(config.max_tokens, most_tokens))
 
 
 def make_app(worker: Worker, config: GenerateConfig, seed: int, block_size: int) -> FastAPI:
@@ -88,68 +33,105 @@ def make_app(worker: Worker, config: GenerateConfig, seed: int, block_size: int)
         seed: of replies to requests that bring none.
         block_size: a reply may take half of it at most, so that there is room for what it answers.
     """
-    app = FastAPI(title="jaegpt", docs_url=None, redoc_url=None)  # their pages load scripts from elsewhere
+    # Without pages about it, which load scripts from elsewhere, and redirects to where the Host header says.
+    app = FastAPI(title="jaegpt", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     started = int(time.time())
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, str(error.detail))
+        return _error(error.status_code, str(error.detail), dict(error.headers or {}))
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return _error(400, f"{'.'.join(map(str, first['loc'][1:])) or 'the body'}: {first['msg']}.")
+    @app.api_route("/health", methods=["GET", "HEAD"])
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
 
-    @app.get("/v1/models")
+    @app.api_route("/v1/models", methods=["GET", "HEAD"])
     async def models() -> dict[str, Any]:
         listed = [{"id": name, "object": "model", "created": started, "owned_by": "jaegpt"} for name in worker.names]
         return {"object": "list", "data": listed}
 
-    @app.get("/v1/models/{name}")
+    @app.api_route("/v1/models/{name}", methods=["GET", "HEAD"])
     async def model(name: str) -> Any:
         if name not in worker.names:
             return _unknown_model(name, worker)
         return {"id": name, "object": "model", "created": started, "owned_by": "jaegpt"}
 
     @app.post("/v1/chat/completions")
-    async def chat(request: ChatRequest) -> Any:
-        if request.model not in worker.names:
-            return _unknown_model(request.model, worker)
+    async def chat(request: Request) -> Response:
         try:
+            body = b"".join([piece async for piece in request.stream()])  # unlike body(), it keeps none of it
+            asked = read_request(request.headers.get("content-type"), body)
+            del body
+            if asked.model not in worker.names:
+                return _unknown_model(asked.model or "", worker)
+            # Each turn takes a token or more, so that no more of them can matter.
+            turns, left_out = asked.turns(block_size)
             question = Question(
-                speaker=request.model,
-                history=request.turns(),
-                config=request.config(config, block_size // 2),
-                seed=(seed if request.seed is None else request.seed) % 2**63,
+                speaker=asked.model,
+                history=turns,
+                config=asked.config(config, block_size // 2),
+                seed=(seed if asked.seed is None else asked.seed) % 2**63,
             )
             (answer,) = worker.ask(question)
-            head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": request.model}
-            if request.stream:
-                usage = bool((request.stream_options or {}).get("include_usage"))
-                return StreamingResponse(_chunks(answer, head, usage), media_type="text/event-stream")
-            return await _completion(answer, head)
+            head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": asked.model}
+            if asked.stream:
+                return _Stream(answer, _chunks(answer, head, asked.stop, asked.with_usage), notice(left_out))
+            done = await _unless_left(_completion(answer, head, asked.stop), request)
+            return Response() if done is None else JSONResponse(done, headers=notice(left_out))
         except Busy as error:
             return _error(503, str(error), {"retry-after": "1"})
         except Failed as error:
             return _error(500, str(error))
+        except Unsupported as error:
+            return _error(415, str(error))
         except JaegptError as error:
             return _error(400, str(error))
 
     return app
 
 
-async def _completion(answer: Answer, head: dict[str, Any]) -> dict[str, Any]:
+class _Stream(StreamingResponse):
+    """An answer's events; however their sending ends, the answer is wanted no longer."""
+
+    def __init__(self, answer: Answer, events: AsyncIterator[str], headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._answer = answer
+
+    async def __call__(self, *arguments: Any) -> None:
+        try:
+            await super().__call__(*arguments)
+        finally:
+            self._answer.wanted = False
+
+
+async def _unless_left(work: Awaitable[dict[str, Any]], request: Request) -> dict[str, Any] | None:
+    """What `work` gives, or None as soon as the caller has left: the work is then cancelled."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(until_left(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _completion(answer: Answer, head: dict[str, Any], stop: Sequence[str]) -> dict[str, Any]:
     async for event in answer:
         if isinstance(event, Reply):
-            message = {"role": "assistant", "content": event.text}
-            choice = {"index": 0, "message": message, "finish_reason": _finish_reason(event), "logprobs": None}
+            stops = Stops(stop)
+            text = stops.take(event.text) + stops.rest()
+            reason = _finish_reason(event, stops)
+            message = {"role": "assistant", "content": text}
+            choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": None}
             return {**head, "object": "chat.completion", "choices": [choice], "usage": _usage(event)}
     raise AssertionError("an answer ends with its Reply")
 
 
-async def _chunks(answer: Answer, head: dict[str, Any], with_usage: bool) -> AsyncIterator[str]:
+async def _chunks(answer: Answer, head: dict[str, Any], stop: Sequence[str], with_usage: bool) -> AsyncIterator[str]:
     """Server-sent events: the role, the text piece by piece, why it ended, the usage where asked for, [DONE]."""
     head = {**head, "object": "chat.completion.chunk"}
+    stops = Stops(stop)
 
     def line(choices: list[dict[str, Any]], **more: Any) -> str:
         return f"data: {json.dumps({**head, 'choices': choices, **more})}\n\n"
@@ -160,22 +142,27 @@ async def _chunks(answer: Answer, head: dict[str, Any], with_usage: bool) -> Asy
     yield line(choice({"role": "assistant", "content": ""}))
     try:
         async for event in answer:
+            text = stops.rest() if isinstance(event, Reply) else stops.take(event)
+            if text:
+                yield line(choice({"content": text}))
             if isinstance(event, Reply):
-                yield line(choice({}, _finish_reason(event)))
+                yield line(choice({}, _finish_reason(event, stops)))
                 if with_usage:
                     yield line([], usage=_usage(event))
-            else:
-                yield line(choice({"content": event}))
+            elif stops.found and not with_usage:  # the usage is known at the reply's end only
+                yield line(choice({}, "stop"))
+                break
     except JaegptError as error:  # the status line has been sent; this is how clients are told later
-        yield f"data: {json.dumps(_error_body(500, str(error)))}\n\n"
+        yield f"data: {json.dumps(error_body(500, str(error)))}\n\n"
     yield "data: [DONE]\n\n"
 
 
-def _finish_reason(reply: Reply) -> str:
-    return "stop" if reply.finished else "length"
+def _finish_reason(reply: Reply, stops: Stops) -> str:
+    return "stop" if reply.finished or stops.found else "length"
 
 
 def _usage(reply: Reply) -> dict[str, int]:
+    """Tokens read and drawn, those after a stop included."""
     return {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.num_tokens,
@@ -184,13 +171,8 @@ def _usage(reply: Reply) -> dict[str, int]:
 
 
 def _unknown_model(name: str, worker: Worker) -> JSONResponse:
-    return _error(404, f"model {name!r} is not here. Choose one of: {', '.join(worker.names)}.")
-
-
-def _error_body(status: int, message: str) -> dict[str, Any]:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return _error(404, f"model {name[:100]!r} is not here. Choose one of: {', '.join(worker.names)}.")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(_error_body(status, message), status, headers)
+    return JSONResponse(error_body(status, message), status, headers)

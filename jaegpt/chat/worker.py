@@ -5,12 +5,12 @@ Messages that wait and ask for the same model and settings are answered side by 
 
 import asyncio
 import threading
-import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from jaegpt.chat.faults import report
 from jaegpt.chat.generation import BATCH_ROWS, GenerateConfig, Reply, Speaker
 from jaegpt.chat.prompts import Prompt
 from jaegpt.dialogue.encoding import Turn
@@ -26,7 +26,7 @@ class Busy(JaegptError):
 
 
 class Failed(JaegptError):
-    """The model broke down over a batch; its traceback is on standard error."""
+    """The model broke down over a batch; what kind of error it was, and where, is on standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,7 @@ class Worker:
         with self._changed:
             if self._closed:
                 raise JaegptError("the server is closing.")
+            self._drop_unwanted()  # who has left takes nobody's place
             if len(self._waiting) + len(questions) > self.most_waiting:
                 raise Busy(f"busy: {len(self._waiting)} messages are waiting, {self.most_waiting} may. Try again soon.")
             answers = [Answer(question) for question in questions]
@@ -114,6 +115,9 @@ class Worker:
             self._changed.notify()
         self._thread.join()
 
+    def _drop_unwanted(self) -> None:
+        self._waiting = deque(answer for answer in self._waiting if answer.wanted)
+
     def _work(self) -> None:
         while batch := self._next_batch():
             try:
@@ -127,7 +131,7 @@ class Worker:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
         with self._changed:
             while True:
-                self._waiting = deque(answer for answer in self._waiting if answer.wanted)
+                self._drop_unwanted()
                 if self._closed:
                     for answer in self._waiting:
                         answer.put(JaegptError("the server is closing."))
@@ -164,8 +168,8 @@ class Worker:
 
 
 def _told(error: Exception) -> JaegptError:
-    """What the asker is told; an error that is not the project's own goes to standard error whole."""
+    """What the asker is told; an error that is not the project's own is reported on standard error, without words."""
     if isinstance(error, JaegptError):
         return error
-    traceback.print_exception(error)
+    report(error)
     return Failed(f"the model failed ({type(error).__name__}). See the server's output.")
