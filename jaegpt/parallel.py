@@ -1,9 +1,11 @@
 """Work over parts on all cores, or on a Dask cluster: the results, and so the bytes, are the same whatever does it.
 
 JAEGPT_WORKERS limits the processes on this machine. With DASK_SCHEDULER_ADDRESS set, the same functions run on the
-workers of that cluster instead: they need the same environment, and the project's folder under the same path.
+workers of that cluster instead: they need the same environment, and the project's folder under the same path. A Dask
+scheduler runs whatever code those who reach it send: it listens on this machine alone, or asks for TLS certificates.
 """
 
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -25,6 +28,9 @@ CONNECT_TIMEOUT_S = 30
 
 # Arrow's own pool keeps freed memory for each of its threads, a third more than the parts need; the system's does not.
 pa.set_memory_pool(pa.system_memory_pool())
+
+_ENCRYPTED = ("tls", "wss")
+_warned: set[str] = set()  # schedulers that a warning has named
 
 # The pool of the open `one_pool` block, if there is a block and if it has needed one.
 _pools: list[list[ProcessPoolExecutor]] = []
@@ -99,6 +105,7 @@ class _InFolder(Generic[Item, Result]):
 def _map_on_cluster(
     function: Callable[[Item], Result], items: Sequence[Item], label: str, address: str
 ) -> list[Result]:
+    _warn_of_strangers(address)
     try:
         from distributed import Client, KilledWorker
     except ImportError:
@@ -138,6 +145,31 @@ def _map_on_cluster(
                 f"environment of this machine and the folder {folder} under the same path, writable; if they have "
                 "both, run the stage without DASK_SCHEDULER_ADDRESS to see whether it fails here too."
             ) from error
+
+
+def _warn_of_strangers(address: str) -> None:
+    """Once on standard error, where messages travel to another machine in the clear, and anyone there can join."""
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")  # as Dask has it
+        safe = parts.scheme in (*_ENCRYPTED, "inproc") or _is_this_machine(parts.hostname or "")
+    except ValueError:  # no address: connecting to it says so
+        return
+    if safe or address in _warned:
+        return
+    _warned.add(address)
+    print(
+        f"warning: DASK_SCHEDULER_ADDRESS: {address} is another machine, reached without TLS. Messages travel there "
+        "unencrypted, and whoever reaches the scheduler can read them and run code on every worker. Give a tls:// "
+        "address and certificates (Dask's `distributed.comm.tls`), or a tunnel to localhost.",
+        file=sys.stderr,
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host.rstrip(".") == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _wait_for_a_worker(client: Any, address: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -250,3 +251,26 @@ def test_a_long_body_is_refused_at_once_and_an_unread_one_is_not_kept() -> None:
         with pytest.raises(OSError, match=r"reset|[Bb]roken"):
             connection.sendall(b"x" * 20_000_000)
         assert slow.asked == 0
+
+
+def test_what_a_model_raises_is_reported_without_its_words(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither in the answer nor on the console: it may hold what was said."""
+    with fake() as (address, slow):
+
+        def fail(*_: Any) -> Any:
+            raise RuntimeError("cannot read: hello")
+
+        for broken in ("converse", "prompt"):
+            setattr(slow, broken, fail)
+            response = httpx.post(f"{address}/v1/chat/completions", json=BODY)
+            assert response.status_code == 500
+            assert response.json()["error"]["message"] == "the model failed (RuntimeError). See the server's output."
+            delattr(slow, broken)
+        assert httpx.post(f"{address}/v1/chat/completions", json=BODY).status_code == 200
+    said = capfd.readouterr()
+    assert "hello" not in said.err + said.out
+    places = re.findall(
+        r"error: RuntimeError at \S+:\d+ \(fail\), from jaegpt/chat/worker.py:\d+ \(_reply\)\n", said.err
+    )
+    assert "".join(places) == said.err
+    assert len(places) == 2

@@ -254,3 +254,37 @@ def test_without_dask_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(JaegptError, match="Dask is not installed"):
         map_parts(refuse_three, [1, 2], "test")
+
+
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [
+        ("tcp://192.0.2.7:8786", True),
+        ("192.0.2.7:8786", True),
+        ("TCP://Scheduler.Example:8786", True),
+        ("tcp://[2001:db8::7]:8786", True),
+        ("ucx://192.0.2.7:8786", True),
+        ("ws://192.0.2.7:8786", True),
+        ("tcp://0.0.0.0:8786", True),
+        ("tcp://localhost.example:8786", True),
+        ("tls://192.0.2.7:8786", False),
+        ("TLS://scheduler.example:8786", False),
+        ("wss://192.0.2.7:8786", False),
+        ("tcp://127.0.0.1:8786", False),
+        ("tcp://127.1.2.3:8786", False),
+        ("tcp://[::1]:8786", False),
+        ("localhost:8786", False),
+        ("inproc://10.0.0.1/1/1", False),
+        ("tcp://[::1", False),
+    ],
+)
+def test_a_foreign_scheduler_without_tls_is_one_warning(address, warned, monkeypatch, capsys):
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setattr("jaegpt.parallel._warned", set(), raising=False)
+    for _ in range(3):
+        with pytest.raises(JaegptError, match="Dask is not installed"):
+            map_parts(str, [1], "test")
+    told = capsys.readouterr().err
+    assert told.count("\n") == (1 if warned else 0)
+    assert (address in told and "run code on every worker" in told) == warned
