@@ -166,11 +166,13 @@ def test_a_head_that_does_not_come_is_not_waited_for() -> None:
                 time.sleep(0.2)
 
 
-def test_where_there_are_too_many_the_one_that_has_kept_silent_longest_goes() -> None:
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", CHAT, CHAT + b"{"])
+def test_where_there_are_too_many_the_one_awaited_longest_goes(begun: bytes) -> None:
     with fake(limits=Limits(connections=5, head_s=30)) as (address, _), ExitStack() as stack:
         silent = []
         for _ in range(5):
             silent.append(stack.enter_context(connect(address)))
+            silent[-1].sendall(begun)
             time.sleep(0.02)
         assert answers(address) < 1
         assert until_closed(silent[0], 5) == b""

@@ -40,7 +40,7 @@ class Limits:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection with deadlines; where there are too many, the one that has kept silent longest goes."""
+    """uvicorn's connection with deadlines; where there are too many, the one whose request has been awaited longest goes."""
 
     def __init__(self, limits: Limits, **others: Any) -> None:
         super().__init__(**others)
@@ -52,8 +52,13 @@ class _Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request's head is here that is to be answered."""
         return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether no whole request is here: nothing is lost but its sender's time."""
+        return self.waits or self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -122,8 +127,8 @@ class _Connection(H11Protocol):
         alive = [connection for connection in self.connections if not connection.transport.is_closing()]
         if len(alive) <= self._limits.connections:
             return
-        silent = [connection for connection in alive if isinstance(connection, _Connection) and connection.waits]
-        oldest = min(silent, key=lambda connection: connection._since)
+        senders = [connection for connection in alive if isinstance(connection, _Connection) and connection.incomplete]
+        oldest = min(senders, key=lambda connection: connection._since)
         if oldest is self:  # all others are being answered
             body = json.dumps(error_body(503, "busy: too many connections. Try again soon.")).encode()
             head = "HTTP/1.1 503 \r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
