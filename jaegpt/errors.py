@@ -1,7 +1,23 @@
-"""The one error that speaks to the user, and the wrapper that prints it as a single line with exit code 1."""
+"""The one error that speaks to the user, and the wrapper that every command and stage runs in.
 
+The wrapper prints that error as a single line with exit code 1, and settles what must hold for the whole process: files
+that only their owner reads, temporary folders that end with the process, and output that no terminal chokes on.
+"""
+
+import errno
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Where people's messages lie, and what remembers them. DVC makes some of these itself, open to everybody.
+_PRIVATE = ("data", "models", "sweeps", "report", "dvc_plots", ".dvc")
 
 
 class JaegptError(ValueError):
@@ -9,9 +25,86 @@ class JaegptError(ValueError):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a JaegptError becomes `error: ...` on standard error and exit code 1, without a traceback."""
+    """Call `main`; a JaegptError becomes `error: ...` on standard error and exit code 1, without a traceback.
+
+    So do a full disk, which any write may meet, and a reader of the output that has gone (`jaegpt table | head`).
+    """
+    _prepare_process()
     try:
         main()
+        sys.stdout.flush()  # a full disk shows here, and not after the last line that could say so
     except JaegptError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _end(f"error: {error}")
+    except BrokenPipeError:
+        _drop_output()
         sys.exit(1)
+    except Exception as error:
+        reason = disk_refusal(error)
+        if reason is None:
+            raise
+        name = getattr(error, "filename", None) or "standard output, or a file"
+        _drop_output()
+        _end(f"error: {name}: {reason}. Make room there, or see to its permissions, and run it again.")
+
+
+def disk_refusal(error: BaseException, path: Path | None = None) -> str | None:
+    """What the system says of a disk that is full or over quota, or of a file that may not be used; None of the rest.
+
+    Libraries wrap what the system said in errors of their own, of which the text is all that is left.
+
+    Args:
+        path: only where this, or something beside it, is what may not be used.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FORBIDDEN and cause.filename:
+            if path is None or Path(str(cause.filename)).absolute().is_relative_to(path.absolute().parent):
+                return os.strerror(cause.errno)
+        for number in _FULL:
+            if (isinstance(cause, OSError) and cause.errno == number) or os.strerror(number) in str(cause):
+                return os.strerror(number)
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def make_private() -> None:
+    """Close the project's private folders to everybody else: a folder of mode 0700 closes all that is in it.
+
+    DVC makes data/, models/ and its cache by the user's umask, and copies outputs into them under modes of its own.
+    """
+    if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir()):
+        return  # `jaegpt inspect` may be typed anywhere, and folders of these names be anything there
+    for path in map(Path, _PRIVATE):
+        try:
+            if path.is_dir() and path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
+                path.chmod(0o700)
+        except OSError:  # a disk that knows no modes
+            continue
+
+
+def _prepare_process() -> None:
+    os.umask(0o077)
+    make_private()
+    for stream in (sys.stdout, sys.stderr):  # names and messages hold characters that not every terminal can show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    # Python would end at once and leave its temporary files; SIGHUP stays ignored where nohup has seen to that.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _leave)
+
+
+def _leave(number: int, _: FrameType | None) -> NoReturn:
+    """Leave by the way of every `with` and `finally`, which remove what is temporary."""
+    raise SystemExit(128 + number)
+
+
+def _drop_output() -> None:
+    """Python flushes once more at its end, and would say that it cannot."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(1)

@@ -1,6 +1,10 @@
-"""Whole files or none: outputs are written under a temporary name and renamed, byte-stable and sorted."""
+"""Whole files or none: outputs are written under a temporary name and renamed, byte-stable and sorted.
+
+Two processes never write one output at the same time, and a disk that takes no more is one clear line.
+"""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -9,14 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jaegpt.errors import JaegptError, disk_refusal
+
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8; a reader sees the old file or the new one, never half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    """Write `text` as UTF-8; a reader sees the old file or the new one, never half.
+
+    Raises:
+        JaegptError: the disk does not take it; as of everything here.
+    """
+    with writing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -26,31 +33,115 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write one header line and the rows; floats in their shortest exact form."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
+    with writing_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
-    os.replace(temporary, path)
+
+
+@contextmanager
+def writing_file(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    Of two processes that write the same file the second waits: it takes no longer than the writing of one file.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with _named_if_refused(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(temporary, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(lock)
 
 
 @contextmanager
 def writing_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    It is this process's alone. Open it before the work that fills it: who comes second is told before that work.
+
+    Raises:
+        JaegptError: another process writes it now, or the disk does not take it.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporary, old = (path.with_name(f".{path.name}.{ending}") for ending in ("tmp", "old"))
+    with _named_if_refused(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = _lock(temporary, os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JaegptError(
+                f"{path}: another process is writing it now. Wait until it has ended, or end it, and run this again."
+            ) from None
+        try:
+            _empty(temporary)  # of what a killed process has left
+            yield temporary
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():
+                os.replace(path, old)  # whole: deleting it takes a while
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            os.close(lock)
+
+
+def _lock(path: Path, flags: int, how: int) -> int:
+    """Open and hold a temporary file or folder that others would write as well, and make it where there is none.
+
+    Returns:
+        A descriptor; the lock ends when it is closed, and so also with this process, however that ends.
+
+    Raises:
+        BlockingIOError: with LOCK_NB, another process holds it.
+    """
+    while True:
+        if flags & os.O_DIRECTORY:
+            path.mkdir(exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, how)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
+        except OSError:
+            return descriptor  # some network disks know no locks
+        # Whoever held it may have given it its final name meanwhile: then it is no temporary one any more.
+        try:
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+@contextmanager
+def _named_if_refused(path: Path) -> Iterator[None]:
+    """An error line with the output's name where the disk does not take it."""
     try:
-        yield temporary
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            os.replace(path, old)  # whole: deleting it takes a while
-        os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except JaegptError:
+        raise
+    except Exception as error:
+        reason = disk_refusal(error, path)
+        if reason is None:
+            raise
+        raise JaegptError(
+            f"{path}: cannot be written ({reason}). It is as it was before; make room there, and run it again."
+        ) from error
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

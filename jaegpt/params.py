@@ -19,6 +19,8 @@ from jaegpt.errors import JaegptError
 
 # Kept at the top level so that `dvc exp run -S w_mc=1` works.
 VALUES: dict[str, type] = {"seed": int, "model": str, "block_size": int, "w_lm": float, "w_mc": float}
+# What stood in the file once, and where it went.
+_GONE = {"train.checkpoint_steps": "Remove the line: checkpoints are the machine's now, JAEGPT_CHECKPOINT_MINUTES."}
 SECTIONS = ("export", "language", "session", "dataset", "train", "generate", "fidelity", "tpu", "sweep")
 
 Section = TypeVar("Section")
@@ -80,7 +82,7 @@ def _check_keys(content: dict[str, Any], known: list[str], where: str, path: Pat
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"Did you mean `{where}{near[0]}`?" if near else f"Known here: {', '.join(known)}."
-            raise JaegptError(f"{path}: unknown key `{where}{key}`. {hint}")
+            raise JaegptError(f"{path}: unknown key `{where}{key}`. {_GONE.get(f'{where}{key}', hint)}")
     missing = [key for key in known if key not in content] if need_all else []
     if missing:
         raise JaegptError(f"{path}: missing key `{where}{missing[0]}`. Every parameter stands in the file; add it.")

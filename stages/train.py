@@ -1,6 +1,7 @@
 """Tokens + base model -> fine-tuned model. Run: python -m stages.train"""
 
 import dataclasses
+from pathlib import Path
 
 from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json, writing_folder
@@ -10,8 +11,8 @@ from jaegpt.training.adapters import add_adapters, merged
 from jaegpt.training.checkpoints import load_base, load_lm, save_model
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.decoders import check_decoder
-from jaegpt.training.devices import choose_device
-from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, train
+from jaegpt.training.devices import Device, choose_device
+from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
 from jaegpt.training.model_card import model_card
 from jaegpt.training.packing import examples_from_table
 from jaegpt.training.scratch import Scratch, run_key
@@ -19,10 +20,27 @@ from jaegpt.training.scratch import Scratch, run_key
 
 def main() -> None:
     params = Params()
+    device = choose_device(params.section("train", TrainConfig).precision)
+    if device.processes.rank:  # of several processes, the first one writes
+        run_training(params, device, None)
+        return
+    # Open before the work, so that a second training on this folder is refused now, and not after an hour.
+    with writing_folder("models/jaegpt") as folder:
+        log, scratch = run_training(params, device, folder)
+    write_csv("plots/train.csv", TRAIN_COLUMNS, log.train)
+    write_csv("plots/valid.csv", VALID_COLUMNS, log.valid)
+    write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
+    write_json("metrics/train.json", log.figures)
+    scratch.remove()
+    rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
+    print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
+
+
+def run_training(params: Params, device: Device, folder: Path | None) -> tuple[Log, Scratch]:
+    """Train, and leave the model in `folder`, unless that is None; what was logged, and the run's checkpoint."""
     config = params.section("train", TrainConfig)
     weights = {"w_lm": params.value("w_lm"), "w_mc": params.value("w_mc")}
     seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
-    device = choose_device(config.precision)
     tokens = read_table("data/tokens", "tokens")
     task = Task(
         **weights,
@@ -30,8 +48,7 @@ def main() -> None:
         train=examples_from_table(tokens, "train", block_size),
         valid=examples_from_table(tokens, "valid", block_size),
     )
-    quiet = device.processes.rank > 0
-    if not quiet:
+    if folder:
         print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
     check_decoder(model, block_size)
@@ -40,8 +57,8 @@ def main() -> None:
     scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], machine))
     adapters = add_adapters(model, config.lora_rank, seed) if config.lora_rank else None
     log = train(model, task, config, device, scratch)
-    if quiet:  # of several processes, the first one writes
-        return
+    if folder is None:
+        return log, scratch
     if adapters:
         model.lm = merged(adapters, load_lm("data/base_model"))
     valid = dict(zip(VALID_COLUMNS, log.valid[-1], strict=True)) if log.valid else {}
@@ -51,15 +68,8 @@ def main() -> None:
         "block_size": block_size,
         "token_types": config.token_types,
     }
-    with writing_folder("models/jaegpt") as folder:
-        save_model(model, "data/base_model", folder, card, shape)
-    write_csv("plots/train.csv", TRAIN_COLUMNS, log.train)
-    write_csv("plots/valid.csv", VALID_COLUMNS, log.valid)
-    write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
-    write_json("metrics/train.json", log.figures)
-    scratch.remove()
-    rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
-    print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
+    save_model(model, "data/base_model", folder, card, shape)
+    return log, scratch
 
 
 if __name__ == "__main__":

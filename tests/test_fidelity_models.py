@@ -47,7 +47,6 @@ TRAIN = TrainConfig(
     valid_examples=0,
     accumulation=1,
     lora_rank=0,
-    checkpoint_steps=0,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)
 

@@ -1,6 +1,5 @@
 """The TPU report: its arithmetic by hand, slices and programs that are refused, and the real compiler."""
 
-import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from chats import chat_tables
-from models import TRAIN_CONFIG, save_tiny
+from models import save_tiny
 
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
@@ -51,7 +50,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pq.write_table(tokens, folder / "tokens/part-00000.parquet")
     return {
         "seed": 1, "block_size": 1024, "base_model": str(base), "tokens": str(folder / "tokens"),
-        "train": dataclasses.asdict(dataclasses.replace(TRAIN_CONFIG, precision="bf16")),
+        "train": {
+            "epochs": 2, "batch_size": 8, "pack_width": 0, "precision": "bf16", "token_types": False, "accumulation": 1,
+            "lora_rank": 0,
+        },
     }  # fmt: skip
 
 

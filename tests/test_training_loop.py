@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import CPU, TRAIN_CONFIG, random_examples, save_tiny
+from models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples, save_tiny
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.checkpoints import load_base, load_tuned, save_model
@@ -129,9 +129,10 @@ def test_a_loss_that_is_not_finite_names_the_last_checkpoint(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAEGPT_CHECKPOINT_MINUTES", EACH_STEP)
     scratch = Scratch("key")
     task = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=[])
-    config = dataclasses.replace(TRAIN_CONFIG, learning_rate=1e30, checkpoint_steps=1)
+    config = dataclasses.replace(TRAIN_CONFIG, learning_rate=1e30)
     with pytest.raises(JaegptError, match=f"The last checkpoint before it: {re.escape(str(scratch.path))}"):
         train(load_base(tiny, 7, token_types=False), task, config, CPU, scratch)
     assert scratch.load() is not None

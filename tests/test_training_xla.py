@@ -113,7 +113,7 @@ def test_a_second_compilation_is_a_warning_that_names_the_shape() -> None:
 
 @needs_xla
 def test_a_killed_run_on_xla_goes_on(on_cpu: Any, tmp_path: Path) -> None:
-    config = {"learning_rate": 1e-3, "checkpoint_steps": 4}
+    config = {"learning_rate": 1e-3}
     train_on(tmp_path, "xla", expect=1, config=config, signal_at={"5": signal.SIGTERM})
     resumed = train_on(tmp_path, "xla", config=config)
     assert 0 < resumed["resumed_from_step"] < 14

@@ -17,7 +17,7 @@ from jaegpt.experiments.dvc_lock import flatten, hashes, locked_stages, recorded
 
 FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
-# Parameters that no figure of the evaluation depends on.
+# Parameters that no figure of the evaluation depends on; records of older runs hold `checkpoint_steps`.
 WITHOUT_EFFECT = (
     "sweep.", "generate.", "fidelity.", "tpu.", "train.evaluations", "train.valid_examples", "train.checkpoint_steps",
 )  # fmt: skip

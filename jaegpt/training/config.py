@@ -25,7 +25,6 @@ class TrainConfig:
     valid_examples: validation examples used for that; 0: all.
     accumulation: parts that a step is computed in, one after the other; more parts need less memory.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
-    checkpoint_steps: steps between checkpoints, from which a killed run goes on; 0: none.
     """
 
     learning_rate: float
@@ -41,7 +40,6 @@ class TrainConfig:
     valid_examples: int
     accumulation: int
     lora_rank: int
-    checkpoint_steps: int
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation"):
@@ -50,7 +48,7 @@ class TrainConfig:
         for name in ("learning_rate", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, found {getattr(self, name)}.")
-        for name in ("weight_decay", "pack_width", "evaluations", "valid_examples", "lora_rank", "checkpoint_steps"):
+        for name in ("weight_decay", "pack_width", "evaluations", "valid_examples", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}.")
         if not 0 <= self.warmup < 1:

@@ -55,14 +55,14 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     """
     run = _Run(model, task, config, device, scratch)
     run.begin()
-    every, last = config.checkpoint_steps, len(run.steps)
+    last = len(run.steps)
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
     with run.bar, Interruption() as interruption:
         for step, parts in run.batches():
             began = time.monotonic()
             waiting.append((step, run.step(step, parts)))
             done = step + 1
-            due = bool(every) and done % every == 0 and done < last
+            due = done < last and run.due()
             if len(waiting) >= run.runtime.fetch_every or due or interruption.signal or done in run.evaluate_after:
                 for of_step in waiting:
                     run.record(*of_step)
@@ -118,6 +118,13 @@ class _Run:
         else:
             self.log.figures = {"busy_s": 0.0, "wall_s": 0.0}
             self.evaluate(0)
+
+    def due(self) -> bool:
+        """Whether a checkpoint is to be written. Of several processes the first one's clock decides, as it writes; they
+        look at their losses, which they must do together, after each step anyway.
+        """
+        assert self.processes.count == 1 or self.runtime.fetch_every == 1
+        return self.scratch is not None and not self.processes.rank and self.scratch.due()
 
     def save(self, step: int) -> bool:
         """Write a checkpoint; of several processes, the first one does. Whether it was written."""

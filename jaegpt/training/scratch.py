@@ -1,28 +1,36 @@
 """Checkpoints of a run that is not finished: outside the workspace, where neither DVC nor Git looks.
 
 A run finds its own state only: the file's name is a hash of everything that determines the result, the code included.
+And it finds it whole or not at all: the file ends with a digest of all that is before it. When one is written is the
+machine's affair, as the device is: JAEGPT_CHECKPOINT_MINUTES.
 """
 
 import hashlib
 import importlib.metadata
+import math
 import os
-import pickle
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from jaegpt.errors import JaegptError
+from jaegpt.files import writing_file
 from jaegpt.training.packing import Example
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "peft")  # that compute
-# They decide when things are looked at or saved, not what comes out.
-WITHOUT_EFFECT = {"checkpoint_steps"}
+MINUTES = 5.0  # between checkpoints, where JAEGPT_CHECKPOINT_MINUTES does not say
+_MARK = b"jaegpt checkpoint "  # followed by the version, 4 bytes, and the digest: what a checkpoint ends with
+_DIGEST_BYTES = 32
+_TRAILER_BYTES = len(_MARK) + 4 + _DIGEST_BYTES
+_CHUNK_BYTES = 1 << 20
 
 
 def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Example], machine: str) -> str:
@@ -32,9 +40,8 @@ def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Ex
         machine: device, number of devices, precision and threads: what decides the order of summation.
     """
     digest = hashlib.blake2b(digest_size=16)
-    decisive = {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT}
     libraries = [importlib.metadata.version(name) for name in LIBRARIES]
-    digest.update(repr([VERSION, libraries, machine, sorted(decisive.items())]).encode())
+    digest.update(repr([VERSION, libraries, machine, sorted(settings.items())]).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     for name, weight in model.state_dict().items():
@@ -47,46 +54,112 @@ def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Ex
     return digest.hexdigest()
 
 
+def checkpoint_minutes() -> float:
+    """Minutes between checkpoints, as JAEGPT_CHECKPOINT_MINUTES says; 0: none is kept.
+
+    Raises:
+        JaegptError: it is no such number.
+    """
+    text = os.environ.get("JAEGPT_CHECKPOINT_MINUTES", "")
+    try:
+        minutes = float(text or MINUTES)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < math.inf:
+        raise JaegptError(
+            f"JAEGPT_CHECKPOINT_MINUTES must be a number of minutes, or 0 for no checkpoints, found {text!r}."
+        )
+    return minutes
+
+
 class Scratch:
-    """The one checkpoint of one run: $XDG_CACHE_HOME/jaegpt/runs/KEY.pt, in ~/.cache where that is not set."""
+    """The one checkpoint of one run: $XDG_CACHE_HOME/jaegpt/runs/KEY.pt, in ~/.cache where that is not set.
+
+    Raises:
+        JaegptError: JAEGPT_CHECKPOINT_MINUTES is no number of minutes.
+    """
 
     def __init__(self, key: str) -> None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         self.path = Path(home) / "jaegpt" / "runs" / f"{key}.pt"
-        self._unfinished = self.path.with_suffix(".tmp")
+        self._every_s = 60 * checkpoint_minutes()
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return bool(self._every_s) and time.monotonic() - self._saved_at >= self._every_s
 
     def load(self) -> dict[str, Any] | None:
         """The state saved last, or None. A file that cannot be used is named, and the run starts anew."""
-        if not self.path.is_file():
-            return None
         try:
-            state = torch.load(self.path, weights_only=True, map_location="cpu")
-            found = state["version"]
-        except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            tqdm.write(f"train: {self.path} cannot be read ({type(error).__name__}: damaged?); starting anew")
+            with open(self.path, "rb") as file:
+                problem = self._problem(file)
+            if problem is None:
+                return dict(torch.load(self.path, weights_only=True, map_location="cpu"))
+        except FileNotFoundError:
             return None
-        if found != VERSION:
-            tqdm.write(f"train: {self.path} is of version {found}, this is version {VERSION}; starting anew")
-            return None
-        return dict(state)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        tqdm.write(f"train: {self.path} {problem}; starting anew")
+        return None
 
     def save(self, state: Mapping[str, Any]) -> bool:
         """Replace the checkpoint. Where there is no room for a new one the old one stays, and the run goes on."""
+        if not self._every_s:
+            return False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({"version": VERSION, **state}, self._unfinished)
-            os.replace(self._unfinished, self.path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            self._unfinished.unlink(missing_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with writing_file(self.path) as unfinished, open(unfinished, "wb") as file:
+                digesting = _Digesting(file, self._digest())
+                torch.save(dict(state), digesting)
+                file.write(_MARK + VERSION.to_bytes(4, "big") + digesting.digest.digest())
+        except (OSError, RuntimeError, JaegptError) as error:  # torch reports a full disk as a RuntimeError
             reason = " ".join(str(error).split())[:200]
             tqdm.write(f"train: no checkpoint written to {self.path.parent} ({reason}); the run goes on")
             return False
+        finally:
+            self._saved_at = time.monotonic()  # also where it failed: trying at each step would take long
         return True
 
     def remove(self) -> None:
         """Called when the run's results are written. A run killed while it saved left an unfinished file, too."""
-        for path in (self.path, self._unfinished):
+        for path in (self.path, self.path.with_name(f".{self.path.name}.tmp")):
             path.unlink(missing_ok=True)
+
+    def _problem(self, file: IO[bytes]) -> str | None:
+        """What is wrong with the open checkpoint: nothing that is damaged, or of another run or version, is unpacked."""
+        size = os.fstat(file.fileno()).st_size - _TRAILER_BYTES
+        if size < 0:
+            return "is damaged (it is too short)"
+        digest, left = self._digest(), size
+        while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+        trailer = file.read(_TRAILER_BYTES)
+        version = int.from_bytes(trailer[len(_MARK) : len(_MARK) + 4], "big")
+        if not trailer.startswith(_MARK):
+            return "is damaged (its end is not that of a checkpoint)"
+        if trailer[-_DIGEST_BYTES:] != digest.digest():
+            return "is damaged, or another run's (its digest is not that of its content)"
+        return None if version == VERSION else f"is of version {version}, this is version {VERSION}"
+
+    def _digest(self) -> "hashlib.blake2b":
+        """Keyed with the run's own name, so that another run's checkpoint under this name does not fit either."""
+        return hashlib.blake2b(digest_size=_DIGEST_BYTES, key=self.path.stem.encode()[:64])
+
+
+class _Digesting:
+    """A file to write to that takes a digest of what goes through it."""
+
+    def __init__(self, file: IO[bytes], digest: "hashlib.blake2b") -> None:
+        self._file, self.digest = file, digest
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 class Interruption:

@@ -9,22 +9,28 @@ import jaegpt.environment  # noqa: F401
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from jaegpt.tables import read_table
 from jaegpt.training.adapters import add_adapters
-from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import counts_of, train_step
 from jaegpt.training.packing import examples_from_table, pack, parts_of, plan_training, shape_of
 
+LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 1e-4, 0.01, 1.0
+
 
 def main() -> None:
-    """SETTINGS: base_model and tokens (folders), seed, block_size, train (the section). Both losses have weight."""
+    """SETTINGS: base_model and tokens (folders), seed, block_size, train (of the section, what stage tpu_report reads).
+
+    Both losses have weight. The optimizer's numbers are constants in the program and change neither its memory nor its
+    time, so they are any.
+    """
     # Not above, because `tpu_report` imports this module, and torch_xla would take over its process.
     import torch_xla.core.xla_model as xm
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -32,7 +38,7 @@ def main() -> None:
     from jaegpt.training import xla
 
     settings = json.loads(sys.argv[1])
-    config = TrainConfig(**settings["train"])
+    config = SimpleNamespace(**settings["train"])
     torch_device, num_devices = xla.open_devices()
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
@@ -52,9 +58,9 @@ def main() -> None:
     model = DoubleHeads(lm, torch.Generator().manual_seed(0), config.token_types).train()
     if config.lora_rank:
         add_adapters(model, config.lora_rank, settings["seed"])
-    optimizer = xla.XlaAdamW(model, dtype, config.weight_decay, config.max_grad_norm, _placeholder)
+    optimizer = xla.XlaAdamW(model, dtype, WEIGHT_DECAY, MAX_GRAD_NORM, _placeholder)
     parallel = Parallel(model, ALONE)
-    results = train_step(parallel, optimizer, parts, 1.0, 1.0, config.learning_rate, counts)
+    results = train_step(parallel, optimizer, parts, 1.0, 1.0, LEARNING_RATE, counts)
     moved = [
         weight for weight, master in zip(optimizer.weights, optimizer.masters, strict=True) if weight is not master
     ]
