@@ -164,9 +164,13 @@ FLAGGED = [
     ({"content": None, "sticker": {"uri": "s.png"}}, "empty"),
     ({"share": {"share_text": "Last update: 3 minutes ago"}}, "app_share"),
     ({"share": {"link": "https://example.org", "share_text": "Play 8 Ball Pool with me"}}, "app_share"),
+    ({"type": "Payment", "content": "You sent $20 to Ben."}, "payment"),
+    ({"type": "Payment", "content": "for the pizza"}, "payment"),
+    ({"type": "Payment", "share": {"link": "https://example.org"}}, "payment"),
+    ({"content": "Chess: it is your move", "share": {"link": "https://example.org"}}, "app_share"),
     ({"content": "I got a free share on Robinhood", "share": {"link": "https://example.org"}}, "app_share"),
 ]
-# The link, else the shared text, stands for the content (the seed's rule), unless that holds words of the writer's own.
+# The link, else the shared text, stands for the content, unless that holds words of the writer's own.
 SHARED = [
     ({"share": {"link": "https://example.org/a"}}, "https://example.org/a"),
     ({"content": "Bo sent an attachment.", "share": {"link": "https://example.org/a"}}, "https://example.org/a"),
@@ -183,6 +187,16 @@ SHARED = [
     ({"type": "Something new", "content": "kept"}, "kept"),
     ({"is_unsent": False, "call_duration": None, "content": "kept"}, "kept"),
     ({"content": "I like Chess"}, "I like Chess"),
+    ({"content": "Chess: who is in?"}, "Chess: who is in?"),
+    (
+        {"content": "Chess tonight at my place?", "share": {"link": "https://example.org/a"}},
+        "Chess tonight at my place?",
+    ),
+    ({"content": "see you", "share": {"link": "https://example.org/a", "share_text": "Chess: the movie"}}, "see you"),
+    ({"content": "Bo sent a location.", "share": {"share_text": "Main Square 5"}}, "Main Square 5"),
+    ({"content": "Bo sent a live location.", "share": {"share_text": "Main Square 5"}}, "Main Square 5"),
+    ({"content": "You sent a reel", "share": {"link": "https://example.org/a"}}, "https://example.org/a"),
+    ({"content": "he shared a post", "share": {"link": "https://example.org/a"}}, "he shared a post"),
     ({"content": "caption", "photos": [{"uri": "a.jpg"}], "reactions": [{"reaction": "x", "actor": "y"}]}, "caption"),
 ]
 

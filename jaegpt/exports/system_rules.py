@@ -1,10 +1,10 @@
 """The wordings of Messenger and Instagram in English that stand in a person's name, each a rule for a whole line.
 
 Both write them in the name of whoever acts: {own} is "You" or the sender, {them} the sender only, {any} also a name
-that nobody of the thread bears (people are renamed), {one} the sender or the other of two people, {to} anybody. "I called
-you.", "Mum called you." and "You called me." are human, so are "You left the chat." and "You responded", and in a group
-"Anna called you." is when somebody else says it. Instagram often leaves out the last full stop; behind "You" it may be
-missing only where people would hardly say so.
+that nobody of the thread bears (people are renamed), {one} the sender or the other of two people, {to} anybody.
+"I called you.", "Mum called you." and "You called me." are human, so are "You left the chat." and "You responded", and
+in a group "Anna called you." is when somebody else says it. Instagram often leaves out the last full stop; behind "You"
+it may be missing only where people would hardly say so.
 """
 
 _PLAIN_CALL = r"(?:(?:video |audio |voice )?call|(?:video|audio|voice) chat)"
@@ -14,8 +14,8 @@ _THINGS = (
     r"document|place|page|song|playlist|album|poll|selfie|avatar|product|listing|memory|"
 )
 # What has its own button in Instagram: nobody else says "You sent a story highlight".
-_POSTS = r"post|reel|story|story highlight|highlight|contact card|contact|event|profile|note|thread|carousel|comment|ad"
-_ANY_THING = _THINGS + _POSTS + r")"
+POSTS = r"post|reel|story|story highlight|highlight|contact card|contact|event|profile|note|thread|carousel|comment|ad"
+ANY_THING = _THINGS + POSTS + r")"
 _STORY = r"(?:story|stories|note|reel|post|highlight|live video)"
 _WHOSE = r"(?:your|his|her|their|its)"
 _QUOTED = r'["“].+["”]'
@@ -30,9 +30,9 @@ VERBS = (
 )
 
 RULES: tuple[tuple[str, str], ...] = (
-    ("placeholder", r"{own} (?:sent|shared) (?:an?|\d+) (?:live )?" + _ANY_THING + r"s?\."),
-    ("placeholder", r"{them} (?:sent|shared) (?:an?|\d+) (?:live )?" + _ANY_THING + r"s?"),
-    ("placeholder", r"(?:You s|S)(?:ent|hared) (?:an?|\d+) (?:" + _POSTS + r")s?"),
+    ("placeholder", r"{own} (?:sent|shared) (?:an?|\d+) (?:live )?" + ANY_THING + r"s?\."),
+    ("placeholder", r"{them} (?:sent|shared) (?:an?|\d+) (?:live )?" + ANY_THING + r"s?"),
+    ("placeholder", r"(?:You s|S)(?:ent|hared) (?:an?|\d+) (?:" + POSTS + r")s?"),
     ("placeholder", r"(?:{own} s|S)hared {to}['’]s? " + _STORY + r"\.?"),
     ("placeholder", r"(?:Unavailable message|(?:Message|Attachment|Content) unavailable)\.?"),
     ("placeholder", r"This (?:message|attachment|content|story|post|reel) is (?:no longer available|unavailable)\.?"),
