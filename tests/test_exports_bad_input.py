@@ -1,5 +1,6 @@
 """Whatever lies in a download, it ends in messages or in one clear error, and never writes elsewhere."""
 
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -9,6 +10,7 @@ from export_fixtures import (
     START,
     TALKS,
     as_json,
+    encrypted_files,
     expected,
     files_of,
     read,
@@ -64,6 +66,10 @@ BAD_MESSAGES = {
     "time as fraction": ({**MESSAGE, "timestamp_ms": 1.5e12}, "`timestamp_ms` is float"),
     "time as truth": ({**MESSAGE, "timestamp_ms": True}, "`timestamp_ms` is bool"),
     "negative time": ({**MESSAGE, "timestamp_ms": -1}, "outside the years"),
+    "no known time": ({**MESSAGE, "timestamp_ms": 0}, "`timestamp_ms` 0 lies outside the years 1990 to 2099"),
+    "seconds for ms": ({**MESSAGE, "timestamp_ms": START // 1000}, "outside the years"),
+    "microseconds": ({**MESSAGE, "timestamp_ms": START * 1000}, "outside the years"),
+    "not a number": ({**MESSAGE, "timestamp_ms": []}, "`timestamp_ms` is list"),
     "year 9999": ({**MESSAGE, "timestamp_ms": 253_402_300_799_000}, "outside the years"),
     "beyond 64 bits": ({**MESSAGE, "timestamp_ms": 2**70}, "`timestamp_ms` is float"),
     "just 64 bits": ({**MESSAGE, "timestamp_ms": 2**63}, "outside the years"),
@@ -100,6 +106,24 @@ def test_bad_messages(tmp_path: Path, name: str) -> None:
     assert report.skipped == {}
     assert len(report.problems) == 1
     assert "bo_1002/message_1.json: 1 of 4 messages malformed" in report.problems[0]
+
+
+@pytest.mark.parametrize("era", ["encrypted", "early 2018"])
+def test_times_of_nothing_and_in_seconds(tmp_path: Path, era: str) -> None:
+    """Seconds are seconds in the formats that do not say so, and a time of 0 is none in any."""
+    files = encrypted_files(TALKS) if era == "encrypted" else files_of(era)
+    for name, raw in files.items():
+        content = json.loads(raw)
+        for message in content["messages"]:
+            message["timestamp"] //= 1000 if era == "encrypted" else 1
+        content["messages"].insert(0, {**content["messages"][0], "timestamp": 0})
+        files[name] = as_json(content)
+    path = write_folder(tmp_path / "e", files)
+    with pytest.raises(JaegptError, match="`timestamp` 0 lies outside the years 1990 to 2099"):
+        read(path, tmp_path / "stop")
+    report, table = read(path, tmp_path / "skip", on_error="skip")
+    assert rows(table) == expected()
+    assert report.dropped == {"malformed": len(TALKS)}
 
 
 def test_a_million_bad_messages_are_described_once() -> None:

@@ -1,13 +1,16 @@
 """Addresses, numbers and links become placeholders; the rest of a message stays."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from export_fixtures import OWNER, START, TALKS, files_of, read, write_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jaegpt.exports.redaction import redact, redact_text
+from jaegpt.exports.redaction import find_spans, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,13 @@ from jaegpt.exports.redaction import redact, redact_text
         ("call ٠١٢٣٤٥٦٧٨٩", "call <phone>"),
         ("card 4111–1111–1111–1111", "card <card>"),
         ("card 4111\u00a01111\u00a01111\u00a01111", "card <card>"),
+        # Letters and digits that are none of the alphabet's until their case is ignored.
+        ("ab12 kadar sıra bekledik a@b.org", "ab12 kadar sıra bekledik <email>"),
+        ("de89 3704 0044 0532 0130 00 ısrar sıra", "<account> ısrar sıra"),
+        ("\u212ae12 word\u017f and more words, 12345678", "\u212ae12 word\u017f and more words, <number>"),
+        ("x²²²²²²²²²²²²²²²² a@b.org", "x²²²²²²²²²²²²²²²² <email>"),
+        ("card ٤١١١١١١١١١١١١١١١", "card <card>"),
+        ("XX57 1234 5678 9012 345", "<account>"),
         ("from 2018–2020, on 2018\u201105\u201102 or ٢٠١٨-٠٥-٠٢", None),
     ],
 )
@@ -45,6 +55,48 @@ def test_redaction(text: str, redacted: str | None) -> None:
     expected = text if redacted is None else redacted
     assert redact_text(text) == expected
     assert redact(pa.array([text], pa.string()))[0].to_pylist() == [expected]
+
+
+# Bits that together come near to what is looked for, so that searching at random gets there.
+BITS = (
+    "a@b.org", "+44 20 7946 0958", "DE89 3704 0044 0532 0130 00", "de893704", "4111 1111 1111 1111", "4111.1111.",
+    "https://x.org/", "www.", "t.me/x", "example.com", "<email>", "12345678", "2018-05-02", " ", ".", "ab12 ", "sıra ",
+    "K\u212a", "ſ", "٠١٢٣٤", "²", "７", "\n", "–",
+)  # fmt: skip
+TEXTS = st.one_of(st.text(), st.lists(st.one_of(st.sampled_from(BITS), st.text(max_size=3)), max_size=9).map("".join))
+
+
+@given(TEXTS)
+@settings(max_examples=300, deadline=None, database=None)
+def test_no_text_of_any_script_is_too_much(text: str) -> None:
+    """And what is found stands where it is said to: put there, the placeholders make the redacted text."""
+    redacted = redact_text(text)
+    for _, spans in find_spans(pa.array([text], pa.string())):
+        assert [span.end <= later.start for span, later in pairwise(spans)] == [True] * (len(spans) - 1)
+        for start, end, kind in reversed(spans):
+            text = f"{text[:start]}<{kind}>{text[end:]}"
+        assert text == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "+44 20 7946 0958 +1 650 253 0000 a@b.org",
+            [("phone", "+44 20 7946 0958"), ("phone", "+1 650 253 0000"), ("email", "a@b.org")],
+        ),
+        ("see https://example.org/x?y=a@b.org! <email>", [("url", "https://example.org/x?y=a@b.org!")]),
+        ("c@d.org, a@b.org and 12345678", [("email", "c@d.org"), ("email", "a@b.org"), ("number", "12345678")]),
+        (
+            "c@d.org,www.e.org/a@b.org de89370400440532013000 so",
+            [("email", "c@d.org"), ("url", "www.e.org/a@b.org"), ("account", "de89370400440532013000")],
+        ),
+    ],
+)
+def test_spans_say_what_stood_where(text: str, found: list[tuple[str, str]]) -> None:
+    ((given, spans),) = find_spans(pa.array(["nothing here", text], pa.string()))
+    assert given == text
+    assert [(kind, text[start:end]) for start, end, kind in spans] == found
 
 
 def test_redaction_keeps_the_message_and_is_off_by_default(tmp_path: Path) -> None:

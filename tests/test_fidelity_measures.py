@@ -83,7 +83,7 @@ def test_a_repeated_reply_or_span_is_a_leak_and_less_is_not() -> None:
 def test_identifiers_are_those_that_redaction_replaces() -> None:
     message = "mail jo.doe@mail.example.org or call +44 20 7946 0958, see https://pics.example.org/x?1 <email>"
     assert sorted(identifiers([message, "nothing here", "at 5"])) == [
-        "+44 20 7946 0958", "https://pics.example.org/x?1", "jo.doe@mail.example.org"
+        "442079460958", "jo.doe@mail.example.org", "pics.example.org/x?1"
     ]  # fmt: skip
     training = Training([context("1", message)])
     assert training.known_identifiers(["write jo.doe@mail.example.org", "or a@b.org", "jo.doe@mail.example.org"]) == 1

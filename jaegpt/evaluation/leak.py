@@ -4,16 +4,18 @@ import re
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.shape import words
-from jaegpt.exports.redaction import redact
+from jaegpt.exports.redaction import find_spans, plain_digits
 
 MIN_REPLY = 6  # words of a training reply that count as repeated when they stand whole in a reply
 MIN_SPAN = 8  # words in a row, of either side's training texts, that count as repeated
 
-_PLACEHOLDER = re.compile(r"<(?:email|url|account|card|phone|number)>")
+MIN_DIGITS = 8  # of two numbers that stand side by side without a mark between them, each
+
+_SCHEME = re.compile(r"(?:https?://)?(?:www\.)?")
+_AROUND_A_LINK = "/.,;:!?…'\"”’»()[]{}<>*_~"
 
 
 class Training:
@@ -51,22 +53,31 @@ class Training:
 
 
 def identifiers(texts: Sequence[str]) -> list[str]:
-    """E-mail addresses, links, account, card, telephone and other long numbers: what `export.redact` would replace."""
-    before = pa.array(texts, pa.string())
-    after, num_changed = redact(before)
-    if not num_changed:
-        return []
-    changed = pc.not_equal(before, after)
-    pairs = zip(before.filter(changed).to_pylist(), after.filter(changed).to_pylist(), strict=True)
-    return [found for text, redacted in pairs for found in _replaced(text, redacted)]
+    """E-mail addresses, links, account, card, telephone and other long numbers: what `export.redact` would replace.
+
+    Each is in a form that its spelling does not change: addresses and links in small letters, links also without
+    `https://www.` and the marks behind them, numbers without spaces, marks and leading zeros. A telephone number with
+    and one without country code stay different.
+    """
+    found = find_spans(pa.array(texts, pa.string()))
+    return [form for text, spans in found for start, end, kind in spans for form in _forms(text[start:end], kind)]
 
 
-def _replaced(text: str, redacted: str) -> list[str]:
-    """What stood where placeholders are now: "a@b.org or so", "<email> or so" -> a@b.org."""
-    kept = map(re.escape, _PLACEHOLDER.split(redacted))
-    match = re.fullmatch("(.+?)".join(kept), text, re.DOTALL)
-    assert match, "redaction changes nothing but what it replaces"
-    return [found for found in match.groups() if not _PLACEHOLDER.fullmatch(found)]
+def _forms(text: str, kind: str) -> list[str]:
+    """`"+44 20 7946 0958"` -> `["442079460958"]`; two numbers that redaction takes for one are two."""
+    if kind == "email":
+        return [text.casefold()]
+    if kind == "url":
+        link = text.casefold()
+        return [link[_SCHEME.match(link).end() :].rstrip(_AROUND_A_LINK)]  # type: ignore[union-attr]
+    packed = [_packed(word) for word in text.split()]
+    if kind != "number" or any(len(word) < MIN_DIGITS for word in packed):
+        packed = ["".join(packed)]
+    return [word.lstrip("0") or "0" for word in packed]
+
+
+def _packed(text: str) -> str:
+    return "".join(filter(str.isalnum, plain_digits(text).casefold()))
 
 
 def _spans(said: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:

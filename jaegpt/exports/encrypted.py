@@ -1,8 +1,9 @@
 """The end-to-end-encrypted download: a flat folder of `Name_N.json`, one thread each."""
 
+from dataclasses import replace
 from typing import Any
 
-from jaegpt.exports.rows import Shape, Verdict
+from jaegpt.exports.rows import Shape, Verdict, is_a_time
 
 _USUAL = {"isUnsent": (None, False), "type": (None, "text", "media", "link", "Generic")}
 
@@ -17,6 +18,16 @@ def judge(message: dict[str, Any]) -> Verdict:
 
 
 ENCRYPTED = Shape("senderName", "timestamp", 1, "text", _USUAL, judge)
+ENCRYPTED_SECONDS = replace(ENCRYPTED, time_unit_ms=1000)
+
+
+def encrypted_shape_of(messages: list[Any]) -> Shape:
+    """Times are ms; where the first that is one at all is in seconds, as some writers have it, so are the others."""
+    times = (message.get(ENCRYPTED.time) for message in messages if isinstance(message, dict))
+    for time in times:
+        if type(time) is int and (is_a_time(time, ENCRYPTED) or is_a_time(time, ENCRYPTED_SECONDS)):
+            return ENCRYPTED if is_a_time(time, ENCRYPTED) else ENCRYPTED_SECONDS
+    return ENCRYPTED
 
 
 def is_encrypted_download(raw: bytes) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jaegpt.exports.rows import Shape, Verdict
 from jaegpt.exports.sources import BadFileError
+from jaegpt.exports.system_rules import ANY_THING, POSTS
 
 # The keys that decide what becomes of a message, each with the values that leave it as it is.
 _USUAL = {
@@ -15,13 +16,16 @@ _USUAL = {
     "type": (None, "Generic", "Share"),
     "share": (None,),
 }
-_TYPES = {"Call": "call", "Subscribe": "subscription", "Unsubscribe": "subscription"}
+_TYPES = {"Call": "call", "Subscribe": "subscription", "Unsubscribe": "subscription", "Payment": "payment"}
 # Written where a share's own text would stand: by Messenger, or by the writer who pasted an address and no more.
 _STAND_IN = re.compile(
-    r".{1,120} (?:sent|shared) (?:an attachment|a (?:link|post|reel|story))\.|\s*(?:https?://|www\.)\S+\s*", re.DOTALL
+    rf".{{1,120}} (?:sent|shared) an? (?:live )?{ANY_THING}\.|(?:You s|S)(?:ent|hared) an? (?:{POSTS})"
+    r"|\s*(?:https?://|www\.)\S+\s*",
+    re.DOTALL,
 )
 # Games and apps that post in a player's name; and the live scores and listings that refresh themselves.
-_APPS = ("8 Ball Pool", "Chess", "Robinhood", "Words With Friends")
+_APPS = ("8 Ball Pool", "Robinhood", "Words With Friends")
+_CHESS = "Chess:"  # how the game's posts begin; in what a page says of itself it means nothing
 _REFRESHED = "Last update"
 
 
@@ -78,13 +82,15 @@ def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, 
 
 
 def _shared(content: Any, link: Any, share_text: Any) -> Verdict:
-    """What stands for a share: its link, else its text, in place of the content.
+    """What stands for a share: the words written beside it, else its link, else its text.
 
-    That was the seed's rule too, which so lost what people wrote beside a link: their own words go before both here.
+    The seed kept such words too, and appended the link to them.
     """
     words = content if isinstance(content, str) and not _STAND_IN.fullmatch(content) else None
     quoted = share_text if isinstance(share_text, str) else ""
     if any(app in text for app in _APPS for text in (content, share_text) if isinstance(text, str)):
+        return None, "app_share"
+    if isinstance(content, str) and _CHESS in content:
         return None, "app_share"
     if quoted.startswith(_REFRESHED):
         return None, "app_share"

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.exports.discovery import MessageFile
-from jaegpt.exports.encrypted import ENCRYPTED, is_encrypted_download
+from jaegpt.exports.encrypted import encrypted_shape_of, is_encrypted_download
 from jaegpt.exports.messenger import shape_of, thread_of
 from jaegpt.exports.rows import Rows, clean, clean_name, read_rows
 from jaegpt.exports.sources import BadFileError, read_bytes
@@ -179,7 +179,7 @@ def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
     if encrypted and not is_encrypted_download(raw):
         return None
     names, title, is_group, messages = _thread_of(file, raw)
-    rows = read_rows(messages, ENCRYPTED if encrypted else shape_of(messages))
+    rows = read_rows(messages, encrypted_shape_of(messages) if encrypted else shape_of(messages))
     # The same few names in file after file: `intern` keeps one copy of each.
     people = tuple(sys.intern(clean_name(name)) for name in names)
     writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)

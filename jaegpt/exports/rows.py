@@ -12,6 +12,8 @@ from typing import Any
 from jaegpt.exports.text import repair
 
 NAMELESS = "Facebook user"  # what newer exports call every deleted account; older ones leave the name empty
+# No chat is older than 1990, and 0 stands for a time that is not known; so seconds are never taken for ms either.
+BEGIN_OF_TIME_MS = 631_152_000_000
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
 
 # What a message with a telling value comes to: its text (None: it has none), and the reason to leave it out, if any.
@@ -119,6 +121,11 @@ def clean_name(name: str) -> str:
     return clean(name) or NAMELESS
 
 
+def is_a_time(time: int, shape: Shape) -> bool:
+    """Whether a message can be of that time."""
+    return BEGIN_OF_TIME_MS <= time * shape.time_unit_ms < END_OF_TIME_MS
+
+
 def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:
     """(senders, times, texts), or None when one of them is not of its type."""
     if not set(map(type, messages)) <= {dict}:
@@ -128,7 +135,7 @@ def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int
     texts = [message.get(shape.text) for message in messages]
     if not (set(map(type, senders)) <= {str} and set(map(type, times)) <= {int}):
         return None
-    if times and not (min(times) >= 0 and max(times) * shape.time_unit_ms < END_OF_TIME_MS):
+    if times and not (is_a_time(min(times), shape) and is_a_time(max(times), shape)):
         return None
     return (senders, times, texts) if set(map(type, texts)) <= {str, type(None)} else None
 
@@ -152,8 +159,8 @@ def _fault(message: Any, shape: Shape) -> str | None:
         return f"`{shape.sender}` is {_kind(sender)} instead of a text"
     if type(time) is not int:
         return f"`{shape.time}` is {_kind(time)} instead of a whole number"
-    if not 0 <= time * shape.time_unit_ms < END_OF_TIME_MS:
-        return f"`{shape.time}` {time} lies outside the years 1970 to 2099"
+    if not is_a_time(time, shape):
+        return f"`{shape.time}` {time} lies outside the years 1990 to 2099"
     if text is not None and type(text) is not str:
         return f"`{shape.text}` is {_kind(text)} instead of a text"
     return None
