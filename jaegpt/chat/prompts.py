@@ -1,11 +1,13 @@
 """A history as the model is asked about it: through the one encoder, and no longer than what it was trained on."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
+
+MAX_TEXT = 32_768  # characters of one text that are read: a tokenizer takes hundreds of times a text's size
+_CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})  # Unicode's category Cc
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,34 +22,41 @@ class Prompt:
     shortened: bool
 
 
+def keep_end(text: str) -> str:
+    """The last MAX_TEXT characters of a longer text: its end is what a reply answers."""
+    return text[-MAX_TEXT:]
+
+
 def clean_text(text: str) -> str:
     """What a user typed or sent, as a model can be asked it: no control characters, no halves of emoji, not padded.
 
-    Line breaks and tabs stay, and so do joiners and direction marks: emoji and right-to-left text need them.
+    Line breaks and tabs stay, and so do joiners and direction marks: emoji and right-to-left text need them. Of a text
+    beyond MAX_TEXT its end is kept.
     """
-    text = text.replace("\r\n", "\n").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc").strip()
+    text = keep_end(text.strip()).replace("\r\n", "\n").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.translate(_CONTROLS).strip()
 
 
 def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, room: int) -> Prompt:
     """The last `num_history` turns, in at most `room` tokens.
 
     Where they are too long, whole turns are left out, oldest first; of a last turn that is too long, its end is kept.
+    No more than MAX_TEXT characters of a turn are tokenized.
 
     Raises:
         JaegptError: the history is empty, or not even a word fits.
     """
     if not history:
         raise JaegptError("there is nothing to reply to: the conversation is empty.")
-    turns = list(history[-num_history:])
+    turns = [(is_owner, keep_end(text)) for is_owner, text in history[-num_history:]]
     ids, roles = encoder.history(turns)
     while len(ids) > room and len(turns) > 1:
         turns = turns[1:]
         ids, roles = encoder.history(turns)
-    shortened = len(ids) > room
-    if shortened:
+    too_long = len(ids) > room
+    if too_long:
         ids, roles = _cut(encoder, turns[0], room)
-    return Prompt(ids=ids, roles=roles, shortened=shortened)
+    return Prompt(ids=ids, roles=roles, shortened=too_long or len(history[-1][1]) > MAX_TEXT)
 
 
 def _cut(encoder: Encoder, turn: Turn, room: int) -> tuple[list[int], list[int]]:
