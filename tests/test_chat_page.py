@@ -27,8 +27,8 @@ from jaegpt.errors import JaegptError
 
 STATIC = {"/page.css": {"GET"}, "/page.js": {"GET"}, "/icon.svg": {"GET"}}
 ROUTES = {
-    "web": {**STATIC, "/": {"GET"}, "/web.js": {"GET"}} | dict.fromkeys(("/begin", "/reply", "/load"), {"POST"}),
-    "turing": {**STATIC, "/": {"GET"}, "/turing.js": {"GET"}} | dict.fromkeys(("/start", "/pick"), {"POST"}),
+    "web": {**STATIC, "/": {"GET"}, "/web.js": {"GET"}} | {path: {"POST"} for path in ("/begin", "/reply", "/load")},
+    "turing": {**STATIC, "/": {"GET"}, "/turing.js": {"GET"}} | {path: {"POST"} for path in ("/start", "/pick")},
 }
 SETTINGS = dataclasses.asdict(CONFIG)
 
@@ -173,7 +173,7 @@ def test_a_message_of_ten_megabytes_costs_little(
     for name, one in reference.items():
         assert make_prompt(one.encoder, [(False, whole)], 4, 100).shortened, name
         assert len(make_prompt(one.encoder, [(False, whole)] * 4 + [(False, "hi")], 4, 100).ids) <= 100
-    assert len(clean_text(whole)) == MAX_TEXT - 1, "and without the space at its end"
+    assert len(clean_text(whole)) == MAX_TEXT
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < 250, f"{grown:.0f} MB for 10 MB"
     assert "secret" not in "".join(capfd.readouterr()), "no message on the server's console"
@@ -227,11 +227,11 @@ def test_who_has_left_is_not_answered_by_either_model(worker: Watched, monkeypat
     monkeypatch.setattr(worker, "slow", 0.2)
     with web_running(worker) as url, httpx.Client(base_url=url, timeout=60) as client:
         with client.stream("POST", "/reply", json=ask()) as response:
-            assert next(response.iter_lines()).startswith("data: ")
-            deadline = time.monotonic() + 30
-            while not worker.given[-1].wanted:
-                assert time.monotonic() < deadline
-        asked = worker.given[-2:]
+            lines = (line for line in response.iter_lines() if line)  # held, or the connection would be closed
+            assert json.loads(next(lines).removeprefix("data: ")) == {"text": "hello"}
+            assert json.loads(next(lines).removeprefix("data: "))["model"] == "jaegpt"
+            asked = worker.given[-2:]
+            assert all(answer.wanted for answer in asked)
         assert {answer.question.speaker for answer in asked} == {"jaegpt", "base"}
         deadline = time.monotonic() + 10
         while any(answer.wanted for answer in asked):
