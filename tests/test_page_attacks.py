@@ -105,7 +105,7 @@ def attack(target: str, token: str | None) -> None:
         start = f"{target}/?token={token}" if token else f"{target}/"
         paths = spellings(f"{elsewhere}/x")
         with open_page(start) as (page, errors, _):
-            page.wait_for_function("document.querySelector('#message, #pick-a')")
+            page.wait_for_selector("#message, #pick-a")
             assert errors == []
             for origin in (site, site.replace("127.0.0.1", "localhost")):
                 page.goto(origin)
