@@ -1,16 +1,23 @@
 """The base model of params.yaml -> data/base_model/. Run: python -m stages.base_model"""
 
 from jaegpt.base_model import save_base_model
+from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
 from jaegpt.files import writing_folder
 from jaegpt.params import Params
+from jaegpt.training.decoders import check_base
 
 
 def main() -> None:
-    name = Params().value("model")
+    params = Params()
+    name = params.value("model")
+    token_types, lora_rank = params.field("train.token_types", bool), params.field("train.lora_rank", int)
     with writing_folder("data/base_model") as folder:
         save_base_model(name, folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
+        # What cannot be trained is refused here, before the data stages have run for it.
+        Encoder(folder).layout((False, True, False))
+        check_base(folder, token_types, lora_rank)
         print(f"base_model: {name}, {size / 1e6:,.0f} MB")
 
 

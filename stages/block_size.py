@@ -8,6 +8,7 @@ from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
 from jaegpt.tables import part_paths, read_part
+from jaegpt.training.limits import check_block
 from jaegpt.training.packing import fill, plan_training
 
 FILL_EXAMPLES = 20_000  # enough to tell how full rows get; planning all of a large archive takes memory
@@ -27,6 +28,7 @@ def main() -> None:
             "params.yaml: train.batch_size must be at least 1 and train.pack_width not negative, "
             f"found {batch_size} and {pack_width}."
         )
+    check_block("data/base_model", block_size)
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
     fitting = sizes.fitting(block_size)
     shares = {size: round(sizes.share_that_fits(size), 4) for size in BLOCK_SIZES}

@@ -36,7 +36,7 @@ def main() -> None:
             result,
             w_lm=w_lm,
             w_mc=w_mc,
-            vocabulary=model.lm.config.vocab_size,
+            vocabulary=model.lm.config.get_text_config().vocab_size,
             candidates=max(len(example.candidates) for example in examples),
             block_size=block_size,
         )

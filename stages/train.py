@@ -10,8 +10,8 @@ from jaegpt.tables import read_table
 from jaegpt.training.adapters import add_adapters, merged
 from jaegpt.training.checkpoints import load_base, load_lm, save_model
 from jaegpt.training.config import Task, TrainConfig
-from jaegpt.training.decoders import check_decoder
 from jaegpt.training.devices import Device, choose_device
+from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
 from jaegpt.training.model_card import model_card
 from jaegpt.training.packing import examples_from_table
@@ -41,6 +41,7 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     config = params.section("train", TrainConfig)
     weights = {"w_lm": params.value("w_lm"), "w_mc": params.value("w_mc")}
     seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
+    check_block("data/base_model", block_size)
     tokens = read_table("data/tokens", "tokens")
     task = Task(
         **weights,
@@ -51,7 +52,6 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     if folder:
         print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
-    check_decoder(model, block_size)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
     machine = f"{device.num_devices} x {device.reason}"
     scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], machine))

@@ -1,15 +1,27 @@
 """Resolving base models: `tiny` to the byte, local folders, and clear refusals. (No test downloads anything.)"""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
+from clones import set_params
+from dvc.repo import Repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from models import save_tiny
-from transformers import AutoModelForCausalLM, AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    Gemma2Config,
+    T5Config,
+    T5ForConditionalGeneration,
+)  # fmt: skip
 
 from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
+from stages import base_model
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +107,46 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     T5ForConditionalGeneration(config).save_pretrained(source)
     with pytest.raises(JaegptError, match=r"cannot load|encoder-decoder"):
         save_base_model(str(source), tmp_path)
+
+
+def refusing_folders(tmp_path: Path) -> dict[str, Path]:
+    """Base models that can be loaded but not trained as params.yaml asks, by what is said of them."""
+    small = {"vocab_size": 257, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    gemma = Gemma2Config(**small, intermediate_size=48, num_key_value_heads=2, head_dim=8)
+    bloom = BloomConfig(vocab_size=257, hidden_size=32, n_layer=1, n_head=4)
+    folders = {}
+    for config, said in ((gemma, "its configuration sets attn_logit"), (bloom, "type bloom cannot be trained packed")):
+        folders[said] = save_tiny(tmp_path / config.model_type)
+        (folders[said] / "config.json").unlink()
+        AutoModelForCausalLM.from_config(config).save_pretrained(folders[said])
+    folders["text twice"] = save_tiny(tmp_path / "twice")
+    template = "{% for m in messages %}{{ m.content * 2 }}{% endfor %}"
+    (folders["text twice"] / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return folders
+
+
+def test_the_stage_refuses_what_cannot_be_trained_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(Path(__file__).parent.parent / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for said, folder in refusing_folders(tmp_path).items():
+        set_params(tmp_path, model=str(folder))
+        with pytest.raises(JaegptError, match=said):
+            base_model.main()
+        assert not list((tmp_path / "data").iterdir())
+    set_params(tmp_path, model="tiny", train__lora_rank=2, train__token_types=True)
+    base_model.main()
+    assert (tmp_path / "data/base_model/config.json").is_file()
+    assert digests(tmp_path / "data/base_model") == digests(save_tiny(tmp_path / "tiny")), (
+        "the check leaves nothing behind"
+    )
+
+
+def test_dvc_looks_at_the_base_model_before_any_data_stage() -> None:
+    with Repo(str(Path(__file__).parent.parent)) as repo:
+        for target in ("dvc.yaml", "evaluate"):
+            steps = plan_repro(get_active_graph(repo.index.graph), collect_stages(repo, [target]))
+            order = [stage.name for stage in steps if stage.name != "sample_export"]
+            assert order[:2] == ["base_model", "extract"]
+            assert order.index("encode") > 1

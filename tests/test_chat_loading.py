@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from chat_models import SHAPE, save_base, save_tuned, speaker
+from clones import set_params
 from safetensors.torch import load_file, save_file
 
-from jaegpt.chat.commands import trained_shape
+from jaegpt.chat.commands import load_speakers, trained_shape
 from jaegpt.errors import JaegptError
 
 
@@ -73,3 +74,22 @@ def test_the_chat_gives_the_model_what_it_was_trained_on(
     assert len(said) == 2
     assert said[0].startswith("num_history is 9 in params.yaml, but the model was trained with 4")
     assert said[1].startswith("token_types is True in params.yaml, but the model was trained with False")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_chat_computes_in_the_precision_that_fidelity_measures_in(
+    precision: str, tuned_folder: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tuned_folder, tmp_path / "models/jaegpt")
+    shutil.copytree(base, tmp_path / "data/base_model")
+    shutil.copy(Path(__file__).parent.parent / "params.yaml", tmp_path)
+    set_params(tmp_path, train__precision=precision)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAEGPT_DEVICE", "cpu")
+    speakers, _, _ = load_speakers()
+    assert len(speakers) == 2
+    for one in speakers.values():
+        assert one.device.precision == precision
+        assert {str(weight.dtype) for weight in one.model.parameters()} == {
+            {"fp32": "torch.float32", "bf16": "torch.bfloat16"}[precision]
+        }

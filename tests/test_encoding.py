@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Sequence
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer
 
-from jaegpt.dialogue import encode_table, encoding
+from jaegpt.dialogue import chat_template, encode_table, text_tokens
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
@@ -102,7 +102,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_are_rendered_as_transformers_renders_them(name: str, tiny: Path, tmp_path: Path) -> None:
     encoder = Encoder(chat_folder(tiny, tmp_path, CHATML))
-    encoder.template = encoding._compiled(TEMPLATES[name])
+    encoder.template = chat_template.compiled(TEMPLATES[name])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer.chat_template = TEMPLATES[name]
     messages = [{"role": role, "content": f" {role} é<b> "} for role in ("user", "assistant", "user")]
@@ -133,7 +133,8 @@ def merging() -> Encoder:
     trainer = BpeTrainer(vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=ByteLevel.alphabet())
     trained.train_from_iterator(texts, trainer)
     encoder = Encoder.__new__(Encoder)
-    encoder.tokenizer, encoder.splits_at_spaces = trained, encoding._splits_at_spaces(trained)
+    encoder.texts = text_tokens.text_tokenizer(trained)
+    encoder.splits_at_spaces = text_tokens.splits_at_spaces(encoder.texts)
     return encoder
 
 
@@ -149,15 +150,16 @@ def test_words_encoded_one_by_one_give_the_tokens_of_the_text(merging: Encoder, 
 
 def test_words_are_taken_apart_only_where_tokens_end_at_spaces(plain: Encoder) -> None:
     content = plain.tokenizer.to_str()
-    assert encoding._splits_at_spaces(Tokenizer.from_str(content))
-    others = [Tokenizer.from_str(content) for _ in range(6)]
+    same, prefixed = Tokenizer.from_str(content), Tokenizer.from_str(content)
+    same.add_tokens(["a b"])
+    prefixed.pre_tokenizer = ByteLevel(add_prefix_space=True)
+    assert all(text_tokens.splits_at_spaces(text_tokens.text_tokenizer(each)) for each in (same, prefixed))
+    others = [Tokenizer.from_str(content) for _ in range(4)]
     others[0].pre_tokenizer = Metaspace()
-    others[1].pre_tokenizer = ByteLevel(add_prefix_space=True)
-    others[2].pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
-    others[3].pre_tokenizer = Sequence([ByteLevel(add_prefix_space=False)])
-    others[4].normalizer = NFC()
-    others[5].add_tokens(["a b"])
-    assert not any(map(encoding._splits_at_spaces, others))
+    others[1].pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    others[2].pre_tokenizer = Sequence([ByteLevel(add_prefix_space=False)])
+    others[3].normalizer = NFC()
+    assert not any(text_tokens.splits_at_spaces(text_tokens.text_tokenizer(each)) for each in others)
 
 
 def examples_table(rows: list[dict]) -> pa.Table:
@@ -212,9 +214,15 @@ def test_a_template_that_refuses_is_a_clear_error(tiny: Path, tmp_path: Path) ->
     encoder = Encoder(chat_folder(tiny, tmp_path, ALTERNATING))
     with pytest.raises(JaegptError, match="refuses the roles assistant"):
         encoder.history([(True, "me first")])
-    encoder = Encoder(chat_folder(tiny, tmp_path, "{{ messages[0]['content'] | upper }}"))
-    with pytest.raises(JaegptError, match="changes or hides what a turn says"):
-        encoder.history([(False, "hey")])
+    for template, why in (("| upper }}", "changes or hides"), ("* 2 }}", "text twice")):
+        shout = (
+            CHATML.replace("m['content'] + ", "")
+            + "{% for m in messages %}{{ m['content'] "
+            + template
+            + "{% endfor %}"
+        )
+        with pytest.raises(JaegptError, match=f"chat template .*{why}.* Choose another"):
+            Encoder(chat_folder(tiny, tmp_path, shout)).history([(False, "hey")])
 
 
 def test_a_template_with_todays_date_does_not_depend_on_the_day(tiny: Path, tmp_path: Path) -> None:

@@ -155,22 +155,25 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
     from jaegpt.errors import JaegptError
     from jaegpt.training.checkpoints import HEAD_FILE
     from jaegpt.training.config import TrainConfig
+    from jaegpt.training.devices import choose_device
 
     params = Params()
     config = params.section("generate", GenerateConfig)
+    training = params.section("train", TrainConfig)
     shape = {
         "num_history": params.section("dataset", DatasetConfig).num_history,
         "block_size": params.value("block_size"),
-        "token_types": params.section("train", TrainConfig).token_types,
+        "token_types": training.token_types,
     }
     shape = trained_shape(shape, TUNED_FOLDER)
-    tuned = Speaker(TUNED_FOLDER, **shape)
+    device = choose_device(training.precision, eager=True)  # as the stages that measure what it says
+    tuned = Speaker(TUNED_FOLDER, **shape, device=device)
     if not tuned.has_head:
         raise JaegptError(
             f"{TUNED_FOLDER}: no {HEAD_FILE} here, so this model is of another version, or none of jaegpt's. "
             "Run `dvc repro --force train`."
         )
-    return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape)}, config, params.value("seed")
+    return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape, device=device)}, config, params.value("seed")
 
 
 def trained_shape(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -107,10 +107,7 @@ class Speaker:
         self.num_history = num_history
         self.block_size = block_size
         self._stop = self.encoder.end_of_turn[-1]
-        special = [token for token, added in self.encoder.tokenizer.get_added_tokens_decoder().items() if added.special]
-        self._never = torch.tensor(
-            [token for token in special if token != self._stop], device=self._at, dtype=torch.long
-        )
+        self._never = torch.tensor(sorted(self.encoder.controls - {self._stop}), device=self._at, dtype=torch.long)
 
     @property
     def _at(self) -> torch.device:

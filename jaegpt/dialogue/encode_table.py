@@ -6,6 +6,7 @@ tokenized once; the rest is looking up and laying end to end.
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,7 @@ from jaegpt.tables import SCHEMAS, column
 
 Ints = npt.NDArray[np.int64]
 
-# One a thread: an encoder is set for each call to take control tokens as such or as text.
+# One per thread: an encoder keeps the layouts that it has worked out.
 _of_thread = threading.local()
 
 # Runs of white space are tokens of their own, so that a text with one is not taken apart; nor is one with the mark.
@@ -30,10 +31,15 @@ _WHOLE = r"[\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}] | [\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85
 
 @dataclass
 class _Pieces:
-    """Token ids of distinct pieces, end to end; the number of a piece is its place among `lengths`."""
+    """Token ids of distinct pieces, end to end; the number of a piece is its place among `lengths`.
+
+    with_space: gives the ids of the same texts with a space before each, for templates that ask for one.
+    """
 
     flat: npt.NDArray[np.int32]
     lengths: Ints
+    spaced_from: int = 0
+    with_space: "Callable[[], _Pieces] | None" = None
     numbers: dict[Ids, int] = field(default_factory=dict)
 
     @classmethod
@@ -49,6 +55,15 @@ class _Pieces:
             self.flat = np.concatenate([self.flat, np.array(ids, np.int32)])
             self.lengths = np.append(self.lengths, len(ids))
         return self.numbers[ids]
+
+    def spaced(self, texts: Ints) -> Ints:
+        """The numbers of these texts with a space before each; they are encoded when they are first asked for."""
+        if self.with_space is not None:
+            more, self.with_space = self.with_space(), None
+            self.spaced_from = len(self.lengths)
+            self.flat = np.concatenate([self.flat, more.flat])
+            self.lengths = np.concatenate([self.lengths, more.lengths])
+        return texts + self.spaced_from
 
     def gather(self, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
         """The ids of these pieces end to end, and [numbers] their lengths: pieces a=[5], b=[6, 7]; b a -> [6, 7, 5]."""
@@ -118,15 +133,20 @@ def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
     num_others = pc.list_value_length(distractors).to_numpy(zero_copy_only=False).astype(np.int64)
     spoken = pa.concat_arrays([texts, distractors.flatten(), replies]).dictionary_encode()
     pieces = _tokenized(spoken.dictionary, encoder)
+    pieces.with_space = lambda: _tokenized(pc.binary_join_element_wise("", spoken.dictionary, " "), encoder)
     numbers = spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     of_turns, of_others, of_replies = np.split(numbers, np.cumsum([len(texts), int(num_others.sum())]))
 
     ids, roles, lengths = _histories(encoder, pieces, is_owner, of_turns, np.bincount(of_row, minlength=len(examples)))
     # The reply comes after the distractors of its row, and every candidate is followed by what ends a turn.
     candidates = np.insert(of_others, np.cumsum(num_others), of_replies)
-    ends = np.full_like(candidates, pieces.number(encoder.end_of_turn))
-    candidate_ids, taken = pieces.gather(np.column_stack([candidates, ends]).ravel())
-    inner = _lists(taken.reshape(-1, 2).sum(axis=1), pa.array(candidate_ids, pa.int32()))
+    if encoder.reply_spaced:
+        candidates = pieces.spaced(candidates)
+    opening, closing = (
+        np.full_like(candidates, pieces.number(ids)) for ids in (encoder.reply_opening, encoder.end_of_turn)
+    )
+    candidate_ids, taken = pieces.gather(np.column_stack([opening, candidates, closing]).ravel())
+    inner = _lists(taken.reshape(-1, 3).sum(axis=1), pa.array(candidate_ids, pa.int32()))
     columns = {
         "example_id": column(examples, "example_id"),
         "split": column(examples, "split"),
@@ -177,7 +197,10 @@ def _histories(
             numbers[place], piece_roles[place] = pieces.number(closing), speakers[turn]
             numbers[place + 1], piece_roles[place + 1] = pieces.number(opening), speakers[turn + 1]
             if turn < num_turns:
-                numbers[place + 2], piece_roles[place + 2] = texts[first_turn[rows] + turn], speakers[turn + 1]
+                content = texts[first_turn[rows] + turn]
+                spaced = layout.spaced[turn - layout.skipped]
+                numbers[place + 2] = pieces.spaced(content) if spaced else content
+                piece_roles[place + 2] = speakers[turn + 1]
     ids, taken = pieces.gather(numbers)
     lengths = np.add.reduceat(taken, starts) if len(starts) else widths
     return ids, np.repeat(piece_roles, taken), lengths

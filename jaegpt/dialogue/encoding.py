@@ -1,8 +1,10 @@
 """The one encoder: training, evaluation and chat all ask the model through it, byte for byte the same.
 
-With a chat template, the owner is the assistant and everyone else the user; without one, DialoGPT's form: each turn
-followed by the end-of-text token. What people wrote is always encoded as text: a message that spells out a control
-token never becomes one. Neither torch nor a model is needed: loading them would take longer than the encoding.
+With a chat template, the owner is the assistant and everyone else the user; without one, DialoGPT's form: what the
+tokenizer itself puts before a text, then each turn followed by the end-of-text token. What people wrote is always
+encoded as text: a message that spells out a control token never becomes one. Texts and template meet as they do where
+the tokenizer encodes the whole conversation at once. Neither torch nor a model is needed: loading them would take
+longer than the encoding.
 """
 
 import hashlib
@@ -12,16 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from jaegpt.dialogue.chat_template import compiled, render
+from jaegpt.dialogue.text_tokens import control_tokens, leading_tokens, splits_at_spaces, text_tokenizer
 from jaegpt.errors import JaegptError
 
-# Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
-_FIXED_DATE = "01 Jan 2024"
+_PROBE = "x"  # a text that is one token nearly everywhere, to see what is put before it
 
 Turn = tuple[bool, str]  # (is_owner, text)
 Ids = tuple[int, ...]
@@ -33,11 +32,13 @@ class Layout:
 
     Attributes:
         before: (closing, opening) of each text: what ends the turn before it, and what begins its own.
+        spaced: of each text, whether a space before it belongs to its first token.
         after: (closing, opening) after the last text: what ends its turn, and what begins the owner's reply.
         skipped: leading turns left out: 1 where the owner spoke first and the template must begin with someone else.
     """
 
     before: tuple[tuple[Ids, Ids], ...]
+    spaced: tuple[bool, ...]
     after: tuple[Ids, Ids]
     skipped: int = 0
 
@@ -52,6 +53,13 @@ class Encoder:
     Raises:
         JaegptError: a file is missing, the tokenizer has neither a chat template nor an end-of-text token, or its
             template cannot be used.
+
+    Attributes:
+        tokenizer: the model's own.
+        texts: its like for what people wrote, see `text_tokenizer`.
+        controls: tokens that no text becomes.
+        end_of_turn: what closes a turn; its last token stops generation.
+        reply_opening, reply_spaced: what a reply begins with after a history, and whether with a space.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -61,18 +69,26 @@ class Encoder:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+        self.tokenizer.encode_special_tokens = False
+        self._added = frozenset(self.tokenizer.get_added_tokens_decoder())
+        self.texts = text_tokenizer(self.tokenizer)
+        self.controls = control_tokens(self.tokenizer, self.texts)
+        self.splits_at_spaces = splits_at_spaces(self.texts)
         config = folder / "tokenizer_config.json"
         self._config: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         template = folder / "chat_template.jinja"
-        self.template = _compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
+        self.template = compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
         self._layouts: dict[tuple[bool, ...], Layout] = {}
-        self.splits_at_spaces = _splits_at_spaces(self.tokenizer)
-        self.end_of_turn = self._template_end_of_turn() if self.template else self._end_of_text()
+        if self.template:
+            self.end_of_turn = self._template_end_of_turn()
+            self.reply_opening, self.reply_spaced = self._template_reply()
+        else:
+            self.end_of_turn = self._end_of_text()
+            self.reply_opening, self.reply_spaced = (), self._before_text(self._spelled(self.end_of_turn), True)[1]
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Plain text to ids; special tokens spelled out in a text stay text."""
-        self.tokenizer.encode_special_tokens = True
-        return [encoded.ids for encoded in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Plain text to ids; control tokens spelled out in a text stay text."""
+        return [encoded.ids for encoded in self.texts.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Ids to text, special tokens spelled out."""
@@ -83,12 +99,11 @@ class Encoder:
         joined = join_neighbours(turns)
         layout = self.layout(tuple(is_owner for is_owner, _ in joined))
         joined = joined[layout.skipped :]
+        texts = [" " * spaced + text for spaced, (_, text) in zip(layout.spaced, joined, strict=True)]
         ids: list[int] = []
         roles: list[int] = []
         role = 0
-        for (closing, opening), (is_owner, _), content in zip(
-            layout.before, joined, self.tokenize([text for _, text in joined]), strict=True
-        ):
+        for (closing, opening), (is_owner, _), content in zip(layout.before, joined, self.tokenize(texts), strict=True):
             ids += [*closing, *opening, *content]
             roles += [role] * len(closing) + [int(is_owner)] * (len(opening) + len(content))
             role = int(is_owner)
@@ -97,20 +112,20 @@ class Encoder:
 
     def candidate(self, text: str) -> list[int]:
         """A reply -> ids, closed by the end-of-turn token, so that the model learns to stop."""
-        return [*self.tokenize([text])[0], *self.end_of_turn]
+        return [*self.reply_opening, *self.tokenize([" " * self.reply_spaced + text])[0], *self.end_of_turn]
 
     def layout(self, owners: tuple[bool, ...]) -> Layout:
         """What stands around the texts of turns by these (alternating) speakers.
 
         Raises:
-            JaegptError: the template refuses the roles, or changes what a turn says.
+            JaegptError: the template refuses the roles, or does not say what each turn says once, as it is.
         """
         if owners not in self._layouts:
             skipped = int(bool(self.template) and len(owners) > 1 and owners[0] and not self._takes(owners))
             shown = owners[skipped:]
-            pieces = self._template_pieces(shown) if self.template else [(), *[self.end_of_turn] * len(shown)]
+            pieces, spaced = self._template_pieces(shown) if self.template else self._plain_pieces(len(shown))
             *before, after = [((), pieces[0]), *map(self._split, pieces[1:])]
-            self._layouts[owners] = Layout(tuple(before), after, skipped)
+            self._layouts[owners] = Layout(tuple(before), spaced, after, skipped)
         return self._layouts[owners]
 
     def _takes(self, owners: tuple[bool, ...]) -> bool:
@@ -125,33 +140,58 @@ class Encoder:
         closing = len(self.end_of_turn) if piece[: len(self.end_of_turn)] == self.end_of_turn else 0
         return piece[:closing], piece[closing:]
 
-    def _template_pieces(self, owners: tuple[bool, ...]) -> list[Ids]:
-        """The template's own tokens before each text and after the last: one more piece than texts."""
+    def _plain_pieces(self, count: int) -> tuple[list[Ids], tuple[bool, ...]]:
+        """As `_template_pieces`, where there is no template: for `count` texts."""
+        spaced = (self._before_text("", False)[1], *[self.reply_spaced] * (count - 1))[:count]
+        return [leading_tokens(self.tokenizer), *[self.end_of_turn] * count], spaced
+
+    def _template_pieces(self, owners: tuple[bool, ...]) -> tuple[list[Ids], tuple[bool, ...]]:
+        """The template's own tokens before each text and after the last, and whether each text has a space before it.
+
+        There is one more piece than texts.
+        """
         marks = [_mark(index) for index in range(len(owners))]
         messages = [
             {"role": "assistant" if is_owner else "user", "content": mark}
             for is_owner, mark in zip(owners, marks, strict=True)
         ]
-        text = self._render(messages, add_generation_prompt=True)
-        pieces = []
-        for mark in marks:
-            piece, found, text = text.partition(mark)
-            if not found:
-                raise JaegptError(
-                    "model: its chat template changes or hides what a turn says. Choose another base model."
-                )
-            pieces.append(self._control(piece))
-        return [*pieces, self._control(text)]
+        texts = _taken_apart(self._render(messages, add_generation_prompt=True), marks)
+        met = [self._before_text(text, place > 0) for place, text in enumerate(texts)]
+        # A reply begins where the prompt ends, unless the template puts something between the two.
+        last = texts[-1] if self.reply_opening or not self.reply_spaced else met[-1][0]
+        shown = [*[text for text, _ in met[:-1]], last]
+        pieces = [self._control(text, place > 0) for place, text in enumerate(shown)]
+        return pieces, tuple(spaced for _, spaced in met[:-1])
 
     def _template_end_of_turn(self) -> Ids:
-        """What the template writes after the assistant's text, up to and with its first special token."""
-        messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": _mark(0)}]
-        ids = self._control(self._render(messages, add_generation_prompt=False).partition(_mark(0))[2])
-        special = self.tokenizer.get_added_tokens_decoder()
+        """What the template writes after the assistant's text, up to and with its first control token."""
+        ids = self._control(self._exchange()[1], True)
         for index, token in enumerate(ids):
-            if token in special:
+            if token in self._added:
                 return ids[: index + 1]
         return self._end_of_text()
+
+    def _template_reply(self) -> tuple[Ids, bool]:
+        """What the template puts between a prompt and the reply in a finished exchange; whether a reply has a space.
+
+        Llama 2's prompt ends in "[/INST]", and the reply after it has a space before it.
+        """
+        finished = self._exchange()[0]
+        (_, prompt) = _taken_apart(
+            self._render([{"role": "user", "content": _mark(0)}], add_generation_prompt=True), [_mark(0)]
+        )
+        if not finished.startswith(prompt):
+            finished = prompt  # the template begins a reply in one way and shows it in another
+        shown, spaced = self._before_text(finished, True)
+        before, ids = self._control(prompt, True), self._control(shown, True)
+        return (ids[len(before) :] if ids[: len(before)] == before else ()), spaced
+
+    def _exchange(self) -> tuple[str, str]:
+        """The template's text between a message and the reply to it, and after the reply."""
+        marks = [_mark(0), _mark(1)]
+        messages = [{"role": role, "content": mark} for role, mark in zip(("user", "assistant"), marks, strict=True)]
+        _, between, after = _taken_apart(self._render(messages, add_generation_prompt=False), marks)
+        return between, after
 
     def _end_of_text(self) -> Ids:
         token = self._special_tokens().get("eos_token")
@@ -159,6 +199,9 @@ class Encoder:
         if number is None:
             raise JaegptError("model: its tokenizer has neither a chat template that ends turns nor an eos_token.")
         return (number,)
+
+    def _spelled(self, ids: Ids) -> str:
+        return "".join(self.tokenizer.id_to_token(token) or "" for token in ids)
 
     def _special_tokens(self) -> dict[str, str]:
         """The configured tokens by name, such as {"eos_token": "</s>"}; templates refer to them."""
@@ -168,77 +211,35 @@ class Encoder:
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         assert self.template is not None
-        try:
-            return self.template.render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens(),
-            )
-        except (TemplateError, TypeError) as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise JaegptError(
-                f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."
-            ) from None
+        return render(self.template, messages, add_generation_prompt, self._special_tokens())
 
-    def _control(self, text: str) -> Ids:
-        """The template's own text to ids: here special tokens are meant."""
-        self.tokenizer.encode_special_tokens = False
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+    def _control(self, text: str, continues: bool) -> Ids:
+        """The template's own text to ids: here control tokens are meant.
 
+        continues: whether it goes on after other text, so that no space is put before it, as before a beginning.
+        """
+        encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        if not continues:
+            return tuple(encoded.ids)
+        first = next((place for place, token in enumerate(encoded.ids) if token in self._added), None)
+        if first is None:
+            return tuple(self.texts.encode(text, add_special_tokens=False).ids)
+        before = self.texts.encode(text[: encoded.offsets[first][0]], add_special_tokens=False).ids
+        return (*before, *encoded.ids[first:])
 
-def _splits_at_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether a token never reaches over a single space between two other characters, so that words can be encoded
-    one by one: "so what" = "so" + " what". It is so where text is first split as GPT-2 splits it, and nothing before
-    or after looks further.
-    """
-    split = json.loads(tokenizer.pre_tokenizer.__getstate__()) if tokenizer.pre_tokenizer else {}
-    return (
-        split.get("type") == "ByteLevel"
-        and split["use_regex"]
-        and not split["add_prefix_space"]
-        and tokenizer.normalizer is None
-        and all(token.special for token in tokenizer.get_added_tokens_decoder().values())
-    )
+    def _before_text(self, piece: str, continues: bool) -> tuple[str, bool]:
+        """How `piece` and a text after it meet in the tokenizer's own encoding of both together.
 
-
-class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks what the model says, for who asks; here it is its content."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _compiled(template: str) -> Template:
-    """A chat template with what transformers gives it; not through transformers, whose import takes a second.
-
-    The sandbox matters: a template comes with a model from anywhere.
-
-    Raises:
-        JaegptError: it is no template.
-    """
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    def to_json(
-        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda format: _FIXED_DATE}
-    try:
-        return environment.from_string(template)
-    except TemplateError as error:
-        raise JaegptError(f"model: its chat template cannot be read ({error}). Choose another base model.") from None
+        Returns:
+            (the piece, less a space at its end that is part of the text's first token; whether the text has a space
+            before it). "USER: " + "hi" are the tokens "USER", ":", " hi" -> ("USER:", True).
+        """
+        whole = self._control(piece + _PROBE, continues)
+        ways = [(piece[:-1], True)] if piece.endswith(" ") else []
+        for shown, spaced in [*ways, (piece, True)]:
+            if whole == (*self._control(shown, continues), *self.tokenize([" " * spaced + _PROBE])[0]):
+                return shown, spaced
+        return piece, False
 
 
 def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
@@ -250,6 +251,23 @@ def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
         else:
             joined.append((is_owner, text))
     return joined
+
+
+def _taken_apart(text: str, marks: Sequence[str]) -> list[str]:
+    """What a template writes before each mark and after the last: "<s>", mark 0, "</s>" -> ["<s>", "</s>"].
+
+    Raises:
+        JaegptError: it does not write each mark once, in their order.
+    """
+    if any(text.count(mark) > 1 for mark in marks):
+        raise JaegptError("model: its chat template says a turn's text twice. Choose another base model.")
+    pieces = []
+    for mark in marks:
+        piece, found, text = text.partition(mark)
+        if not found:
+            raise JaegptError("model: its chat template changes or hides what a turn says. Choose another base model.")
+        pieces.append(piece)
+    return [*pieces, text]
 
 
 def _mark(index: int) -> str:

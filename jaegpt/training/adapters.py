@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
+from jaegpt.errors import JaegptError
 from jaegpt.training.heads import DoubleHeads
 
 ALPHA_PER_RANK = 2  # the adapters' output is scaled by alpha / rank
@@ -20,7 +23,7 @@ def add_adapters(model: DoubleHeads, rank: int, seed: int) -> PeftModel:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws the adapters' first weights from torch's own generator
-        return get_peft_model(model.lm, _config(rank))
+        return get_peft_model(model.lm, _config(rank, _linear_layers(model.lm)))
 
 
 def merged(adapters: PeftModel, base: Any) -> Any:
@@ -34,6 +37,18 @@ def merged(adapters: PeftModel, base: Any) -> Any:
     return fresh.merge_and_unload()
 
 
-def _config(rank: int) -> LoraConfig:
+def _linear_layers(lm: Any) -> list[str]:
+    """The names of the decoder's linear layers but for its head. Not of their heirs: routers of experts are such, and
+    give more than a product, which an adapter cannot be added to.
+    """
+    trunk = getattr(lm.base_model, "language_model", lm.base_model)  # not the part of a composite model that sees
+    start = next(name for name, module in lm.named_modules() if module is trunk)
+    names = [name for name, module in trunk.named_modules(prefix=start) if type(module) in (nn.Linear, Conv1D)]
+    if not names:
+        raise JaegptError("train.lora_rank: this base model has no linear layers for adapters. Set it to 0.")
+    return names
+
+
+def _config(rank: int, layers: list[str]) -> LoraConfig:
     alpha = ALPHA_PER_RANK * rank
-    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules="all-linear")
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, bias="none", target_modules=layers)

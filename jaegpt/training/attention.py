@@ -124,6 +124,7 @@ def segment_attention(
     segments: Segments,
     dropout: float = 0.0,
     scaling: float | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention in the form transformers calls it. query: [rows, heads, width, size]; key, value may have fewer heads.
@@ -131,6 +132,7 @@ def segment_attention(
     Returns [rows, width, heads, size], and None in place of the weights.
     """
     assert attention_mask is None, "packed rows bring their mask in `segments`"
+    assert softcap is None, "capped scores are not computed here"
     rows, heads, width, size = query.shape
     shared = key.shape[1]  # key and value heads; in grouped-query attention several query heads share one
     sizes = [mask.shape[0] * mask.shape[-1] for mask in segments.masks]

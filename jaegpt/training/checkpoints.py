@@ -55,7 +55,7 @@ def load_lm(folder: str | Path) -> Any:
     """The causal decoder in `folder`, in float32.
 
     Raises:
-        JaegptError: there is none.
+        JaegptError: there is none, or some of its weights are missing.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -63,4 +63,12 @@ def load_lm(folder: str | Path) -> Any:
     if not (Path(folder) / "config.json").is_file():
         raise JaegptError(f"{folder}: no config.json here. Run `dvc repro`.")
     logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    lm, info = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+    )
+    if missing := sorted(info["missing_keys"]):  # transformers fills the gaps with random numbers
+        raise JaegptError(
+            f"{folder}: {len(missing):,} weights are missing, the first is {missing[0]}. It may be half copied. "
+            "Run `dvc repro --force base_model train`."
+        )
+    return lm

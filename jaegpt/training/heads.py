@@ -84,7 +84,7 @@ class DoubleHeads(nn.Module):
         token_types: add the seed's 0/1 token type ids (GPT-2 family only).
 
     Raises:
-        JaegptError: the decoder takes no token types where they are asked for.
+        JaegptError: the decoder takes no token types where they are asked for, or has no head of its own.
     """
 
     def __init__(self, lm: Any, generator: torch.Generator, token_types: bool = False) -> None:
@@ -94,7 +94,8 @@ class DoubleHeads(nn.Module):
             raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
         _fuse_gelu(lm)
         self.lm = lm
-        self.score = nn.Linear(config.hidden_size, 1)
+        # What the trunk gives, not `hidden_size`: OPT-350m projects its hidden states to half of it.
+        self.score = nn.Linear(_head(lm).weight.shape[1], 1)
         with torch.no_grad():
             self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) * 0.02)
             self.score.bias.zero_()
@@ -108,7 +109,8 @@ class DoubleHeads(nn.Module):
             extra["attention_mask"] = block_mask(batch.example, batch.candidate, self.score.weight.dtype)
         else:
             extra["segments"] = batch.segments
-        attention = "sdpa" if batch.segments is None else SEGMENT_ATTENTION
+        dense = "sdpa" if self.lm._supports_sdpa else "eager"
+        attention = dense if batch.segments is None else SEGMENT_ATTENTION
         if self.lm.config._attn_implementation != attention:
             self.lm.set_attn_implementation(attention)
         output = self.lm.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **extra)
@@ -117,7 +119,7 @@ class DoubleHeads(nn.Module):
 
     def logits(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
         """Next-token logits at the label slots only: [rows, labels, vocabulary]."""
-        logits: Tensor = self.lm.get_output_embeddings()(_at(hidden, batch.label_at))
+        logits: Tensor = _head(self.lm)(_at(hidden, batch.label_at))
         return logits
 
     def scores(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
@@ -140,6 +142,14 @@ class DoubleHeads(nn.Module):
             lm=_mean_cross_entropy(self.logits(hidden, batch), batch.label, num_labels) if w_lm else None,
             mc=_mean_cross_entropy(self.scores(hidden, batch), batch.reply, num_examples) if w_mc else None,
         )
+
+
+def _head(lm: Any) -> Any:
+    """The decoder's own language modelling head: [vocabulary, hidden] weights."""
+    head = lm.get_output_embeddings()
+    if head is None:
+        raise JaegptError(f"model: a decoder of type {lm.config.model_type} has no language modelling head.")
+    return head
 
 
 def _fuse_gelu(lm: nn.Module) -> None:
