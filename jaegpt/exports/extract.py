@@ -103,7 +103,8 @@ def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str
     places = {path.rpartition("/")[0] for path in known}
     given = {os.path.normpath(path) for path in paths}
     places |= {path for path in given if not any(f"{place}/".startswith(f"{path}/") for place in places)}
-    judged = [fault_of(file) for batch in notes for file in batch.doubtful if file.entry.folder in places]
+    doubtful = [file for batch in notes for file in batch.doubtful if file.number]
+    judged = [fault_of(file) for file in doubtful if file.entry.folder in places]
     return [*found.problems, *bad, *(problem for problem in judged if problem)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports.rows import NAMELESS, clean_name
+from jaegpt.exports.people import NAMELESS, clean_name
 from jaegpt.exports.sources import BadFileError, Entry, printable, read_bytes
 from jaegpt.exports.text import load_json
 

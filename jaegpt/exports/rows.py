@@ -11,7 +11,6 @@ from typing import Any
 
 from jaegpt.exports.text import repair
 
-NAMELESS = "Facebook user"  # what newer exports call every deleted account; older ones leave the name empty
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
 
 # What a message with a telling value comes to: its text (None: it has none), and the reason to leave it out, if any.
@@ -107,16 +106,6 @@ def _telling(messages: Sequence[dict[str, Any]], shape: Shape) -> set[int]:
         for index, value in enumerate([message.get(key) for message in messages])
         if value not in shape.usual[key]
     }
-
-
-def clean(text: str) -> str:
-    """A name or a title, repaired."""
-    return repair(text).replace("\0", "").strip()
-
-
-def clean_name(name: str) -> str:
-    """A display name, repaired; "Facebook user" for the nameless."""
-    return clean(name) or NAMELESS
 
 
 def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:

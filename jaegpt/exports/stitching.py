@@ -12,7 +12,7 @@ from itertools import combinations
 
 from jaegpt.exports.discovery import BOXES
 from jaegpt.exports.reading import load_messages
-from jaegpt.exports.rows import NAMELESS
+from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.threads import Thread
 
 CUTOVER = BOXES[-1]

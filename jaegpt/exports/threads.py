@@ -36,7 +36,7 @@ class Thread:
     @property
     def box(self) -> str:
         boxes = {note.file.box for note, _ in self.pieces}
-        return next((box for box in BOXES if box in boxes), ENCRYPTED_BOX)
+        return next((box for box in BOXES if box in boxes), min(boxes - {ENCRYPTED_BOX}, default=ENCRYPTED_BOX))
 
     @property
     def people(self) -> set[str]:
