@@ -8,7 +8,10 @@ NAMELESS = "Facebook user"  # what newer exports call every deleted account; old
 
 # "Facebook user" in the account's language. Meta lets nobody be called Facebook, so that the brand with the word for
 # user, in whatever order and case, is never somebody's name. The brand takes endings (Facebooku, Facebooka).
-_BRAND = r"(?:facebook|instagram)(?:iem|om|iin|[aueioy])?|фейсбук|فيسبوك|فيس بوك|انستغرام|פייסבוק|फ़?ेसबुक|ফেসবুক|เฟซบุ๊ก|脸书|臉書|フェイスブック|페이스북"
+_BRAND = (
+    r"(?:facebook|instagram)(?:iem|om|iin|[aueioy])?|фейсбук|فيسبوك|فيس بوك|انستغرام|פייסבוק|फ़ेसबुक|फेसबुक|ফেসবুক|เฟซบุ๊ก|"
+    r"脸书|臉書|フェイスブック|페이스북"
+)
 _LINK = r"(?:\s*[-‑–·]\s*|\s+(?:de|di|do|da|van|на|na)\s+|['’\s])*"
 _USER = (
     r"users?|utilisat(?:eur|rice)|nutzer(?:in|konto)?|benutzer(?:in)?|usuari[oa]|utente|utilizador[a]?|gebruiker|"
