@@ -147,9 +147,8 @@ def _pair(talks: tuple[Talk, ...], rng: random.Random) -> list[dict[str, bytes]]
     files = rng.choice(downloads)
     name = rng.choice(sorted(files))
     folder, _, file = name.rpartition("/")
-    files[rng.choice((f"{folder} 2/{file}", f"{folder} - Copie/{file}", f"{name[:-5]} (1).json", f"{name}.part"))] = (
-        files[name]
-    )
+    copies = (f"{folder} 2/{file}", f"{folder} - Copie/{file}", f"{name[:-5]} (1).json", f"{name}.part")
+    files[rng.choice(copies)] = files[name]
     return downloads
 
 

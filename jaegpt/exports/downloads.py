@@ -42,15 +42,21 @@ def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
 
 def _join(threads: list[Thread], places: dict[str, set[str]]) -> tuple[list[Thread], list[str]]:
     by_key = {thread.key: thread for thread in threads}
-    links = [pair for pair in _with_common_times(threads, places) if _are_one(by_key[pair[0]], by_key[pair[1]])]
-    gone: set[str] = set()
+    links: list[tuple[str, str]] = []
     unclear: list[str] = []
+    for one, other in _with_common_times(threads, places):
+        agree = _are_one(by_key[one], by_key[other])
+        if agree:
+            links.append((one, other))
+        elif agree is None:
+            unclear.append(_named([by_key[one], by_key[other]]))
+    gone: set[str] = set()
     for group in groups(links):
         members = sorted((by_key[key] for key in group), key=_rank)
         found_in = [place for key in group for place in places[key]]
         if len(found_in) > len(set(found_in)):
             # Two of one download: they cannot all be the same.
-            unclear.append(" and ".join(sorted(_folder(member) for member in members)))
+            unclear.append(_named(members))
             continue
         first, *rest = members
         for thread in rest:
@@ -60,8 +66,8 @@ def _join(threads: list[Thread], places: dict[str, set[str]]) -> tuple[list[Thre
     problems = []
     if unclear:
         problems.append(
-            f"threads of one download have messages in common with the same thread of another ({_some(unclear)}); not "
-            "joined, so that messages may be there twice"
+            f"threads of several downloads have messages in common, and not the same people, or one is like two of "
+            f"another download ({_some(unclear)}); not joined, so that messages may be there twice"
         )
     return [thread for thread in threads if thread.key not in gone], problems
 
@@ -77,7 +83,7 @@ def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]
     in_seconds = any(note.in_seconds for thread in with_rows for note, _ in thread.pieces)
     moments = []
     for thread in with_rows:
-        times = np.concatenate([_times(note, batch) for note, batch in thread.pieces])
+        times = np.concatenate([times_of(note, batch) for note, batch in thread.pieces])
         moments.append(np.unique(times // 1000 if in_seconds else times))
     if not moments:
         return []
@@ -96,22 +102,23 @@ def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]
     return [pair for pair in pairs if places[pair[0]].isdisjoint(places[pair[1]])]
 
 
-def _times(note: FileNote, batch: BatchNote) -> Ints:
+def times_of(note: FileNote, batch: BatchNote) -> Ints:
+    """When the messages of a file were sent, ms since 1970."""
     return load_messages(batch.messages).column("sent_at").slice(note.start, note.rows).to_numpy()
 
 
-def _are_one(one: Thread, other: Thread) -> bool:
-    """Whether two threads agree in the messages that both could have, and in who wrote them."""
+def _are_one(one: Thread, other: Thread) -> bool | None:
+    """Whether two threads agree in the messages that both could have, and in who wrote them; None: only in the first"""
     overlap = compare(messages_of(one.pieces), messages_of(other.pieces))
     if not overlap.shows_one_thread:
         return False
     new_names = renames(overlap.pairs, one.people, other.people)
     if new_names is None:
-        return False
+        return None
     if len({name for name, _ in overlap.pairs}) > 1:  # one writer alone may say the same to two people at once
         return True
     left, right = one.people - {name for name, _ in new_names}, other.people - {name for _, name in new_names}
-    return left <= right or right <= left
+    return True if left <= right or right <= left else None
 
 
 def _not_joined(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[str]:

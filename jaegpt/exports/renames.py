@@ -1,14 +1,15 @@
 """Every person under one name in a thread: who was renamed or deleted between two downloads, or within one."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from jaegpt.exports.downloads import NUM_NAMED, groups
+from jaegpt.exports.downloads import NUM_NAMED, groups, times_of
 from jaegpt.exports.overlap import Pieces, compare, messages_of, renames
 from jaegpt.exports.people import NAMELESS, clean_name
+from jaegpt.exports.reading import BatchNote, FileNote
 from jaegpt.exports.threads import Thread
 
 
@@ -21,7 +22,7 @@ def find_renames(threads: Sequence[Thread]) -> list[str]:
     latest: dict[str, int] = {}
     unclear: list[str] = []
     for thread in threads:
-        places: dict[str, list] = defaultdict(list)
+        places: dict[str, list[tuple[FileNote, BatchNote]]] = defaultdict(list)
         for piece in thread.pieces:
             places[piece[0].file.download].append(piece)
         if len(thread.people) <= 2 and len(places) == 1:
@@ -97,7 +98,7 @@ def _links(one: Pieces, other: Pieces, is_pair: bool) -> set[tuple[str, str]]:
     return found
 
 
-def _current(names: set[str], places: dict[str, list], latest: dict[str, int]) -> str:
+def _current(names: set[str], places: Mapping[str, Pieces], latest: Mapping[str, int]) -> str:
     """Of one person's names the one in the newest download that lists it; deleted accounts keep the name they had."""
 
     def rank(name: str) -> tuple[bool, int, str]:
@@ -111,8 +112,7 @@ def _latest(threads: Sequence[Thread]) -> dict[str, int]:
     """The time of the newest message of each download."""
     latest: dict[str, int] = defaultdict(int)
     for thread in threads:
-        for piece in thread.pieces:
-            times = messages_of([piece]).times if piece[0].rows else np.zeros(0, np.int64)
-            place = piece[0].file.download
-            latest[place] = max(latest[place], int(times.max(initial=0)))
+        for note, batch in thread.pieces:
+            place = note.file.download
+            latest[place] = max(latest[place], int(times_of(note, batch).max(initial=0)))
     return latest
