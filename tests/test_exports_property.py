@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_fixtures import ERAS, OWNER, TALKS, as_json, config, encrypted_files, files_of, write_folder, write_zip
+from export_fixtures import (
+    ERAS,
+    OWNER,
+    TALKS,
+    Talk,
+    as_json,
+    config,
+    encrypted_files,
+    files_of,
+    write_folder,
+    write_zip,
+)
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.extract import read_export
@@ -34,6 +45,7 @@ _KEYS = """
     messages title thread_type photos threadName isUnsent x
 """
 KEYS = _KEYS.split()
+NAMES = (OWNER, "Anaïs Sølvay", "Bo Łęck")
 CUTS = (slice(None, 2), slice(1, None))  # both have the second message
 # Contacts and a thread; the last is in no export, but a mutation may leave out the others too.
 EXCLUDED: tuple[list[str], ...] = ([], [], [], ["Bo Łęck"], ["Ski trip"], ["Anaïs Sølvay", "skitrip_1003"], ["No one"])
@@ -99,7 +111,7 @@ def _downloads(rng: random.Random) -> list[dict[str, bytes]]:
     """What a person has: one download of any year, two that overlap, or both halves of encrypted conversations."""
     talks = TALKS[: rng.choice((1, 2, 3, 3))]
     start, end = (tuple(replace(talk, messages=talk.messages[part]) for talk in talks) for part in CUTS)
-    kind = rng.choice((*ERAS, "encrypted", "halves", "halves", "two downloads", "two encrypted"))
+    kind = rng.choice((*ERAS, "encrypted", "halves", "halves", "two downloads", "two encrypted", "pair", "pair"))
     if kind == "encrypted":
         return [encrypted_files(talks)]
     if kind == "halves":
@@ -109,7 +121,35 @@ def _downloads(rng: random.Random) -> list[dict[str, bytes]]:
         return [files_of(rng.choice(("early 2018", "2022")), start), files_of("since 2024", talks)]
     if kind == "two encrypted":
         return [encrypted_files(start), encrypted_files(end, first=rng.choice((40, 41, 7)))]
+    if kind == "pair":
+        return _pair(talks, rng)
     return [files_of(kind, talks)]
+
+
+def _pair(talks: tuple[Talk, ...], rng: random.Random) -> list[dict[str, bytes]]:
+    """An old download and a new one, in which folders and people have other names; some files are there as copies."""
+    names = {rng.choice(NAMES): rng.choice(("Renamed Quist", "Facebook user", "Utilisateur Facebook", "Bo Łęck", ""))}
+    old = tuple(
+        replace(
+            talk,
+            folder=rng.choice(
+                (talk.folder, f"{talk.folder.partition('_')[0]}_aB3-Ef9Hi{index}", f"other_{1001 + index}")
+            ),
+            people=tuple(names.get(name, name) for name in talk.people),
+            messages=tuple((names.get(sender, sender), ms, text) for sender, ms, text in talk.messages[CUTS[0]]),
+        )
+        for index, talk in enumerate(talks)
+    )
+    later = CUTS[1] if rng.random() < 0.5 else slice(None)
+    new = tuple(replace(talk, messages=talk.messages[later]) for talk in talks)
+    era = rng.choice(("instagram", "since 2024", "since 2024"))
+    downloads = [files_of(rng.choice((era, "2022", "early 2018")), old), files_of(era, new)]
+    files = rng.choice(downloads)
+    name = rng.choice(sorted(files))
+    folder, _, file = name.rpartition("/")
+    copies = (f"{folder} 2/{file}", f"{folder} - Copie/{file}", f"{name[:-5]} (1).json", f"{name}.part")
+    files[rng.choice(copies)] = files[name]
+    return downloads
 
 
 def _export(case: int, folder: Path) -> tuple[list[str], random.Random]:

@@ -236,16 +236,20 @@ def test_a_renamed_folder_is_the_same_thread(tmp_path: Path) -> None:
     assert report.problems == []
 
 
-@pytest.mark.parametrize("why", ["no message in common", "renamed people"])
-def test_a_renamed_folder_that_may_be_another_thread_is_reported(tmp_path: Path, why: str) -> None:
-    other = replace(TWIN, folder="boolder_1002")
-    if why == "renamed people":  # whose messages would stand there twice
-        messages = tuple(("Bo Older" if sender != OWNER else OWNER, ms, text) for sender, ms, text in TALKS[1].messages)
-        other = replace(other, people=("Bo Older", OWNER), messages=messages)
-    report, _ = read(_renamed(tmp_path, other, TALKS[1]), tmp_path / "out")
+def test_a_renamed_folder_that_may_be_another_thread_is_reported(tmp_path: Path) -> None:
+    report, _ = read(_renamed(tmp_path, replace(TWIN, folder="boolder_1002"), TALKS[1]), tmp_path / "out")
     assert report.threads == len(TALKS) + 1
     assert len(report.problems) == 1
     assert "other names in other downloads (bo_1002 and boolder_1002)" in report.problems[0]
+
+
+def test_a_contact_and_a_folder_with_other_names_are_one_thread_by_its_messages(tmp_path: Path) -> None:
+    messages = tuple(("Bo Older" if sender != OWNER else OWNER, ms, text) for sender, ms, text in TALKS[1].messages[:2])
+    other = replace(TALKS[1], folder="boolder_1002", title="Bo Older", people=("Bo Older", OWNER), messages=messages)
+    report, table = read(_renamed(tmp_path, other, TALKS[1]), tmp_path / "out")
+    assert rows(table) == expected()
+    assert report.threads == len(TALKS)
+    assert report.problems == []
 
 
 def test_folders_of_one_number_in_one_download_are_two_threads(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.filenames import encrypted_stem, has_thread_id, message_file, thread_folder, unread_kind
 from jaegpt.exports.sources import BadFileError, Entry, list_entries, printable
 
 # A thread that stands in several boxes, in downloads of different days, counts for the first of them.
@@ -26,33 +27,50 @@ _YEARS = {
     "your_activity_across_facebook": "2023 to 2024",
     "your_instagram_activity": "since 2022",
 }
+# What people sent in a thread lies in these folders of it; files of any name may be among that.
+_MEDIA = ("files", "photos", "videos", "audio", "gifs", "stickers_used", "stickers")
 
-# Until autumn 2018 threads lay under `messages/` without a box. The search is greedy, so that the last `messages/`
-# counts: the folder given may itself lie below another one of that name.
-_THREAD_FILE = re.compile(rf"^(?:.*/)?messages/(?:({'|'.join(BOXES)})/)?([^/]+)/message(?:_(\d+))?\.(json|html)$")
+# Until autumn 2018 threads lay under `messages/` without a box, and new boxes come: any folder may be one. The search
+# is greedy, so that the last `messages/` counts: the folder given may itself lie below another one of that name.
+_THREAD_FILE = re.compile(r"^(?:.*/)?messages/(?:([^/]+)/)?([^/]+)/([^/]+)$", re.IGNORECASE | re.DOTALL)
+_LOOSE_FILE = re.compile(r"^(?:.*/)?(?:([^/]+)/)?([^/]+)/([^/]+)$", re.DOTALL)  # its `messages/` was left behind
 _IN_A_BOX = re.compile(rf"(?:^|/)messages/(?:{'|'.join(BOXES)})/")
+_IN_A_THREAD = re.compile(r"(?:^|/)messages/[^/]+/[^/]+/", re.IGNORECASE)
 _OLD_HTML = re.compile(r"(?:^|/)(?:messages\.html?|messages/\d+\.html)$")
 # The encrypted download is flat: `Anna Berg_12.json` at its top, some folders down where zips were unpacked by hand.
 # Other files have such names too (`posts/your_posts_1.json`), so that a name alone proves nothing. Those that lie in
 # the folder of a thread were sent by somebody.
-_ENCRYPTED_FILE = re.compile(r"^(?!(?:.*/)?messages/[^/]+/[^/]+/)(?:.*/)?(?!message_)[^/]+_\d+\.json$")
+_NUMBERED_FILE = re.compile(r"(?:^|/)(?!message_)[^/]+_\d+(?:[\s(][^/]*)?\.json$", re.DOTALL)
+_CONVERSATIONS = re.compile(r"(?:^|/)messages(?:[^\w/.][^/]*)?\.json$", re.IGNORECASE)
 _PROFILE = re.compile(
-    r"(?:^|/)(?:profile_information/profile_information|personal_information/personal_information"
-    r"|(?:messages|other_activity)/autofill_information|autofill_information)\.json$"
+    r"(?:^|/)(?:(?:profile_information/profile_information|(?:personal|account)_information/personal_information"
+    r"|(?:messages|other_activity)/autofill_information|autofill_information)(?:[\s(][^/]*)?|profile)\.json$"
 )
 
-Format = Literal["messenger", "instagram", "encrypted"]
+Format = Literal["messenger", "instagram", "encrypted", "conversations"]
+_UNREAD = {
+    "unfinished": "not downloaded to the end, or not kept on this machine",
+    "archive": "archives of a kind that is not opened (unpack them)",
+    "unknown": "named as messages are but for their suffix",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MessageFile:
-    """One file of messages: `thread` is the folder that identifies its thread, `number` its place (1 = newest)."""
+    """One file of messages.
+
+    Attributes:
+        thread: the folder that identifies its thread, without the mark of a copy.
+        number: its place (1 = newest); 0 where the name does not show that it is of messages.
+        copy: what a browser or a file manager added to the file's name.
+    """
 
     entry: Entry
     format: Format
     box: str
     thread: str
     number: int
+    copy: str = ""
 
     @property
     def thread_key(self) -> str:
@@ -62,15 +80,25 @@ class MessageFile:
     @property
     def download(self) -> str:
         """Where its download, or a zip of it, lies: a thread has one name in there."""
-        return self.entry.folder if self.format == "encrypted" else self.entry.path.rpartition("/messages/")[0]
+        if self.format in ("encrypted", "conversations"):
+            return self.entry.folder
+        before, found, _ = self.entry.path.rpartition("/messages/")
+        return before if found else self.entry.source
+
+    @property
+    def witness(self) -> tuple[str, str]:
+        """The copy of the thread that it is part of: none of them holds a message twice, two may hold the same."""
+        return self.entry.folder, self.copy
 
     @property
     def era(self) -> str:
         """When Meta wrote downloads of this layout."""
         if self.format == "encrypted":
             return "end-to-end-encrypted download"
+        if self.format == "conversations":
+            return "Instagram, until 2020"
         platform = "Instagram" if self.format == "instagram" else "Messenger"
-        if self.entry.name.endswith("message.json"):
+        if re.search(r"message(?:[^\w/.][^/]*)?\.json$", self.entry.name):
             return f"{platform}, early 2018"
         for root, years in _YEARS.items():
             if f"{root}/messages/" in self.entry.path:
@@ -87,7 +115,7 @@ class Discovery:
         profiles: files about the owner.
         html: files of messages that are not read.
         problems: what stands in the way of messages.
-        notices: what was passed over though it might hold messages, a line each.
+        notices: what was not read though it might hold messages, a line each.
     """
 
     files: list[MessageFile] = field(default_factory=list)
@@ -109,13 +137,17 @@ def discover(paths: Sequence[str]) -> Discovery:
         JaegptError: a path does not exist, or no file of messages is found under any.
     """
     found = Discovery()
+    unread: dict[str, list[str]] = {}
     for path in dict.fromkeys(os.path.normpath(path) for path in paths):
         # A folder inside a download (`.../messages/inbox`) works too: its own place says which box that is.
         prefix = Path(path).resolve().as_posix() + "/" if os.path.isdir(path) else ""
         listing = list_entries(path, partial(_wanted, prefix))
         found.problems += listing.problems
+        unnumbered: list[MessageFile] = []
         for entry in listing.entries:
-            _sort_in(found, entry, prefix if entry.index < 0 else "")
+            _sort_in(found, unnumbered, unread, entry, prefix if entry.index < 0 else "")
+        folders = {file.entry.folder for file in found.files if file.format == "encrypted"}
+        found.files += [file for file in unnumbered if file.entry.name.count("/") < 2 or file.entry.folder in folders]
         for link in listing.links:
             _judge_link(found, path, prefix, link)
         if listing.far_zips:
@@ -124,6 +156,11 @@ def discover(paths: Sequence[str]) -> Discovery:
                 f"({len(listing.far_zips):,}, the first is {printable(min(listing.far_zips))}); if they are downloads, "
                 "move them here"
             )
+    for kind, names in unread.items():
+        found.notices.append(
+            f"files that may hold messages were not read: {_UNREAD[kind]} ({len(names):,}, the first is "
+            f"{printable(min(names))})"
+        )
     found.files.sort(key=lambda file: (file.format == "encrypted", file.thread, -file.number))
     if not found.files and not found.problems:
         raise JaegptError(nothing_found(paths, found))
@@ -132,18 +169,44 @@ def discover(paths: Sequence[str]) -> Discovery:
 
 def _wanted(prefix: str, name: str) -> bool:
     return bool(
-        _THREAD_FILE.match(prefix + name)
+        name.endswith((".json", ".JSON"))
+        or _thread_file(prefix + name)
         or _OLD_HTML.search(name)
-        or _PROFILE.search(name)
-        or _ENCRYPTED_FILE.match(name)
+        or _unread(prefix + name)
     )
+
+
+def _thread_file(path: str) -> tuple[str, str, tuple[int, str, str]] | None:
+    """(box, thread, what its name says) of a file that lies and is named as those of messages do and are."""
+    place = _THREAD_FILE.match(path)
+    if place:
+        box, thread, name = place.groups()
+        lies_well = thread.lower() not in _MEDIA or (box or "").lower() in BOXES
+    else:
+        place = None if _IN_A_THREAD.search(path) else _LOOSE_FILE.match(path)
+        if not place:
+            return None
+        box, thread, name = place.groups()
+        lies_well = (box or "").lower() in BOXES or has_thread_id(thread)
+        box = box if (box or "").lower() in BOXES else None
+    named = message_file(name) if lies_well else None
+    if not named:
+        return None
+    return (box.lower() if box and box.lower() in BOXES else box or BOXES[0]), thread_folder(thread), named
+
+
+def _unread(path: str) -> str | None:
+    place = _THREAD_FILE.match(path)
+    if not place and _IN_A_THREAD.search(path):
+        return None  # sent by somebody
+    return unread_kind(path.rpartition("/")[2], place is not None)
 
 
 def _judge_link(found: Discovery, path: str, prefix: str, link: str) -> None:
     """A link to a folder stands in the way where threads belong, and is mentioned where they might be."""
     below = ("message_1.json", "x_1/message_1.json", "inbox/x_1/message_1.json")
     is_root = f"{PurePosixPath(link).name}/messages" in ROOTS
-    if is_root or any(_THREAD_FILE.match(f"{prefix}{link}/{rest}") for rest in below):
+    if is_root or any(_is_in_known_box(f"{prefix}{link}/{rest}") for rest in below):
         detail = "a link to another folder, which is not followed; give that folder in export.path"
         found.problems.append(BadFileError(f"{path}/{link}", "link", detail))
     elif "messages" not in PurePosixPath(link).parts and not _IN_A_BOX.search(prefix):
@@ -153,22 +216,54 @@ def _judge_link(found: Discovery, path: str, prefix: str, link: str) -> None:
         )
 
 
-def _sort_in(found: Discovery, entry: Entry, prefix: str) -> None:
-    thread_file = _THREAD_FILE.match(prefix + entry.name)
+def _is_in_known_box(path: str) -> bool:
+    place = _THREAD_FILE.match(path)
+    return bool(place and (place[1] is None or place[1] in BOXES))
+
+
+def _sort_in(
+    found: Discovery, unnumbered: list[MessageFile], unread: dict[str, list[str]], entry: Entry, prefix: str
+) -> None:
+    path = prefix + entry.name
+    thread_file = _thread_file(path)
+    kind = _unread(path)
     if thread_file:
-        box, thread, number, suffix = thread_file.groups()
-        if suffix == "html":
+        box, thread, (number, copy, suffix) = thread_file
+        if suffix != "json":
             found.html.append(entry)
             return
-        format: Format = "instagram" if "your_instagram_activity/" in prefix + entry.name else "messenger"
-        found.files.append(MessageFile(entry, format, box or BOXES[0], thread, int(number or 1)))
+        format: Format = "instagram" if "your_instagram_activity/" in path else "messenger"
+        found.files.append(MessageFile(entry, format, box, thread, number, copy))
     elif _PROFILE.search(entry.name):
         found.profiles.append(entry)
     elif _OLD_HTML.search(entry.name):
         found.html.append(entry)
+    elif kind:
+        unread.setdefault(kind, []).append(entry.path)
+    elif not _IN_A_THREAD.search(entry.name):
+        _sort_in_by_content(found, unnumbered, entry, path)
+
+
+def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: Entry, path: str) -> None:
+    """Files whose content has to show what they are."""
+    folder, _, name = path.rpartition("/")
+    stem = name[: -len(".json")]
+    if _CONVERSATIONS.search(path):
+        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0))
+    elif _NUMBERED_FILE.search(entry.name):
+        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, *_stem_number_copy(stem)))
+    elif folder.endswith("/messages") or folder == "messages":
+        return  # settings
+    elif named := message_file(name):
+        number_0 = MessageFile(entry, "messenger", BOXES[0], folder.rpartition("/")[2] or entry.source, 0, named[1])
+        unnumbered.append(number_0)
     else:
-        stem = entry.name.rsplit("/", 1)[-1].removesuffix(".json")
-        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, stem, 1))
+        unnumbered.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, stem, 0))
+
+
+def _stem_number_copy(stem: str) -> tuple[str, int, str]:
+    name, copy = encrypted_stem(stem)
+    return name, 1, copy
 
 
 def nothing_found(paths: Sequence[str], found: Discovery) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 from jaegpt.errors import JaegptError
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found, thread_id
-from jaegpt.exports.owner import Owner, find_owner, profile_names
+from jaegpt.exports.downloads import join_downloads
+from jaegpt.exports.owner import Owner, find_owner, owner_elsewhere
 from jaegpt.exports.parts import PartJob, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.profile import read_profiles
 from jaegpt.exports.reading import BatchNote, batches, fault_of, read_batch
+from jaegpt.exports.renames import find_renames
 from jaegpt.exports.report import ExportReport, list_bad_files, make_report, refuse_nothing
 from jaegpt.exports.sources import BadFileError, printable
 from jaegpt.exports.stitching import stitch
@@ -72,14 +75,19 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     if not threads:
         nothing = "Nothing else is there." if bad and not found.html else nothing_found(config.paths, found)
         raise JaegptError(f"{list_bad_files(bad)}\n{nothing}" if bad else nothing)
-    notices: list[str] = []
+    threads, notices = join_downloads(threads)
+    notices += find_renames(threads)
     owner = _owner_or_notice(threads, config, found, notices)
     names = owner.names if owner else ()
     threads, not_joined = stitch(threads, names)
-    owner = owner.counted(presence(threads)) if owner else None
+    if owner:
+        owner = owner.counted(presence(threads))
+        notices += owner_elsewhere(threads, owner)
     excluded = _excluded_threads(threads, config.exclude, names)
-    senders = {id(batch): _senders(batch, names, config.exclude) for batch in notes}
-    threads_kept = [_thread_job(thread, names, senders) for thread in threads if thread.key not in excluded]
+    senders = {id(batch): _senders(batch, names, config.exclude, {}) for batch in notes}
+    threads_kept = [
+        _thread_job(thread, names, config.exclude, senders) for thread in threads if thread.key not in excluded
+    ]
     threads_kept.sort(key=lambda thread: thread.thread_id)
     parts = group_into_parts(threads_kept)
     part_jobs = [
@@ -103,16 +111,17 @@ def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str
     places = {path.rpartition("/")[0] for path in known}
     given = {os.path.normpath(path) for path in paths}
     places |= {path for path in given if not any(f"{place}/".startswith(f"{path}/") for place in places)}
-    judged = [fault_of(file) for batch in notes for file in batch.doubtful if file.entry.folder in places]
+    doubtful = [file for batch in notes for file in batch.doubtful if file.number]
+    judged = [fault_of(file) for file in doubtful if file.entry.folder in places]
     return [*found.problems, *bad, *(problem for problem in judged if problem)]
 
 
 def _owner_or_notice(
     threads: Sequence[Thread], config: ExportConfig, found: Discovery, notices: list[str]
 ) -> Owner | None:
-    circles = (note.participants for thread in threads for note, _ in thread.pieces)
+    circles = [note.participants for thread in threads for note, _ in thread.pieces]
     try:
-        owner = find_owner(presence(threads), config.owners, *profile_names(found.profiles), circles)
+        owner = find_owner(presence(threads), config.owners, read_profiles(found.profiles), circles)
     except JaegptError as error:
         notices.append(str(error))
         return None
@@ -121,18 +130,36 @@ def _owner_or_notice(
             f"the profile also names {', '.join(owner.others)}, who takes part in a thread beside {owner.names[0]} and "
             "so is taken for somebody else; if both are you, set export.owner to the list of your names"
         )
-    return owner
+    return owner.with_former_names([thread.aliases for thread in threads], circles)
 
 
-def _senders(batch: BatchNote, owners: Sequence[str], exclude: Sequence[str]) -> tuple[Sender, ...]:
-    """Who the sender numbers of a batch mean, now that the owner is known."""
-    owner = [Sender(owners[0], is_owner=True)] if owners else []
-    return tuple(owner[0] if name in owners else Sender(name, is_excluded=name in exclude) for name in batch.senders)
+def _senders(
+    batch: BatchNote, owners: Sequence[str], exclude: Sequence[str], aliases: Mapping[str, str]
+) -> tuple[Sender, ...]:
+    """Who the sender numbers of a batch mean, now that the owner is known; an excluded contact is so by all names."""
+
+    def sender(name: str) -> Sender:
+        current = aliases.get(name, name)
+        if name in owners or current in owners:
+            return Sender(owners[0], is_owner=True)
+        return Sender(current, is_excluded=name in exclude or current in exclude)
+
+    return tuple(map(sender, batch.senders))
 
 
-def _thread_job(thread: Thread, owners: Sequence[str], senders: Mapping[int, tuple[Sender, ...]]) -> ThreadJob:
+def _thread_job(
+    thread: Thread, owners: Sequence[str], exclude: Sequence[str], senders: Mapping[int, tuple[Sender, ...]]
+) -> ThreadJob:
+    witnesses: dict[tuple[str, str], int] = {}
     pieces = tuple(
-        Piece(batch.messages, note.start, note.rows, note.in_seconds, senders[id(batch)])
+        Piece(
+            batch.messages,
+            note.start,
+            note.rows,
+            note.in_seconds,
+            _senders(batch, owners, exclude, thread.aliases) if thread.aliases else senders[id(batch)],
+            witnesses.setdefault(note.file.witness, len(witnesses)),
+        )
         for note, batch in thread.pieces
     )
     return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
@@ -147,7 +174,7 @@ def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners:
     titles = {
         thread.key: {text for note, _ in thread.pieces for text in (note.title, note.file.thread)} for thread in threads
     }
-    known = set(presence(threads)).union(*titles.values())
+    known = set(presence(threads)).union(*titles.values(), *(thread.aliases for thread in threads))
     for entry in exclude:
         if entry in owners:
             raise JaegptError(
@@ -157,10 +184,12 @@ def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners:
             near = difflib.get_close_matches(entry, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "Write the name as Messenger shows it."
             raise JaegptError(f"export.exclude: no contact and no thread is called {entry!r}. {hint}")
+    left_out = set(exclude)
     return {
         thread.key
         for thread in threads
-        if titles[thread.key] & set(exclude) or (not thread.is_group(owners) and thread.people & set(exclude))
+        if titles[thread.key] & left_out
+        or (not thread.is_group(owners) and (thread.people | thread.aliases.keys()) & left_out)
     }
 
 

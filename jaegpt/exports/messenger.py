@@ -58,6 +58,11 @@ def shape_of(messages: list[Any]) -> Shape:
     return MODERN
 
 
+def is_thread(raw: bytes) -> bool:
+    """Whether a file's bytes show that it is of this format; asked of files whose name and place do not."""
+    return b'"sender_name"' in raw and b'"participants"' in raw
+
+
 def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, list[Any]]:
     """(participants, title, whether it says to be a group, messages) of a parsed file, names as they stand.
 

@@ -2,16 +2,14 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import orjson
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports.rows import NAMELESS, clean_name
-from jaegpt.exports.sources import BadFileError, Entry, printable, read_bytes
-from jaegpt.exports.text import load_json
+from jaegpt.exports.people import NAMELESS
+from jaegpt.exports.profile import Profile
+from jaegpt.exports.sources import printable
+from jaegpt.exports.threads import Thread
 
 NUM_CANDIDATES = 5
 
@@ -37,12 +35,18 @@ class Owner:
         runner_up = (self.runner_up[0], presence[self.runner_up[0]]) if self.runner_up else None
         return replace(self, threads=max(presence[name] for name in self.names), runner_up=runner_up)
 
+    def with_former_names(self, aliases: Iterable[Mapping[str, str]], circles: Iterable[Collection[str]]) -> "Owner":
+        """The same with the names that two downloads show to be the owner's too, unless somebody else has them."""
+        found = {name for names in aliases for name, current in names.items() if current in self.names}
+        found |= {current for names in aliases for name, current in names.items() if name in self.names}
+        others = {name for circle in circles if not set(self.names).isdisjoint(circle) for name in circle}
+        return replace(self, names=(*self.names, *sorted(found - others - set(self.names) - {NAMELESS})))
+
 
 def find_owner(
     presence: Counter[str],
     configured: Sequence[str],
-    profile: Sequence[str],
-    typed: Sequence[str] = (),
+    profile: Profile,
     circles: Iterable[Collection[str]] = (),
 ) -> Owner:
     """Decide on the owner.
@@ -50,8 +54,7 @@ def find_owner(
     Args:
         presence: name -> number of threads it takes part in.
         configured: `export.owner` as a list.
-        profile: the names that the download's own profile gives, the current one first.
-        typed: those that forms were filled in with, some of which may be other people's.
+        profile: what the download says of its owner.
         circles: the participants of each thread, without those who are known to have written there only.
 
     Raises:
@@ -62,15 +65,20 @@ def find_owner(
     )
     if not ranked:
         raise JaegptError("export.owner: nobody is named in any thread. Check that export.path is a whole download.")
+    circles = list(circles)
     if list(configured) != ["auto"]:
+        known = set(presence).union(*circles)  # a former name too, where messages show whose it was
         for name in configured:
-            if name not in presence:
+            if name not in known:
                 near = difflib.get_close_matches(name, presence, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")
         return _owner(configured, "export.owner", presence, ranked)
-    by_presence = sorted(typed, key=lambda name: -presence[name])
-    known = [name for name in dict.fromkeys([*profile, *by_presence]) if name in presence]
+    by_presence = sorted(profile.typed, key=lambda name: -presence[name])
+    # Of values whose keys are in a language that is not known here, one at most is the name.
+    guessed = sorted((name for name in profile.values if name in presence), key=lambda name: -presence[name])[:1]
+    listed = [*profile.names, *(() if any(name in presence for name in profile.names) else guessed), *by_presence]
+    known = [name for name in dict.fromkeys(listed) if name in presence]
     if known:
         others = _others_than_the_first(known, circles)
         owner = _owner([name for name in known if name not in others], "profile", presence, ranked)
@@ -83,30 +91,26 @@ def find_owner(
     return _owner([ranked[0][0]], "most threads", presence, ranked)
 
 
-def profile_names(entries: Iterable[Entry]) -> tuple[list[str], list[str]]:
-    """The owner's names in the download's profile files, the current one first, and the names typed into forms.
+def owner_elsewhere(threads: Sequence[Thread], owner: Owner) -> list[str]:
+    """A line on threads in which the owner is under none of the names known, with the name that most of them share.
 
-    Unreadable profiles tell nothing.
+    So it is where Messenger knows the owner by one name and Instagram by another.
     """
-    current: list[str] = []
-    former: list[str] = []
-    typed: list[str] = []
-    for entry in entries:
-        try:
-            content = load_json(read_bytes(entry))
-        except (BadFileError, orjson.JSONDecodeError):
-            continue
-        profile = _get(content, "profile_v2") or _get(content, "profile")
-        current += _texts([_get(_get(profile, "name"), "full_name")])
-        for key in ("previous_names", "other_names"):
-            listed = _get(profile, key)
-            former += _texts([_get(item, "name") for item in listed] if isinstance(listed, list) else [])
-        filled = _get(_get(content, "autofill_information_v2") or _get(content, "autofill_information"), "FULL_NAME")
-        typed += _texts(filled if isinstance(filled, list) else [])
-        users = _get(content, "profile_user")
-        for user in users if isinstance(users, list) else []:  # Instagram
-            current += _texts([_get(_get(_get(user, "string_map_data"), "Name"), "value")])
-    return list(dict.fromkeys([*current, *former])), typed
+    without = [thread for thread in threads if thread.num_rows and thread.people.isdisjoint(owner.names)]
+    shared = Counter(name for thread in without for name in thread.people if name != NAMELESS)
+    if not shared:
+        return []
+    # Early in 2018 participants came without the owner, and who wrote nothing is not there at all.
+    is_certain = any(not note.in_seconds for thread in without for note, _ in thread.pieces)
+    most = max(shared.values())
+    names = sorted(name for name, count in shared.items() if count == most)
+    if most < 2 and not is_certain:
+        return []
+    listed = ", ".join(names[:NUM_CANDIDATES])
+    return [
+        f"{len(without):,} of the {len(threads):,} threads are without {' / '.join(owner.names)}; the name in most of "
+        f"them ({most:,}) is {listed}: if it is yours too, set export.owner to the list of your names"
+    ]
 
 
 def _others_than_the_first(names: Sequence[str], circles: Iterable[Collection[str]]) -> set[str]:
@@ -123,11 +127,3 @@ def _owner(names: Sequence[str], how: str, presence: Counter[str], ranked: list[
 def _candidates(ranked: list[tuple[str, int]]) -> str:
     listed = ", ".join(f"{name} {count:,}" for name, count in ranked[:NUM_CANDIDATES])
     return printable(f"Threads by name: {listed}.")
-
-
-def _get(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
-
-
-def _texts(values: list[Any]) -> list[str]:
-    return [clean_name(value) for value in values if isinstance(value, str) and value.strip()]

@@ -1,6 +1,6 @@
 """The second pass: threads put in order, doubles removed, the owner marked, and written as parts of `messages`."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.reading import load_messages
 from jaegpt.exports.rows import END_OF_TIME_MS
 from jaegpt.exports.suspects import Suspects, find_suspects
@@ -20,13 +21,17 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`."""
+    """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`.
+
+    `witness` is the copy of the thread that they are from: one holds each message once, another may hold it again.
+    """
 
     messages: str | bytes
     start: int
     rows: int
     in_seconds: bool
     senders: tuple[Sender, ...]
+    witness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +106,15 @@ class _Rows:
     sender: Ints
     time: Ints  # ms since 1970
     in_seconds: Bools  # whether the time is known to the second only
+    witness: Ints
     text: pa.ChunkedArray
 
     def take(self, order: Ints) -> "_Rows":
         if len(order) == len(self.time) and _is_sorted(order):
             return self
         text = self.text.take(pa.array(order))
-        return _Rows(self.thread[order], self.sender[order], self.time[order], self.in_seconds[order], text)
+        columns = (self.thread, self.sender, self.time, self.in_seconds, self.witness)
+        return _Rows(*(column[order] for column in columns), text)
 
 
 def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
@@ -116,8 +123,9 @@ def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
     rows = rows.take(_order(rows.thread, rows.time))
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
     rows = _without(rows, is_excluded[rows.sender], "excluded", note)
-    rows = _without(rows, _is_coarse_double(rows), "double", note)
+    rows = _without(rows, _is_nameless_double(rows, senders), "double", note)
     rows = _without(rows, _is_double(rows), "double", note)
+    rows = _without(rows, _is_coarse_double(rows), "double", note)
     note.suspects = find_suspects(rows.text, rows.thread, rows.sender, senders)
     thread, sender = pa.array(rows.thread), pa.array(rows.sender)
     columns = {
@@ -135,21 +143,24 @@ def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
 def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
     """The rows of all pieces as they stand, and what their sender numbers mean."""
     numbers: dict[Sender, int] = {}
-    batches: dict[str | bytes, tuple[pa.Table, Ints]] = {}  # its rows, and its sender numbers as those of the part
+    batches: dict[str | bytes, pa.Table] = {}
+    part_numbers: dict[int, Ints] = {}  # by the tuple of senders: the sender numbers of a batch as those of the part
     tables, senders, pieces = [], [np.zeros(0, np.int64)], [piece for thread in threads for piece in thread.pieces]
     for piece in pieces:
         if piece.messages not in batches:
-            part_numbers = [numbers.setdefault(sender, len(numbers)) for sender in piece.senders]
-            batches[piece.messages] = load_messages(piece.messages), np.array(part_numbers, np.int64)
-        table, part_number_of = batches[piece.messages]
-        tables.append(table.slice(piece.start, piece.rows))
-        senders.append(part_number_of[tables[-1].column("sender").to_numpy()])
+            batches[piece.messages] = load_messages(piece.messages)
+        if id(piece.senders) not in part_numbers:
+            of_batch = [numbers.setdefault(sender, len(numbers)) for sender in piece.senders]
+            part_numbers[id(piece.senders)] = np.array(of_batch, np.int64)
+        tables.append(batches[piece.messages].slice(piece.start, piece.rows))
+        senders.append(part_numbers[id(piece.senders)][tables[-1].column("sender").to_numpy()])
     joined = pa.concat_tables(tables).combine_chunks()
     rows = _Rows(
         thread=np.repeat(np.arange(len(threads)), [thread.num_rows for thread in threads]),
         sender=np.concatenate(senders),
         time=joined.column("sent_at").to_numpy(),
         in_seconds=np.repeat(np.array([piece.in_seconds for piece in pieces], bool), [piece.rows for piece in pieces]),
+        witness=np.repeat(np.array([piece.witness for piece in pieces], np.int64), [piece.rows for piece in pieces]),
         text=joined.column("text"),
     )
     return rows, list(numbers)
@@ -171,31 +182,69 @@ def _without(rows: _Rows, gone: Bools, reason: str, note: PartNote) -> _Rows:
     return rows.take(np.flatnonzero(~gone))
 
 
+def _is_nameless_double(rows: _Rows, senders: Sequence[Sender]) -> Bools:
+    """Rows of a deleted account that another copy of the thread has under a name: its author was deleted since."""
+    double = np.zeros(len(rows.time), bool)
+    is_nameless = np.array([sender.name == NAMELESS for sender in senders], bool)[rows.sender]
+    if not is_nameless.any() or is_nameless.all() or not rows.witness.any():
+        return double
+    second = rows.thread * (END_OF_TIME_MS // 1000) + rows.time // 1000
+    nameless = np.flatnonzero(is_nameless)
+    named = np.flatnonzero(~is_nameless & np.isin(second, second[nameless]))
+    named = named[~np.array([sender.is_owner for sender in senders], bool)[rows.sender[named]]]
+    known: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+    for row, text in zip(named.tolist(), rows.text.take(pa.array(named)).to_pylist(), strict=True):
+        known[second[row], 0, text].append(row)
+    for row, text in zip(nameless.tolist(), rows.text.take(pa.array(nameless)).to_pylist(), strict=True):
+        double[row] = any(
+            rows.witness[other] != rows.witness[row]
+            and (rows.time[other] == rows.time[row] or rows.in_seconds[other] or rows.in_seconds[row])
+            for other in known.get((second[row], 0, text), ())
+        )
+    return double
+
+
 def _is_coarse_double(rows: _Rows) -> Bools:
-    """Rows known to the second that stand there to the millisecond too: same thread, sender, second and text."""
+    """Rows known to the second that stand there to the millisecond too: same thread, sender, second and text.
+
+    Of a word said twice in a second, two are the same as two.
+    """
     double = np.zeros(len(rows.time), bool)
     if not rows.in_seconds.any() or rows.in_seconds.all():
         return double
     moment = rows.thread * (END_OF_TIME_MS // 1000) + rows.time // 1000
     near = np.isin(moment, np.intersect1d(moment[rows.in_seconds], moment[~rows.in_seconds]))
     coarse, fine = np.flatnonzero(near & rows.in_seconds), np.flatnonzero(near & ~rows.in_seconds)
-    exact = set(_keys(rows, moment, fine))
-    double[coarse] = [key in exact for key in _keys(rows, moment, coarse)]
+    exact = Counter(_keys(rows, moment, fine))
+    for row, key in zip(coarse.tolist(), _keys(rows, moment, coarse), strict=True):
+        double[row] = exact[key] > 0
+        exact[key] -= 1
     return double
 
 
 def _is_double(rows: _Rows) -> Bools:
-    """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time."""
+    """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time.
+
+    Where times are whole seconds, a word that stands twice in one copy of a thread was said twice; in two copies of
+    the thread it is as many as in the one that has more.
+    """
     double = np.zeros(len(rows.time), bool)
     same = (rows.time[1:] == rows.time[:-1]) & (rows.thread[1:] == rows.thread[:-1])
     if not same.any():
         return double
     moment = np.cumsum(np.concatenate([[True], ~same]))
     alike = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
-    seen: set[tuple[int, int, str]] = set()
-    for row, key in zip(alike.tolist(), _keys(rows, moment, alike), strict=True):
-        double[row] = key in seen
-        seen.add(key)
+    seen: set[tuple[tuple[int, int, str], bool, int]] = set()
+    said: Counter[tuple[tuple[int, int, str], int]] = Counter()
+    in_seconds, witness = rows.in_seconds[alike].tolist(), rows.witness[alike].tolist()
+    keys = _keys(rows, moment, alike)
+    for row, key, is_coarse, copy in zip(alike.tolist(), keys, in_seconds, witness, strict=True):
+        times = 0
+        if is_coarse:
+            times = said[key, copy]
+            said[key, copy] += 1
+        double[row] = (key, is_coarse, times) in seen
+        seen.add((key, is_coarse, times))
     return double
 
 

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.exports.conversations import conversations_of, is_conversations
 from jaegpt.exports.discovery import MessageFile
 from jaegpt.exports.encrypted import encrypted_shape_of, is_encrypted_download
-from jaegpt.exports.messenger import shape_of, thread_of
-from jaegpt.exports.rows import Rows, clean, clean_name, read_rows
+from jaegpt.exports.messenger import is_thread, shape_of, thread_of
+from jaegpt.exports.people import clean, clean_name
+from jaegpt.exports.rows import Rows, read_rows
 from jaegpt.exports.sources import BadFileError, read_bytes
 from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import BYTE_ORDER_MARK, load_json
@@ -127,18 +129,19 @@ def _read_batch(batch: Batch) -> BatchNote:
     rows: list[Rows] = []
     for file in batch.files:
         try:
-            read = _read_file(file)
+            threads = _read_file(file)
         except BadFileError as problem:
             note.problems.append(problem)
             continue
-        if read is None:
+        if threads is None:
             note.doubtful.append(file)
             continue
-        note.files.append(read[0])
-        rows.append(read[1])
-        note.dropped += read[1].dropped
-        if read[1].fault:
-            note.faults.append(BadFileError(file.entry.path, "malformed_messages", read[1].fault))
+        for file_note, read in threads:
+            note.files.append(file_note)
+            rows.append(read)
+            note.dropped += read.dropped
+            if read.fault:
+                note.faults.append(BadFileError(file.entry.path, "malformed_messages", read.fault))
     table, note.senders = _as_table(rows)
     table = _without_system_lines(table, note, batch.system_patterns)
     if batch.redact:
@@ -159,7 +162,8 @@ def load_messages(messages: str | bytes) -> pa.Table:
 def fault_of(file: MessageFile) -> BadFileError | None:
     """What is wrong with a doubtful file, for one that has to be of messages after all; None when nothing is."""
     try:
-        *_, messages = _thread_of(file, read_bytes(file.entry))
+        raw = read_bytes(file.entry)
+        *_, messages = _thread_of(file, raw)
     except BadFileError as problem:
         return problem
     if not messages:
@@ -167,19 +171,38 @@ def fault_of(file: MessageFile) -> BadFileError | None:
     return BadFileError(file.entry.path, "wrong_structure", "none of its messages has a `senderName`")
 
 
-def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
-    """The messages of one file, or None when nothing shows that it is one of messages."""
-    encrypted = file.format == "encrypted"
+def _read_file(file: MessageFile) -> list[tuple[FileNote, Rows]] | None:
+    """The messages of one file by thread, or None when nothing shows that it is one of messages."""
     try:
         raw = read_bytes(file.entry)
     except BadFileError:
-        if encrypted:
+        if file.format == "encrypted" or file.number == 0:
             return None
         raise
+    if file.format == "conversations":
+        return _conversations(file, raw) if is_conversations(raw) else None
+    encrypted = file.format == "encrypted"
     if encrypted and not is_encrypted_download(raw):
         return None
+    if file.number == 0 and not encrypted and not is_thread(raw):
+        return None
     names, title, is_group, messages = _thread_of(file, raw)
-    rows = read_rows(messages, encrypted_shape_of(messages) if encrypted else shape_of(messages))
+    shape = encrypted_shape_of(messages) if encrypted else shape_of(messages)
+    return [_noted(file, names, title, is_group, read_rows(messages, shape))]
+
+
+def _conversations(file: MessageFile, raw: bytes) -> list[tuple[FileNote, Rows]]:
+    """The threads of a file that holds all of a download, each as if it had a file of its own."""
+    path = file.entry.path
+    return [
+        _noted(replace(file, thread=thread), names, "", len(names) > 2, read_rows(messages, shape))
+        for names, thread, shape, messages in conversations_of(_parsed(raw, path), path)
+    ]
+
+
+def _noted(
+    file: MessageFile, names: Sequence[str], title: str, is_group: bool | None, rows: Rows
+) -> tuple[FileNote, Rows]:
     # The same few names in file after file: `intern` keeps one copy of each.
     people = tuple(sys.intern(clean_name(name)) for name in names)
     writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)
@@ -188,10 +211,14 @@ def _read_file(file: MessageFile) -> tuple[FileNote, Rows] | None:
 
 
 def _thread_of(file: MessageFile, raw: bytes) -> tuple[list[str], str, bool | None, list[Any]]:
+    return thread_of(_parsed(raw, file.entry.path), file.entry.path)
+
+
+def _parsed(raw: bytes, path: str) -> object:
     try:
-        return thread_of(load_json(raw), file.entry.path)
+        return load_json(raw)
     except orjson.JSONDecodeError as error:
-        raise _not_json(file.entry.path, raw, error) from None
+        raise _not_json(path, raw, error) from None
 
 
 def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.discovery import MessageFile
 from jaegpt.exports.owner import Owner
 from jaegpt.exports.parts import PartNote
 from jaegpt.exports.reading import BatchNote
@@ -62,19 +63,21 @@ def make_report(
     problems: list[str],
 ) -> ExportReport:
     """The report on batches, the threads they make, the keys of those left out whole, and the parts of the rest."""
-    files = [note for batch in notes for note in batch.files]
+    threads_of_files = [note for batch in notes for note in batch.files]
+    # A file of before 2021 may hold many threads, and is one file.
+    files = list({note.file.entry: note.file for note in threads_of_files}.values())
     dropped = sum((note.dropped for note in notes), Counter[str]())
     dropped += sum((part.dropped for part in written), Counter[str]())
     dropped["excluded"] += sum(thread.num_rows for thread in threads if thread.key in excluded)
     report = ExportReport(
-        formats=_sorted(Counter(note.file.format for note in files)),
-        eras=_sorted(Counter(note.file.era for note in files)),
+        formats=_sorted(Counter(_platform(file) for file in files)),
+        eras=_sorted(Counter(file.era for file in files)),
         files=len(files),
-        num_bytes=sum(note.file.entry.size for note in files),
+        num_bytes=sum(file.entry.size for file in files),
         threads=len(threads),
         groups=sum(thread.is_group(owner.names if owner else ()) for thread in threads),
         boxes=dict(Counter(thread.box for thread in threads).most_common()),
-        messages_read=sum(note.read for note in files),
+        messages_read=sum(note.read for note in threads_of_files),
         messages_kept=sum(part.kept for part in written),
         owner=owner,
         owner_messages=sum(part.owner for part in written),
@@ -116,6 +119,10 @@ def list_bad_files(bad: Sequence[BadFileError]) -> str:
     lines = "".join(f"\n  {problem}" for problem in bad)
     plural = "1 file" if len(bad) == 1 else f"{len(bad):,} files"
     return f"export.path: {plural} cannot be read:{lines}"
+
+
+def _platform(file: MessageFile) -> str:
+    return "instagram" if file.format == "conversations" else file.format
 
 
 def _sorted(counts: Counter[Key]) -> dict[Key, int]:

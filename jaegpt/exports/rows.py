@@ -11,7 +11,6 @@ from typing import Any
 
 from jaegpt.exports.text import repair
 
-NAMELESS = "Facebook user"  # what newer exports call every deleted account; older ones leave the name empty
 # No chat is older than 1990, and 0 stands for a time that is not known; so seconds are never taken for ms either.
 BEGIN_OF_TIME_MS = 631_152_000_000
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
@@ -109,16 +108,6 @@ def _telling(messages: Sequence[dict[str, Any]], shape: Shape) -> set[int]:
         for index, value in enumerate([message.get(key) for message in messages])
         if value not in shape.usual[key]
     }
-
-
-def clean(text: str) -> str:
-    """A name or a title, repaired."""
-    return repair(text).replace("\0", "").strip()
-
-
-def clean_name(name: str) -> str:
-    """A display name, repaired; "Facebook user" for the nameless."""
-    return clean(name) or NAMELESS
 
 
 def is_a_time(time: int, shape: Shape) -> bool:

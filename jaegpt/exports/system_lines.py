@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports.rows import NAMELESS
+from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.system_rules import HINTS, RULES, VERBS
 
 MAX_LENGTH = 500  # characters; longer lines are people's

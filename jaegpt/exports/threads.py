@@ -19,10 +19,18 @@ class Sender:
 
 @dataclass(slots=True)
 class Thread:
-    """One conversation: `pieces` are its files in reading order, each with its batch."""
+    """One conversation.
+
+    Attributes:
+        pieces: its files in reading order, each with its batch.
+        aliases: other names of people in it -> the name that stands for them.
+        is_pair: it is between two people, though more names occur.
+    """
 
     key: str
     pieces: list[tuple[FileNote, BatchNote]] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)
+    is_pair: bool = False
 
     @property
     def thread_id(self) -> str:
@@ -36,12 +44,13 @@ class Thread:
     @property
     def box(self) -> str:
         boxes = {note.file.box for note, _ in self.pieces}
-        return next((box for box in BOXES if box in boxes), ENCRYPTED_BOX)
+        return next((box for box in BOXES if box in boxes), min(boxes - {ENCRYPTED_BOX}, default=ENCRYPTED_BOX))
 
     @property
     def people(self) -> set[str]:
         """Everyone who is or was part of it: who left stands among the senders only, the owner of 2018 too."""
-        return {name for note, _ in self.pieces for name in (*note.participants, *note.senders)}
+        names = {name for note, _ in self.pieces for name in (*note.participants, *note.senders)}
+        return {self.aliases.get(name, name) for name in names} if self.aliases else names
 
     @property
     def num_rows(self) -> int:
@@ -51,12 +60,17 @@ class Thread:
         return self.people - set(owners)
 
     def is_group(self, owners: Sequence[str]) -> bool:
-        """More than two people, unless its files say (until 2023 they did)."""
+        """More than two people, unless its files say (until 2023 they did).
+
+        Where the owner is under a name that is not known, or left, one of two people is the owner.
+        """
         declared = [note.is_group for note, _ in self.pieces if note.is_group is not None]
         if declared:
             return any(declared)
         at_once = max((len(note.participants) for note, _ in self.pieces), default=0)
-        return at_once > 2 or len(self.others(owners)) > (1 if owners else 2)
+        has_owner = not self.people.isdisjoint(owners) or all(note.in_seconds for note, _ in self.pieces)
+        others = len(self.others(owners))
+        return at_once > 2 or (not self.is_pair and others > (1 if owners and has_owner else 2))
 
 
 def collect(notes: Iterable[BatchNote]) -> list[Thread]:

@@ -1,0 +1,196 @@
+"""Several downloads of one account brought together: every thread once, and every person under one name in it.
+
+Until about 2021 the folders of threads ended in ten letters, since then in a number; people take other names and
+delete their accounts; a folder's name follows a contact's. What stays is the messages: threads of two downloads are
+one when their messages agree, time and text, wherever both could have them. The rest is reported, never guessed.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+
+from jaegpt.exports.overlap import Ints, compare, messages_of, renames
+from jaegpt.exports.reading import BatchNote, FileNote, load_messages
+from jaegpt.exports.threads import Thread
+
+PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))
+NUM_NAMED = 5  # threads or people whom one line of the report names
+_NUMBER = re.compile(r"_\d+$")
+_FOLDER_NUMBER = re.compile(r"(?:^|_)(\d+)$")
+
+
+def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
+    """Threads of which each stands there once, and a line each for the user on what may still be there twice.
+
+    The threads that are joined are changed in place. Each is of one platform: threads of Messenger and of Instagram are
+    never the same, and encrypted ones continue others by rules of their own.
+    """
+    places = {thread.key: {note.file.download for note, _ in thread.pieces} for thread in threads}
+    problems: list[str] = []
+    remaining: list[Thread] = []
+    for formats in PLATFORMS:
+        side = [thread for thread in threads if thread.pieces[0][0].file.format in formats]
+        if len(set().union(*(places[thread.key] for thread in side))) > 1:
+            side, more = _join(side, places)
+            problems += more + _not_joined(side, places)
+        remaining += side
+    return sorted(remaining, key=lambda thread: thread.key), problems
+
+
+def _join(threads: list[Thread], places: dict[str, set[str]]) -> tuple[list[Thread], list[str]]:
+    by_key = {thread.key: thread for thread in threads}
+    links: list[tuple[str, str]] = []
+    unclear: list[str] = []
+    for one, other in _with_common_times(threads, places):
+        agree = _are_one(by_key[one], by_key[other])
+        if agree:
+            links.append((one, other))
+        elif agree is None:
+            unclear.append(_named([by_key[one], by_key[other]]))
+    gone: set[str] = set()
+    for group in groups(links):
+        members = sorted((by_key[key] for key in group), key=_rank)
+        found_in = [place for key in group for place in places[key]]
+        if len(found_in) > len(set(found_in)):
+            # Two of one download: they cannot all be the same.
+            unclear.append(_named(members))
+            continue
+        first, *rest = members
+        for thread in rest:
+            first.pieces += thread.pieces
+            gone.add(thread.key)
+        places[first.key] = set(found_in)
+    problems = []
+    if unclear:
+        problems.append(
+            f"threads of several downloads have messages in common, and not the same people, or one is like two of "
+            f"another download ({_some(unclear)}); not joined, so that messages may be there twice"
+        )
+    return [thread for thread in threads if thread.key not in gone], problems
+
+
+def _rank(thread: Thread) -> tuple[bool, str]:
+    """Whose key a joined thread keeps: one with a number, as in new downloads, before one with letters."""
+    return _FOLDER_NUMBER.search(_folder(thread)) is None, thread.key
+
+
+def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """Pairs of threads, no download having both, in which a message was sent at the same moment."""
+    with_rows = [thread for thread in threads if thread.num_rows]
+    in_seconds = any(note.in_seconds for thread in with_rows for note, _ in thread.pieces)
+    moments = []
+    for thread in with_rows:
+        times = np.concatenate([times_of(note, batch) for note, batch in thread.pieces])
+        moments.append(np.unique(times // 1000 if in_seconds else times))
+    if not moments:
+        return []
+    owner = np.repeat(np.arange(len(moments)), [len(times) for times in moments])
+    moment = np.concatenate(moments)
+    order = np.argsort(moment, kind="stable")
+    moment, owner = moment[order], owner[order]
+    found: set[int] = set()
+    for step in range(1, len(moment)):
+        same = moment[step:] == moment[:-step]
+        if not same.any():
+            break
+        found.update(np.unique(owner[:-step][same] * len(moments) + owner[step:][same]).tolist())
+    keys = [thread.key for thread in with_rows]
+    pairs = [(keys[number // len(keys)], keys[number % len(keys)]) for number in sorted(found)]
+    return [pair for pair in pairs if places[pair[0]].isdisjoint(places[pair[1]])]
+
+
+def times_of(note: FileNote, batch: BatchNote) -> Ints:
+    """When the messages of a file were sent, ms since 1970."""
+    return load_messages(batch.messages).column("sent_at").slice(note.start, note.rows).to_numpy()
+
+
+def _are_one(one: Thread, other: Thread) -> bool | None:
+    """Whether two threads agree in the messages that both could have, and in who wrote them; None: only in the first"""
+    overlap = compare(messages_of(one.pieces), messages_of(other.pieces))
+    if not overlap.shows_one_thread:
+        return False
+    new_names = renames(overlap.pairs, one.people, other.people)
+    if new_names is None:
+        return None
+    if len({name for name, _ in overlap.pairs}) > 1:  # one writer alone may say the same to two people at once
+        return True
+    left, right = one.people - {name for name, _ in new_names}, other.people - {name for _, name in new_names}
+    return True if left <= right or right <= left else None
+
+
+def _not_joined(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[str]:
+    """Lines on threads of several downloads that may be one, since their names say so and no message does."""
+    bearers: dict[str, list[Thread]] = defaultdict(list)
+    for thread in threads:
+        if thread.num_rows or not thread.is_encrypted:
+            bearers[_lasting_part(thread)].append(thread)
+    left = {name: rivals for name, rivals in sorted(bearers.items()) if _may_be_one(rivals, places)}
+    problems = [
+        f"{name}: {len(rivals):,} threads of several encrypted downloads bear this name, and no message in common "
+        "shows which are one; not joined"
+        for name, rivals in left.items()
+        if rivals[0].is_encrypted
+    ]
+    if renamed := [_named(rivals) for rivals in left.values() if not rivals[0].is_encrypted]:
+        problems.append(
+            f"thread folders of one number have other names in other downloads ({_some(renamed)}), and not the same "
+            "people and messages; not joined, so that messages may be there twice"
+        )
+    with_letters = [
+        thread for thread in threads if not thread.is_encrypted and not _FOLDER_NUMBER.search(_folder(thread))
+    ]
+    numbered: dict[str, list[Thread]] = defaultdict(list)
+    for thread in threads:
+        if not thread.is_encrypted and _FOLDER_NUMBER.search(_folder(thread)):
+            numbered[_slug(thread)].append(thread)
+    if doubtful := [
+        _named([thread, *rivals])
+        for thread in with_letters
+        if (rivals := [rival for rival in numbered[_slug(thread)] if places[rival.key].isdisjoint(places[thread.key])])
+    ]:
+        problems.append(
+            f"thread folders of old and new downloads of one name have no messages in common ({_some(doubtful)}); "
+            "each pair may be one thread or two, and is read as two"
+        )
+    return problems
+
+
+def _may_be_one(rivals: Sequence[Thread], places: Mapping[str, set[str]]) -> bool:
+    return any(places[one.key].isdisjoint(places[other.key]) for one, other in combinations(rivals, 2))
+
+
+def _folder(thread: Thread) -> str:
+    return thread.pieces[0][0].file.thread
+
+
+def _slug(thread: Thread) -> str:
+    """The title in a folder's name, which old downloads write with capitals."""
+    name = _folder(thread)
+    letters = re.search(r"_[A-Za-z0-9_-]{10}$", name)
+    return (name[: letters.start()] if letters and not _NUMBER.search(name) else name.rpartition("_")[0]).lower()
+
+
+def _lasting_part(thread: Thread) -> str:
+    """What the names of a thread's files or folders have in common in all downloads."""
+    number = _FOLDER_NUMBER.search(_folder(thread))
+    return _NUMBER.sub("", _folder(thread)) if thread.is_encrypted else number[1] if number else _folder(thread)
+
+
+def _named(threads: Iterable[Thread]) -> str:
+    return " and ".join(sorted({_folder(thread) for thread in threads}))
+
+
+def _some(names: Sequence[str]) -> str:
+    return "; ".join(names[:NUM_NAMED]) + ("; ..." if len(names) > NUM_NAMED else "")
+
+
+def groups(links: Iterable[tuple[str, str]]) -> list[set[str]]:
+    """What is linked directly or through others: (a, b), (b, c), (d, e) -> {a, b, c}, {d, e}."""
+    group_of: dict[str, set[str]] = {}
+    for one, other in links:
+        joined = group_of.get(one, {one}) | group_of.get(other, {other})
+        group_of |= dict.fromkeys(joined, joined)
+    return sorted({id(group): group for group in group_of.values()}.values(), key=min)
