@@ -83,7 +83,7 @@ def test_training_and_evaluation_figures_make_sense(project: Path) -> None:
     train, evaluate = metrics(project, "train"), metrics(project, "evaluate")
     assert (train["device"], train["epochs"], train["resumed_from_step"]) == ("cpu", 1, 0)
     assert train["steps"] == -(-train["examples"] // 8)
-    assert set(evaluate["base"]) == set(evaluate) - {"base"}
+    assert set(evaluate["base"]) == set(evaluate) - {"base", "loss"}
     assert evaluate["lm_loss"] < evaluate["base"]["lm_loss"] - 0.5, "even the tiny model learns letter frequencies"
     low, high = evaluate["mc_accuracy_ci"]
     assert low < evaluate["mc_accuracy"] < high
@@ -214,6 +214,7 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
     after = metrics(project, "evaluate")
     assert after["lm_loss"] != before["lm_loss"]
     assert after["loss"] == pytest.approx(after["lm_loss"] + after["mc_loss"])
+    assert after["base"] == before["base"], "no weight of ours changes what the untouched model is"
     assert "w_mc" in call(project, "dvc", "exp", "show", "--csv")
 
 

@@ -157,7 +157,7 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
               "mc_accuracy": 3, "seed_accuracy": 5}  # fmt: skip
     rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
     for key, places in digits.items():
-        rows.append((key, *("" if one[key] is None else f"{one[key]:.{places}f}" for one in (base, found))))
+        rows.append((key, *("" if one.get(key) is None else f"{one[key]:.{places}f}" for one in (base, found))))
     return Section("Did it learn?", text, rows)
 
 

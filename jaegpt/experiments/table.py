@@ -186,7 +186,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the untouched base model."""
-    keys_shown = (*COLUMNS, "mc_accuracy_ci", "examples")  # not its total loss, which is in units of each run's weights
+    keys_shown = (*COLUMNS, "mc_accuracy_ci", "examples")
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if isinstance(base := run.figures.get("base"), Mapping):
