@@ -30,6 +30,7 @@ def main() -> None:
         "tuned": measure(model, examples, device, label="evaluate tuned"),
         "base": Measurement(**json.loads(Path("data/base_measurement.json").read_text(encoding="utf-8"))),
     }
+    measured["tuned"].check_finite("evaluate: the fine-tuned model's loss")
     figures = {}
     for name, result in measured.items():
         figures[name] = shown = evaluation(

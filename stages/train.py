@@ -12,7 +12,7 @@ from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.decoders import check_decoder
 from jaegpt.training.devices import choose_device
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, train
-from jaegpt.training.model_card import model_card
+from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.packing import examples_from_table
 from jaegpt.training.scratch import Scratch, run_key
 
@@ -58,8 +58,7 @@ def main() -> None:
     write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
     write_json("metrics/train.json", log.figures)
     scratch.remove()
-    rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
-    print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
+    print(f"train: {speed(log.figures)}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from jaegpt.experiments.study import open_study
 from jaegpt.experiments.sweep import Budget
 from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.files import write_json
+from jaegpt.training.loop import evaluation_steps
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
 
@@ -210,6 +211,12 @@ def test_only_what_is_measured_before_training_counts_as_untrained() -> None:
         for step in (0, 1, 100):
             assert not reader.read(f"step {step}: validation lm_loss 3.5")
     assert quarters == [0, 1, 4, 0, 1, 1]
+    quarters.clear()
+    reader = _Reader({"train.batch_size": 8, "train.evaluations": 4}, watch)
+    reader.read("train: 50 examples, 9 held out")
+    for step in sorted(evaluation_steps(7 * 5, 5, 4)):
+        reader.read(f"step {step}: validation lm_loss 3.5")
+    assert quarters == list(range(1, 21)), "7 steps an epoch, the last of them not full"
 
 
 def test_a_trial_that_begins_as_the_sweep_is_stopped_ends_at_once(

@@ -216,8 +216,9 @@ def _training(found: Mapping[str, Any] | None) -> list[str]:
         return ["Not measured yet: `dvc repro` makes these figures."]
     return [
         f"{found['examples']:,} examples, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device']} "
-        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.1f} examples/s, "
-        f"{found['wall_s'] / 60:.1f} minutes, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} examples/s in "
+        f"{found['examples'] / found['examples_per_second'] / 60:.1f} minutes of training, {found['wall_s'] / 60:.1f} "
+        f"minutes with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
         f"rows {found['pack_fill']:.1%} full."
     ]
 

@@ -204,7 +204,7 @@ class _Reader:
             self.diverged = not math.isfinite(loss)
             self.last = self.last if self.diverged else loss
             steps = int(found[1].replace(",", ""))
-            quarter = round(steps * self.batch_size / self.examples * self.evaluations)
+            quarter = round(steps / math.ceil(self.examples / self.batch_size) * self.evaluations)
             self.stopped = self.watch.on_validation(max(quarter, min(steps, 1)), loss)  # 0 is before training alone
         return self.stopped
 
