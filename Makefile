@@ -22,7 +22,7 @@ test: $(VENV)/.installed lint  ## Lint, type check and test (at most 15 minutes 
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench-data: $(VENV)/.installed  ## Measure the data stages: speed against the seed's way and orjson, memory (4 minutes).
+bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain Python and orjson, memory (4 minutes).
 	$(BIN)/python -m benchmarks.bench_data
 
 bench-train: $(VENV)/.installed  ## Measure training: packed against padded, and against the machine's limit (4 minutes).

@@ -1,11 +1,11 @@
-"""The data stages on the sample export, several times over: speed against the seed's way and orjson, memory, bytes.
+"""The data stages on the sample export, several times over: speed against plain Python and orjson, memory, bytes.
 
 Each stage runs as it is run by hand (`python -m stages.NAME`, process start included): with one worker, with more, and
 with one worker on more data. Prints one table and, last, one JSON line of the same figures. About 4 minutes on two
 cores, and 3 GB of disk. Needs data/base_model (`dvc repro base_model`) for its tokenizer.
 
-Run: python -m benchmarks.bench_data [--copies 18] [--grow 10] [--workers 2 4] [--no-seed]
-The run on 1 GB alone: python -m benchmarks.bench_data --copies 120 --grow 0 --workers 2 --no-seed
+Run: python -m benchmarks.bench_data [--copies 18] [--grow 10] [--workers 2 4] [--no-plain]
+The run on 1 GB alone: python -m benchmarks.bench_data --copies 120 --grow 0 --workers 2 --no-plain
 """
 
 import argparse
@@ -27,7 +27,7 @@ from jaegpt.sample import OWNER_NAME, write_sample
 STAGES = ("extract", "filter_language", "merge_turns", "sessionize", "build_dataset", "encode", "block_size")
 TOGETHER = "all stages"
 COPIES = 18  # of the sample's 8.5 MB: more than 150 MB
-SEED: dict[str, list[str]] = {"row by row": [], "each text once": ["--once"]}
+PLAIN: dict[str, list[str]] = {"each text once": [], "row by row": ["--row-by-row"]}  # as the seed tokenized, and not
 HEADER = (
     f"{'run':<22}{'workers':>8}{'MB':>8}{'seconds':>9}{'CPU s':>8}{'share':>7}"
     f"{'MB/s/core':>11}{'peak MB':>9}{'growth':>8}"
@@ -63,9 +63,9 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=COPIES, help="of the sample, which is 8.5 MB")
     parser.add_argument("--grow", type=int, default=10, help="times the data for the memory ratio; 0 leaves it out")
     parser.add_argument("--workers", type=int, nargs="*", default=sorted({2, 4, num_workers()} - {1}))
-    parser.add_argument("--no-seed", action="store_true", help="leave out the seed's way")
+    parser.add_argument("--no-plain", action="store_true", help="leave out plain Python")
     arguments = parser.parse_args()
-    figures: dict[str, Any] = {"times_the_seed": {}, "fingerprints": {}}
+    figures: dict[str, Any] = {"times_plain_python": {}, "fingerprints": {}}
     rows: list[Row] = []
 
     def show(more: list[Row]) -> None:
@@ -83,16 +83,16 @@ def main() -> None:
         figures["fingerprints"]["1"] = fingerprint(folder)
         if arguments.grow:
             show(grown_rows(alone, arguments.copies * arguments.grow))
-        for label in () if arguments.no_seed else SEED:
-            seed = run_seed(folder, SEED[label])
-            show([_row(f"seed, {label}", 1, megabytes, seed)])
-            figures["times_the_seed"][label] = round(seed.cpu_seconds / rows[len(STAGES) + 1].cpu_seconds, 2)
+        for label in () if arguments.no_plain else PLAIN:
+            plain = run_plain(folder, PLAIN[label])
+            show([_row(f"plain, {label}", 1, megabytes, plain)])
+            figures["times_plain_python"][label] = round(plain.cpu_seconds / rows[len(STAGES) + 1].cpu_seconds, 2)
         for workers in arguments.workers:
             show(stage_rows(run_stages(folder, workers), workers, megabytes))
             figures["fingerprints"][str(workers)] = fingerprint(folder)
     figures["same_bytes"] = len(set(figures["fingerprints"].values())) == 1
-    for label, ratio in figures["times_the_seed"].items():
-        print(f"{ratio:.2f} times the seed's speed a core ({label})")
+    for label, ratio in figures["times_plain_python"].items():
+        print(f"{ratio:.2f} times the speed per core of the seed's steps in plain Python ({label})")
     same = "the same" if figures["same_bytes"] else "DIFFERENT"
     print(f"{same} bytes whatever the workers: {figures['fingerprints']}")
     print(json.dumps({**figures, "runs": [_rounded(row) for row in rows]}))
@@ -131,8 +131,8 @@ def run_stages(folder: Path, workers: int) -> dict[str, Usage]:
     return {name: run_module([f"stages.{name}"], folder, workers) for name in STAGES}
 
 
-def run_seed(folder: Path, extra: list[str]) -> Usage:
-    """The seed's way on the same files, tokens included."""
+def run_plain(folder: Path, extra: list[str]) -> Usage:
+    """The seed's steps in plain Python on the same files, tokens included."""
     command = ["benchmarks.seed_reference", "data/sample_export", OWNER_NAME, "data/base_model", *extra]
     return run_module(command, folder, 1)
 

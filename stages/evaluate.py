@@ -30,12 +30,11 @@ def main() -> None:
         "tuned": measure(model, examples, device, label="evaluate tuned"),
         "base": Measurement(**json.loads(Path("data/base_measurement.json").read_text(encoding="utf-8"))),
     }
+    measured["tuned"].check_finite("evaluate: the fine-tuned model's loss")
     figures = {}
     for name, result in measured.items():
         figures[name] = shown = evaluation(
             result,
-            w_lm=w_lm,
-            w_mc=w_mc,
             vocabulary=model.lm.config.get_text_config().vocab_size,
             candidates=max(len(example.candidates) for example in examples),
             block_size=block_size,
@@ -45,7 +44,8 @@ def main() -> None:
             f"mc_loss {shown['mc_loss']:.3f}, token accuracy {shown['token_accuracy']:.1%}, "
             f"mc accuracy {shown['mc_accuracy']:.1%}, {shown['examples']:,} examples"
         )
-    write_json("metrics/evaluate.json", {**figures["tuned"], "base": figures["base"]})
+    loss = w_lm * measured["tuned"].lm_loss + w_mc * measured["tuned"].mc_loss
+    write_json("metrics/evaluate.json", {"loss": loss, **figures["tuned"], "base": figures["base"]})
 
 
 if __name__ == "__main__":

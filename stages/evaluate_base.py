@@ -24,6 +24,7 @@ def main() -> None:
         raise JaegptError("evaluate_base: no validation example fits. Raise dataset.valid_fraction or block_size.")
     base = load_base("data/base_model", params.value("seed"), params.field("train.token_types", bool))
     result = measure(runtime_of(device).place_model(base), examples, device, label="evaluate base")
+    result.check_finite("evaluate_base: the base model's loss")
     write_json("data/base_measurement.json", dataclasses.asdict(result))
     print(f"evaluate_base: lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, {result.examples:,} examples")
 

@@ -1,4 +1,7 @@
-"""Messages -> those in the languages to keep. Run: python -m stages.filter_language"""
+"""Messages -> those in the languages to keep. Run: python -m stages.filter_language
+
+plots/language.csv numbers the threads by their messages, 1 for the most, and not in the order of the tables.
+"""
 
 from functools import partial
 
@@ -38,8 +41,10 @@ def main() -> None:
             "dropped": dropped,
         },
     )
-    columns = ("thread_id", "messages", "told", "share_kept", "dropped", "kept")
-    write_csv("plots/language.csv", columns, total.threads)
+    # Without the ids, which whoever has a list of names could turn back into them.
+    ranked = sorted((figures for _, *figures in total.threads), reverse=True)
+    columns = ("thread", "messages", "told", "share_kept", "dropped", "kept")
+    write_csv("plots/language.csv", columns, [(rank, *figures) for rank, figures in enumerate(ranked, 1)])
     print(
         f"filter_language: kept {total.messages_kept:,} messages in {threads_kept:,} of {len(total.threads):,} threads"
     )

@@ -13,7 +13,7 @@ from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
-from jaegpt.training.model_card import model_card
+from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.packing import examples_from_table
 from jaegpt.training.scratch import Scratch, run_key
 
@@ -32,8 +32,7 @@ def main() -> None:
     write_csv("plots/gradients.csv", GRADIENT_COLUMNS, log.gradients)
     write_json("metrics/train.json", log.figures)
     scratch.remove()
-    rate, seconds = log.figures["examples_per_second"], log.figures["wall_s"]
-    print(f"train: {log.figures['steps']:,} steps, {rate:.1f} examples/s, {seconds:,.0f} s")
+    print(f"train: {speed(log.figures)}")
 
 
 def run_training(params: Params, device: Device, folder: Path | None) -> tuple[Log, Scratch]:

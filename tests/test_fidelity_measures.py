@@ -101,8 +101,20 @@ def test_auc_counts_pairs_and_ties() -> None:
     assert right - left == pytest.approx(2 * 1.96 * 0.0226, rel=0.1)
 
 
+def test_an_auc_without_an_exception_is_not_certain() -> None:
+    apart, low = np.linspace(1, 2, 200), np.linspace(-1, 0, 200)
+    for paired in (True, False):
+        assert auc(apart, low, paired, seed=0) == (1.0, pytest.approx([0.9817, 1.0], abs=1e-4))
+        assert auc(low, apart, paired, seed=0) == (0.0, pytest.approx([0.0, 0.0183], abs=1e-4))
+        assert auc(apart, apart[:1].repeat(200) * 0 + 0.99, paired, seed=0)[1][0] < 0.99
+
+
 def test_exact_intervals_are_those_of_the_table() -> None:
     assert exact_interval(0, 200) == pytest.approx([0, 0.01828], abs=1e-4)
+    assert exact_interval(200, 200) == pytest.approx([0.98172, 1], abs=1e-4)
+    low, high = exact_interval(14.5, 20)
+    assert exact_interval(14, 20)[0] < low < exact_interval(15, 20)[0]
+    assert exact_interval(14, 20)[1] < high < exact_interval(15, 20)[1]
     assert exact_interval(15, 20) == pytest.approx([0.5090, 0.9134], abs=1e-4)
 
 

@@ -8,12 +8,14 @@ import pytest
 from chats import chat_tables, context, other_text, own_text, texts
 
 from jaegpt.errors import JaegptError
+from jaegpt.evaluation.content import familiar
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, text_figures
 from jaegpt.evaluation.intervals import NotMeasured, exact_interval
+from jaegpt.evaluation.plain_words import sentences
 from jaegpt.evaluation.shape import words
 from jaegpt.evaluation.sources import other_replies, random_replies, retrieved_replies, split_others
-from jaegpt.evaluation.style import MIN_TEXTS, StyleJudge, judge_auc, style_score
+from jaegpt.evaluation.style import MIN_TEXTS, StyleJudge, judge_auc, style_score, told_apart
 
 
 def material(count: int = 60, tuned=None, base=None, **changes) -> Material:
@@ -161,13 +163,84 @@ def test_the_owners_real_replies_score_above_other_peoples() -> None:
     assert figures["style_score"] == pytest.approx(1, abs=0.1)
     assert style["base"] == pytest.approx(style["others"], abs=0.1)
     assert figures["shape"]["casing"]["tuned"] < 0.2 < figures["shape"]["casing"]["base"]
-    assert figures["reasons"] == {"told_apart": {"other_replies": 60, "needed": MIN_TEXTS}}
+    assert figures["reasons"] == {"told_apart": {"contexts": 60, "needed": MIN_TEXTS}}
 
 
 def test_a_stranger_can_tell_what_is_different_and_only_that() -> None:
     alike = text_report(material(count=110, tuned=texts(own_text, 110, 5)))
     assert alike["told_apart_ci"][0] < 0.5 < alike["told_apart_ci"][1]
     assert text_report(material(count=110))["told_apart"] > 0.95
+
+
+@pytest.mark.parametrize("number", [1, 5, 15])
+def test_a_model_that_says_a_few_sentences_over_and_over_is_told(number: int) -> None:
+    """Sentences of the owner's own: only their coming again gives them away."""
+    few = np.random.default_rng(number).choice(texts(own_text, number, 5), 150).tolist()
+    figures = text_report(material(count=150, tuned=few))
+    assert figures["told_apart"] > 0.9
+    low, high = figures["told_apart_ci"]
+    assert 0.8 < low < figures["told_apart"] <= high <= 1
+
+
+def test_replies_drawn_as_the_owners_are_told_in_half_of_the_pairs() -> None:
+    """Also where the owner says the same often, and where the model copies what is in training."""
+    own = texts(own_text, 30, 6)
+    names = [f"{number:04d}" for number in range(300)]
+    found = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        real, generated = (rng.choice(own, 300).tolist() for _ in range(2))
+        share, (low, high) = told_apart(real, generated, names, seed)
+        assert low < 0.5 < high
+        found.append(share)
+    assert np.mean(found) == pytest.approx(0.5, abs=0.04)
+    train = [one.reply for one in material().train]
+    copied = text_report(material(count=150, tuned=np.random.default_rng(1).choice(train, 150).tolist()))
+    assert copied["told_apart_ci"][0] < 0.5 < copied["told_apart_ci"][1]
+
+
+def test_contexts_are_dealt_by_their_own_names() -> None:
+    names = [f"thread-{number}" for number in range(120)]
+    real, few = texts(own_text, 120, 1), np.random.default_rng(1).choice(texts(own_text, 30, 5), 120).tolist()
+    found = told_apart(real, few, names, 3)
+    assert found == told_apart(real[::-1], few[::-1], names[::-1], 3)
+    assert found != told_apart(real, few, names, 4)
+
+
+# No way to the owner where one end of it is noise
+
+
+def _bytes(rng: np.random.Generator) -> str:
+    return bytes(rng.integers(0, 256, 20).tolist()).decode("utf-8", "replace")
+
+
+def _letters(rng: np.random.Generator) -> str:
+    return "".join(rng.choice(list("etaoinshrdlu      "), 30).tolist())
+
+
+def _pieces(rng: np.random.Generator) -> str:
+    """Random tokens of a large vocabulary: parts of words, and whole words that the chat does not have."""
+    pieces = re.findall(r"\w+", "ing tion pre ible ural con phis xi ment ver ab sorb mem ora scope ization holy mouth")
+    return "".join(rng.choice([*pieces, *(f" {piece}" for piece in pieces), " the", " river"], 20).tolist())
+
+
+@pytest.mark.parametrize("noise", [_bytes, _letters, _pieces])
+@pytest.mark.parametrize("side", ["base", "tuned"])
+def test_noise_is_no_end_of_a_way(noise, side) -> None:
+    given = {"tuned": texts(own_text, 60, 5), "base": texts(other_text, 60, 9)} | {side: texts(noise, 60, 3)}
+    figures = text_report(material(**given))
+    assert figures["style_score"] is figures["style_score_ci"] is None
+    assert set(figures["reasons"]["style_score"]) > {f"familiar_words_{side}", "needed"}
+    others = dict.fromkeys(("hits_own", "hits_others", "membership_auc", "exposure"))
+    assert not [line for line in sentences(figures | others) if "of the way" in line]
+
+
+def test_familiar_is_what_is_put_together_as_in_known_texts() -> None:
+    known = ["see you at home", "ok", "好的"]
+    assert familiar(["See you!", "you at work", "OK", ":)", "home"], known) == 4 / 5  # you-at, not at-work
+    assert familiar(["at you see"], known) == 0
+    assert familiar(["好的", "的好"], known) == 0.5
+    assert familiar([], known) == familiar([":)"], known) == 0.0
 
 
 def test_a_model_that_copies_training_replies_is_caught() -> None:

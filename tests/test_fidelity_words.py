@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from jaegpt.evaluation.plain_words import card_section, sentences
+from jaegpt.evaluation.intervals import exact_interval
+from jaegpt.evaluation.plain_words import card_section, of_100, sentences
 
 SIX = {"owner": 0.6, "tuned": 0.5, "base": 0.2, "random": 0.6, "retrieval": 0.6, "others": 0.4}
 FIGURES: dict[str, Any] = {
@@ -44,7 +45,7 @@ FACTS = {
     "content": "share 10 % of their words",
     "hits_own": "Among your own replies it finds the one you really gave in 50 % of the cases",
     "hits_others": "Among other people's replies it finds the one you really gave in 62 % of the cases",
-    "leak": "word for word in 1.5 % of its replies (95 % interval 0 to 4)",
+    "leak": "word for word in 1.5 % of its replies (95 % interval 0.3 to 4.3)",
     "membership_auc": "which is which in 58 of 100 cases (95 % interval 55 to 61)",
     "exposure": "2.0 bits after one copy, 5.5 after 4 and 9.0 after 16",
 }
@@ -75,6 +76,24 @@ def test_a_missing_figure_is_said_to_be_missing(name: str) -> None:
 def test_a_score_above_one_is_called_what_it_is() -> None:
     assert "overdoes" in "\n".join(sentences({**FIGURES, "style_score": 1.2}))
     assert "overdoes" not in "\n".join(sentences(FIGURES))
+
+
+def test_what_is_nearly_all_or_nearly_nothing_is_not_rounded_to_it() -> None:
+    shares = (0, 0.00004, 0.0004, 0.015, 0.42, 0.907, 0.984, 0.997, 0.9996, 0.99996, 1, 1.26, -0.3)
+    expected = ["0", "0.004", "0.04", "1.5", "42", "91", "98", "99.7", "99.96", "99.996", "100", "126", "-30"]
+    assert list(map(of_100, shares)) == expected
+    figures = {**FIGURES, "told_apart": 0.997, "told_apart_ci": [0.978, 1.0], "membership_auc": 1.0,
+               "membership_auc_ci": exact_interval(500, 500)}  # fmt: skip
+    text = "\n".join(sentences(figures))
+    assert "in 99.7 of 100 cases (95 % interval 98 to 100)" in text
+    assert "in 100 of 100 cases (95 % interval 99.3 to 100)" in text
+
+
+def test_a_way_from_noise_is_not_told() -> None:
+    reasons = {"style_score": {"familiar_words_base": 0.003, "familiar_words_owner": 0.6, "needed": 0.06}}
+    text = sentences({**FIGURES, "style_score": None, "style_score_ci": None, "reasons": reasons})
+    assert not [line for line in text if "of the way" in line]
+    assert text[-1].endswith("your style (familiar words base 0.003, familiar words owner 0.6, needed 0.06).")
 
 
 def test_what_was_found_of_identifiers_is_counted() -> None:

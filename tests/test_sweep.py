@@ -13,7 +13,6 @@ import pytest
 from clones import clone, set_params
 from commands import call, environment
 
-from jaegpt.experiments.snapshot import fixed_settings
 from jaegpt.experiments.space import TAIL, SweepConfig, parse_dimension
 from jaegpt.experiments.trial import clear_leftovers
 
@@ -104,19 +103,6 @@ def test_two_sweeps_at_once_are_refused(project: Path) -> None:
     with open(project / ".dvc/tmp/sweep/lock", "a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "error: sweep: another one runs in this clone" in call(project, *SWEEP, expect=1)
-
-
-def test_names_of_people_go_into_no_study(project: Path) -> None:
-    set_params(project, export__exclude=["Zoë Somebody"])
-    try:
-        fixed = fixed_settings(project, {"model": "tiny"}, {"w_mc"})
-    finally:
-        call(project, "git", "checkout", "--quiet", "params.yaml")
-    assert fixed["model"] == "'tiny'"
-    assert fixed["export.exclude"] != fixed_settings(project, {"model": "tiny"}, {"w_mc"})["export.exclude"]
-    assert "Somebody" not in str(fixed)
-    assert "w_mc" not in fixed
-    assert not [key for key in fixed if key.startswith(("generate.", "fidelity.", "jaegpt/chat"))], "no loss needs them"
 
 
 def test_what_a_killed_sweep_left_is_ended_and_removed(tmp_path: Path) -> None:

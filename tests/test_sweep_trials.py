@@ -19,6 +19,7 @@ from jaegpt.experiments.study import open_study
 from jaegpt.experiments.sweep import Budget
 from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.files import write_json
+from jaegpt.training.loop import evaluation_steps
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
 
@@ -48,13 +49,13 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., swee
     monkeypatch.setattr(sweep_module, "Runner", FakeRunner)
 
     def make(trial: Callable[[Any, Any], Outcome], trials: int | None = 3, minutes: float | None = None,
-             workers: int = 1, study: optuna.Study | None = None) -> sweep_module._Sweep:  # fmt: skip
+             workers: int = 1, study: Any = None, shared: bool = False) -> sweep_module._Sweep:  # fmt: skip
         monkeypatch.setattr(FakeRunner, "trial", trial, raising=False)
         study = study or optuna.create_study(study_name="fake", sampler=optuna.samplers.RandomSampler(seed=1))
         config = SweepConfig(space=SPACE, random_trials=1, keep_percent=100)
         budget = Budget(trials=trials, minutes=minutes, workers=workers)
         params = {"train.evaluations": 4, "train.batch_size": 8, "train.learning_rate": 0.002, "w_mc": 1}
-        return sweep_module._Sweep(study, None, config, params, {}, budget, False)  # type: ignore[arg-type]
+        return sweep_module._Sweep(study, None, config, params, {}, budget, shared)  # type: ignore[arg-type]
 
     return make
 
@@ -75,6 +76,19 @@ def test_errors_and_interruptions_are_not_lost(begin: Any, workers: int, error: 
     with pytest.raises((JaegptError, OSError), match=said):
         begun.run()
     assert {trial.state.is_finished() for trial in begun.study.trials} == {not stopping}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_error_that_may_name_people_stays_on_this_machine(begin: Any, shared: bool) -> None:
+    def fail(runner: FakeRunner, watch: Any) -> Outcome:
+        raise TrialFailed("export.owner: Zoë Somebody wrote none of the messages")
+
+    begun = begin(fail, shared=shared)
+    with pytest.raises(JaegptError, match="3 trials in a row failed") as caught:
+        begun.run()
+    reasons = {trial.user_attrs["reason"] for trial in begun.study.trials}
+    assert ("Somebody" in str(reasons)) == (not shared)
+    assert "its output: .dvc/tmp/sweep/fake/sweep-fake-" in str(caught.value)
 
 
 def test_trials_that_failed_are_made_up_for_once_the_cause_is_mended(begin: Any) -> None:
@@ -210,6 +224,12 @@ def test_only_what_is_measured_before_training_counts_as_untrained() -> None:
         for step in (0, 1, 100):
             assert not reader.read(f"step {step}: validation lm_loss 3.5")
     assert quarters == [0, 1, 4, 0, 1, 1]
+    quarters.clear()
+    reader = _Reader({"train.batch_size": 8, "train.evaluations": 4}, watch)
+    reader.read("train: 50 examples, 9 held out")
+    for step in sorted(evaluation_steps(7 * 5, 5, 4)):
+        reader.read(f"step {step}: validation lm_loss 3.5")
+    assert quarters == list(range(1, 21)), "7 steps an epoch, the last of them not full"
 
 
 def test_a_trial_that_begins_as_the_sweep_is_stopped_ends_at_once(

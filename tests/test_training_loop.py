@@ -1,6 +1,8 @@
 """The loop: repeatable to the byte, master weights that keep small steps, and clear stops."""
 
 import dataclasses
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -9,13 +11,17 @@ import torch
 from models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples, save_tiny
 
 from jaegpt.errors import JaegptError
+from jaegpt.training import loop
 from jaegpt.training.checkpoints import load_base, load_tuned, save_model
 from jaegpt.training.config import Task
 from jaegpt.training.devices import choose_device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import Log, evaluation_steps, train
+from jaegpt.training.model_card import speed
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
+from jaegpt.training.packing import Batch
 from jaegpt.training.scratch import Scratch
+from jaegpt.training.validation import Measurement
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_training_learns_and_repeats_to_the_byte(tiny: Path, precision: str) -> 
     assert log.figures["examples"] == 100
     losses = [row[2] for row in log.train]
     assert sum(losses[-4:]) < sum(losses[:4])
-    assert [row[0] for row in log.valid] == [0, 3, 6, 9, 12, 14]
+    assert [row[0] for row in log.valid] == [0, 4, 7, 11, 14]
     assert all(-1 <= cosine <= 1 and lm > 0 and mc > 0 for _, lm, mc, cosine in log.gradients)
 
 
@@ -114,10 +120,80 @@ def test_the_learning_rate_rises_and_falls_in_straight_lines() -> None:
 
 
 def test_evaluations_are_spread_evenly_and_end_with_the_last_step() -> None:
-    assert sorted(evaluation_steps(100, 50, 2)) == [25, 50, 75, 100]
-    assert sorted(evaluation_steps(549, 549, 4)) == [137, 274, 411, 549]
-    assert evaluation_steps(10, 10, 0) == {10}
-    assert sorted(evaluation_steps(3, 3, 50)) == [1, 2, 3]
+    assert sorted(evaluation_steps(100, 2, 2)) == [25, 50, 75, 100]
+    assert sorted(evaluation_steps(549, 1, 4)) == [137, 275, 412, 549]
+    assert sorted(evaluation_steps(392, 1, 4)) == [98, 196, 294, 392]
+    assert sorted(evaluation_steps(3, 1, 50)) == [1, 2, 3]
+    assert sorted(evaluation_steps(7, 2, 2)) == [2, 4, 5, 7]
+
+
+@pytest.mark.parametrize("evaluations", [0, 1, 2, 3, 4, 7])
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_there_are_as_many_evaluations_as_were_asked_for(evaluations: int, epochs: int) -> None:
+    for steps_per_epoch in range(1, 40):
+        num_steps = epochs * steps_per_epoch
+        steps = sorted(evaluation_steps(num_steps, epochs, evaluations))
+        assert len(steps) == max(1, min(evaluations * epochs, num_steps))
+        assert steps[-1] == num_steps
+        gaps = {after - before for before, after in itertools.pairwise([0, *steps])}
+        assert min(gaps) > 0
+        assert max(gaps) - min(gaps) <= 1
+
+
+class Clock:
+    """Each look at it is a second later, each evaluation a hundred."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def test_speed_is_examples_over_the_seconds_of_training(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    measured, packed = loop.measure, loop.pack
+
+    def measure(*arguments: object) -> Measurement:
+        clock.now += 100
+        return measured(*arguments)  # type: ignore[arg-type]
+
+    def slow_pack(*arguments: object) -> Batch:
+        clock.now += 10
+        return packed(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "measure", measure)
+    monkeypatch.setattr(loop, "pack", slow_pack)
+    monkeypatch.setattr(loop, "ahead", lambda make, steps: ((step, make(step)) for step in steps))
+    figures = run(tiny)[1].figures
+    seconds = figures["examples"] / figures["examples_per_second"]
+    assert 140 <= seconds < 200, "14 steps, 10 s of packing each; no evaluation"
+    assert figures["wall_s"] > 500 + seconds
+    text = speed(figures)
+    found = re.search(r"([\d.]+) examples at ([\d.]+) per second in ([\d.]+) s", text)
+    assert found
+    count, rate, shown = map(float, found.groups())
+    assert rate * shown == pytest.approx(count, rel=0.01)
+
+
+@pytest.mark.parametrize("step", [0, 14])
+def test_a_validation_that_is_not_finite_stops_the_training_there(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    measured, number = loop.measure, 0
+
+    def measure(*arguments: object) -> Measurement:
+        nonlocal number
+        number += 1
+        broken = number == (1 if step == 0 else 5)
+        result = measured(*arguments)  # type: ignore[arg-type]
+        return dataclasses.replace(result, lm_loss=math.nan) if broken else result
+
+    monkeypatch.setattr(loop, "measure", measure)
+    with pytest.raises(JaegptError, match=rf"train: the validation loss after step {step} is not finite \(lm_loss nan"):
+        run(tiny)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_examples(tiny: Path) -> None:

@@ -1,5 +1,6 @@
 """What a reply says: how near it is to the real one, and how much it says over and over."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -8,6 +9,9 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from jaegpt.evaluation.shape import words
+
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # Thai to Khmer, kana, Chinese
+_PARTS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 
 
 def content_figures(sources: Mapping[str, Sequence[str]], real: Sequence[str]) -> dict[str, dict[str, float | None]]:
@@ -46,6 +50,22 @@ def token_f1(text: str, reference: str) -> float:
         return float(ours == theirs)
     shared = (ours & theirs).total()
     return 2 * shared / (ours.total() + theirs.total())
+
+
+def familiar(texts: Sequence[str], known: Sequence[str]) -> float:
+    """How much of `texts` is put together as in `known`: the share of the pairs of neighbouring words that stand there.
+
+    A text of one word counts by that word, one without a word not at all; 0 where nothing counts. Single words would
+    not do: random letters are often words of a chat ("u", "k"), and random tokens are whole words. Their order is not.
+    """
+    seen = {part for text in known for part in (*_parted(text), *pairwise(_parted(text)))}
+    parts = [part for text in texts for part in (list(pairwise(_parted(text))) or _parted(text))]
+    return sum(part in seen for part in parts) / len(parts) if parts else 0.0
+
+
+def _parted(text: str) -> list[str]:
+    """`words`, where a letter of a script that puts no spaces between words is one: "ok 好的" -> ok, 好, 的."""
+    return [part for word in words(text) for part in _PARTS.findall(word)]
 
 
 def _variety(texts: Sequence[str]) -> dict[str, float | None]:

@@ -8,21 +8,25 @@ from typing import Any
 import numpy as np
 
 from jaegpt.dialogue.encoding import Encoder
-from jaegpt.evaluation.content import content_figures
+from jaegpt.evaluation.content import content_figures, familiar
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, auc, exact_interval, need
+from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, exact_interval, need
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Trial, hits, trials
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
 from jaegpt.evaluation.shape import shape_distances
 from jaegpt.evaluation.sources import OtherReply, random_replies, retrieved_replies, split_others
-from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score
+from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score, told_apart
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.packing import Example
 
 DIGITS = 4  # that figures are rounded to; none is known better
+# Of the owner's share of familiar words, what a model must reach for its distance to the owner to be one of style. On
+# the sample the untouched base model reaches 0.85, stiff English 0.4, and random bytes, letters or tokens at most 0.03;
+# with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
+LEAST_FAMILIAR = 0.1
 Figures = dict[str, Any]
 
 
@@ -88,7 +92,7 @@ def text_figures(material: Material, report: Report) -> None:
         return _leak(Training(material.train), {"tuned": material.tuned, "base": material.base, "real": real})
 
     report.figures["contexts"] = len(material.contexts)
-    report.add(("style_score", "style_score_ci"), lambda: _style_score(judged(), material.seed))
+    report.add(("style_score", "style_score_ci"), lambda: _style_score(material, sources, judged()))
     report.add(("style", "style_auc"), lambda: _style(judged()))
     report.add(("told_apart", "told_apart_ci"), lambda: _told_apart(material, sources))
     if not sources["others"]:
@@ -149,8 +153,15 @@ def _judged(material: Material, sources: Mapping[str, Sequence[str]]) -> dict[st
     return {name: judge.probabilities(texts) for name, texts in sources.items()}
 
 
-def _style_score(judged: Mapping[str, Floats], seed: int) -> Figures:
-    score, interval = style_score(judged["owner"], judged["tuned"], judged["base"], seed)
+def _style_score(material: Material, sources: Mapping[str, Sequence[str]], judged: Mapping[str, Floats]) -> Figures:
+    """How far fine-tuning went. The judge has no opinion of noise and gives it something in the middle, so that a model
+    of noise would seem to have gone half of the way; neither end of the way may be noise."""
+    known = [text for context in material.train for text in (context.reply, *(text for _, text in context.history))]
+    shares = {f"familiar_words_{name}": familiar(sources[name], known) for name in ("owner", "base", "tuned")}
+    needed = LEAST_FAMILIAR * shares["familiar_words_owner"]
+    if min(shares.values()) < needed:
+        raise NotMeasured(**shares, needed=needed)
+    score, interval = style_score(judged["owner"], judged["tuned"], judged["base"], material.seed)
     return {"style_score": score, "style_score_ci": interval}
 
 
@@ -160,11 +171,8 @@ def _style(judged: Mapping[str, Floats]) -> Figures:
 
 
 def _told_apart(material: Material, sources: Mapping[str, Sequence[str]]) -> Figures:
-    """How often a judge that has read the owner's messages and the model's finds the real one of two replies."""
-    need(MIN_CONTEXTS, contexts=len(material.contexts))
-    judge = StyleJudge([context.reply for context in material.train], material.tuned, material.seed)
-    real, generated = (judge.probabilities(sources[name]) for name in ("owner", "tuned"))
-    share, interval = auc(real, generated, paired=True, seed=material.seed)
+    names = [context.example_id for context in material.contexts]
+    share, interval = told_apart(sources["owner"], sources["tuned"], names, material.seed)
     return {"told_apart": share, "told_apart_ci": interval}
 
 
@@ -188,8 +196,10 @@ def _leak(training: Training, sources: Mapping[str, Sequence[str]]) -> Figures:
 
 
 def _rounded(value: Any) -> Any:
+    """Figures to DIGITS, but what is neither 0 nor 1 becomes neither; of an interval the ends may."""
     if isinstance(value, float):
-        return round(value, DIGITS)
+        least = 10.0**-DIGITS
+        return round(min(max(value, least), 1 - least) if 0 < value < 1 else value, DIGITS)
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
+    return [round(item, DIGITS) for item in value] if isinstance(value, list) else value

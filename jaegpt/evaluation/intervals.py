@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
+from scipy.stats import beta
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -26,10 +26,15 @@ def need(least: int, **counts: int) -> None:
         raise NotMeasured(**short, needed=least)
 
 
-def exact_interval(hits: int, count: int) -> list[float]:
-    """95 % interval of a share observed in `count` trials (Clopper and Pearson 1934, the exact binomial one)."""
-    interval = binomtest(hits, count).proportion_ci(method="exact")
-    return [float(interval.low), float(interval.high)]
+def exact_interval(hits: float, count: int) -> list[float]:
+    """95 % interval of a share observed in `count` trials (Clopper and Pearson 1934, the exact binomial one).
+
+    Args:
+        hits: may lie between two counts, where a tie counts half or a trial is a mean of several.
+    """
+    low = beta.ppf(0.025, hits, count - hits + 1) if hits > 0 else 0.0
+    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    return [float(low), float(high)]
 
 
 def bootstrap_rows(count: int, seed: int) -> Ints:
@@ -44,9 +49,11 @@ def middle_95(values: Floats) -> list[float]:
 
 
 def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list[float]]:
-    """How often a value of `high` is above one of `low`, a tie counting half, with its 95 % bootstrap interval.
+    """How often a value of `high` is above one of `low`, a tie counting half, with its 95 % interval.
 
-    That is the area under the ROC curve, and the share a judge gets right who is shown one of each.
+    That is the area under the ROC curve, and the share a judge gets right who is shown one of each. The interval is the
+    bootstrap's. Where no pair is ever ranked wrong, all resamples agree and it would be a point; so it reaches at least
+    as far as the exact interval of `count` trials that all came out alike.
 
     Args:
         high, low: [count] each.
@@ -58,7 +65,8 @@ def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list
     times_high = _times_drawn(bootstrap_rows(count, seed), count)
     times_low = times_high if paired else _times_drawn(bootstrap_rows(count, seed + 1), count)
     values = ((times_high @ wins) * times_low).sum(axis=1) / count**2
-    return float(wins.mean()), middle_95(values)
+    (low_end, high_end), all_alike = middle_95(values), exact_interval(0, count)[1]
+    return float(wins.mean()), [min(low_end, 1 - all_alike), max(high_end, all_alike)]
 
 
 def _times_drawn(rows: Ints, count: int) -> Floats:

@@ -6,16 +6,14 @@ from typing import Any
 from jaegpt.training.validation import Measurement
 
 
-def evaluation(
-    result: Measurement, *, w_lm: float, w_mc: float, vocabulary: int, candidates: int, block_size: int
-) -> dict[str, Any]:
-    """Figures of one model.
+def evaluation(result: Measurement, *, vocabulary: int, candidates: int, block_size: int) -> dict[str, Any]:
+    """Figures of one model, without the weighted sum of its losses: that is in units of one run's weights, and the
+    untouched base model was trained with none.
 
     lm_ratio and mc_ratio divide by the entropy of a uniform guess: ln(vocabulary) and ln(candidates). seed_accuracy is
     the share of all positions of the replies' rows, padding included, where argmax(logits[t]) == token[t].
     """
     return {
-        "loss": w_lm * result.lm_loss + w_mc * result.mc_loss,
         "lm_loss": result.lm_loss,
         "mc_loss": result.mc_loss,
         "lm_ratio": result.lm_loss / math.log(vocabulary),

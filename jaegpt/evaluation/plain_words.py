@@ -46,17 +46,17 @@ def _style(figures: Figures) -> Iterator[str]:
     style = figures["style"]
     if style is None:
         return
-    others = "" if style["others"] is None else f"other people's with {_percent(style['others'])}, "
+    others = "" if style["others"] is None else f"other people's with {percent(style['others'])}, "
     yield (
-        f"A judge that has read your messages takes your own new replies for yours with {_percent(style['owner'])}, "
-        f"{others}the base model's with {_percent(style['base'])} and the fine-tuned model's with "
-        f"{_percent(style['tuned'])}."
+        f"A judge that has read your messages takes your own new replies for yours with {percent(style['owner'])}, "
+        f"{others}the base model's with {percent(style['base'])} and the fine-tuned model's with "
+        f"{percent(style['tuned'])}."
     )
     score = figures["style_score"]
     if score is not None:
         more = " Above 100 % it sounds more like you than you do: it overdoes what is typical." if score > 1 else ""
         yield (
-            f"By that, fine-tuning went {_percent(score)} of the way from the base model to you"
+            f"By that, fine-tuning went {percent(score)} of the way from the base model to you"
             f"{_interval(figures['style_score_ci'])}.{more}"
         )
 
@@ -65,14 +65,14 @@ def _told_apart(figures: Figures) -> Iterator[str]:
     if figures["told_apart"] is not None:
         yield (
             "A stranger who has read messages of yours and of the model could tell your reply from the model's in "
-            f"{_of_100(figures['told_apart'])}{_interval(figures['told_apart_ci'])}; 50 is guessing."
+            f"{of_100(figures['told_apart'])} of 100 cases{_interval(figures['told_apart_ci'])}; 50 is guessing."
         )
 
 
 def _content(figures: Figures) -> Iterator[str]:
     if figures["content"] is not None:
         found = {name: figures["content"][name]["f1"] for name in ("tuned", "base", "retrieval")}
-        shares = {name: _percent(share) for name, share in found.items() if share is not None}
+        shares = {name: percent(share) for name, share in found.items() if share is not None}
         if len(shares) == len(found):  # without replies in training there is nothing to retrieve
             yield (
                 f"Its replies share {shares['tuned']} of their words with what you really answered; the base model's "
@@ -85,9 +85,9 @@ def _ranking(figures: Figures) -> Iterator[str]:
         hits = figures[name]
         if hits is not None:
             yield (
-                f"Among {whom} replies it finds the one you really gave in {_percent(hits['head'])} of the cases by "
-                f"its classification head{_interval(hits['head_ci'])}, in {_percent(hits['likelihood'])} by the "
-                f"likelihood of the words{_interval(hits['likelihood_ci'])}; guessing finds {_percent(hits['chance'])}."
+                f"Among {whom} replies it finds the one you really gave in {percent(hits['head'])} of the cases by "
+                f"its classification head{_interval(hits['head_ci'])}, in {percent(hits['likelihood'])} by the "
+                f"likelihood of the words{_interval(hits['likelihood_ci'])}; guessing finds {percent(hits['chance'])}."
             )
 
 
@@ -96,10 +96,10 @@ def _leak(figures: Figures) -> Iterator[str]:
     if leak is None:
         return
     yield (
-        f"It repeated messages of the training data word for word in {_percent(leak['tuned'])} of its replies"
+        f"It repeated messages of the training data word for word in {percent(leak['tuned'])} of its replies"
         f"{_interval(figures['leak_ci']['tuned'])}: a whole reply of yours of 6 words or more, or 8 words in a row of "
-        f"anyone's. You repeat such words in {_percent(leak['real'])} of your own, the base model has them in "
-        f"{_percent(leak['base'])}."
+        f"anyone's. You repeat such words in {percent(leak['real'])} of your own, the base model has them in "
+        f"{percent(leak['base'])}."
     )
     known = figures["identifiers"]["tuned"]
     count = (
@@ -112,7 +112,8 @@ def _membership(figures: Figures) -> Iterator[str]:
     if figures["membership_auc"] is not None:
         yield (
             "Shown one message it was trained on and one it was not, its loss tells which is which in "
-            f"{_of_100(figures['membership_auc'])}{_interval(figures['membership_auc_ci'])}; 50 is guessing."
+            f"{of_100(figures['membership_auc'])} of 100 cases{_interval(figures['membership_auc_ci'])}; 50 is "
+            "guessing."
         )
 
 
@@ -125,16 +126,26 @@ def _exposure(figures: Figures) -> Iterator[str]:
         )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.1f} %"
+def percent(share: float) -> str:
+    """A share as people read it: "42 %"."""
+    return f"{of_100(share)} %"
 
 
-def _of_100(share: float) -> str:
-    return f"{100 * share:.0f} of 100 cases"
+def of_100(share: float) -> str:
+    """A share times 100: whole in the middle, and near 0 and 1 as exact as it takes to tell it from them.
+
+    0 -> 0, 0.015 -> 1.5, 0.42 -> 42, 0.997 -> 99.7, 0.9999 -> 99.99, 1 -> 100, 1.26 -> 126.
+    """
+    if not (0 < share < 0.0995 or 0.985 < share < 1):
+        return str(round(100 * share))
+    digits = 1
+    while float(text := f"{100 * share:.{digits}f}") in (0, 100):
+        digits += 1
+    return text
 
 
 def _interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" (95 % interval {100 * ends[0]:.0f} to {100 * ends[1]:.0f})"
+    return "" if ends is None else f" (95 % interval {of_100(ends[0])} to {of_100(ends[1])})"
 
 
 def _found(counts: Mapping[str, float]) -> str:

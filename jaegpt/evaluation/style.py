@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from jaegpt.dialogue.draws import text_hashes
-from jaegpt.evaluation.intervals import Floats, Ints, NotMeasured, bootstrap_rows, middle_95, need
+from jaegpt.dialogue.draws import text_hashes, thread_key
+from jaegpt.evaluation.intervals import Floats, Ints, NotMeasured, bootstrap_rows, exact_interval, middle_95, need
 
 NUM_FOLDS = 5
+NUM_DEALS = 3  # of contexts into folds, so that the luck of one deal does not decide whether two models differ
 MIN_TEXTS = 100  # of either side, to learn from
 MAX_TEXTS = 20_000  # of either side; more do not change the judge, only its time
 
@@ -24,9 +25,11 @@ class StyleJudge:
     folds. So no text is judged by a model that has seen it, and a source that repeats training replies word for word
     (the random and the retrieved ones, a model that copies) has no advantage over one that does not.
 
+    It does not serve to tell a model from the owner: whoever deals a repeated sentence into one fold hides from the
+    judge that it is repeated. `told_apart` deals contexts.
+
     Args:
-        owner, others: texts to learn from; `others` may be a model's, to tell the two apart. Both sides weigh the same,
-            so 0.5 means "cannot tell".
+        owner, others: texts to learn from. Both sides weigh the same, so 0.5 means "cannot tell".
 
     Raises:
         NotMeasured: either side has fewer than MIN_TEXTS.
@@ -53,6 +56,40 @@ class StyleJudge:
             if len(rows):
                 result[rows] = model.predict_proba([texts[row] for row in rows.tolist()])[:, 1]
         return result
+
+
+def told_apart(
+    real: Sequence[str], generated: Sequence[str], names: Sequence[str], seed: int
+) -> tuple[float, list[float]]:
+    """How often a judge that has read replies of both finds the real one of two, and its 95 % interval.
+
+    The contexts are dealt into folds, each with both replies to it, and a pair is judged by the one model that learned
+    from the other folds' pairs. So the judge knows what the model says over and over, as a reader would, and both sides
+    are treated alike: a model whose replies are drawn as the owner's are is found in half of the pairs. It learns from
+    the pairs alone, because the owner's training replies have no counterpart on the model's side.
+
+    The interval is the exact one of so many pairs; it does not know of the texts that the judge learned from.
+
+    Args:
+        real, generated: [contexts] replies to the same contexts.
+        names: [contexts] the contexts' own names, by which they are dealt.
+
+    Raises:
+        NotMeasured: there are fewer than MIN_TEXTS contexts.
+    """
+    need(MIN_TEXTS, contexts=len(names))
+    texts = np.array([real, generated], dtype=object)  # [2, contexts]
+    found = np.zeros(len(names))
+    for deal in range(NUM_DEALS):
+        fold = _deal(names, seed, deal)
+        for held_out in range(NUM_FOLDS):
+            learned = texts[:, fold != held_out]
+            is_owner = np.repeat([True, False], learned.shape[1])
+            model = _model().fit(learned.ravel().tolist(), is_owner)
+            own, other = (model.predict_proba(side.tolist())[:, 1] for side in texts[:, fold == held_out])
+            found[fold == held_out] += ((own > other) + 0.5 * (own == other)) / NUM_DEALS
+    share = float(found.mean())
+    return share, exact_interval(min(float(found.sum()), len(names)), len(names))
 
 
 def style_score(owner: Floats, tuned: Floats, base: Floats, seed: int) -> tuple[float, list[float] | None]:
@@ -104,6 +141,13 @@ def _folds(texts: Sequence[str]) -> Ints:
     """[texts] a number in 0..NUM_FOLDS-1 that depends on the text alone."""
     hashes = text_hashes(pa.array(texts, pa.string()))
     return (hashes % np.uint64(NUM_FOLDS)).astype(np.int64)
+
+
+def _deal(names: Sequence[str], seed: int, deal: int) -> Ints:
+    """[contexts] a fold's number; folds differ by one context at most, and the order of the contexts does not count."""
+    drawn = {name: thread_key(seed, f"fold {deal}", name) for name in names}
+    place = {name: number for number, name in enumerate(sorted(names, key=lambda name: (drawn[name], name)))}
+    return np.array([place[name] % NUM_FOLDS for name in names], dtype=np.int64)
 
 
 def _some(texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:

@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
         "report",
         help="one page with the figures of this run and of the experiments",
         description=f"Write {REPORT}/index.html, which needs no network, and each of its pictures as SVG beside it. "
-        "Numbers and hashed ids only.",
+        "Numbers only.",
         epilog="example: jaegpt report, then open report/index.html",
     )
 

@@ -157,7 +157,7 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
               "mc_accuracy": 3, "seed_accuracy": 5}  # fmt: skip
     rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
     for key, places in digits.items():
-        rows.append((key, *("" if one[key] is None else f"{one[key]:.{places}f}" for one in (base, found))))
+        rows.append((key, *("" if one.get(key) is None else f"{one[key]:.{places}f}" for one in (base, found))))
     return Section("Did it learn?", text, rows)
 
 
@@ -216,8 +216,9 @@ def _training(found: Mapping[str, Any] | None) -> list[str]:
         return ["Not measured yet: `dvc repro` makes these figures."]
     return [
         f"{found['examples']:,} examples, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device']} "
-        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.1f} examples/s, "
-        f"{found['wall_s'] / 60:.1f} minutes, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} examples/s in "
+        f"{found['examples'] / found['examples_per_second'] / 60:.1f} minutes of training, {found['wall_s'] / 60:.1f} "
+        f"minutes with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
         f"rows {found['pack_fill']:.1%} full."
     ]
 

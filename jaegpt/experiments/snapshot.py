@@ -6,7 +6,9 @@ its uncommitted changes on top, and DVC's cache is shared: what one trial has ma
 """
 
 import hashlib
+import hmac
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -99,11 +101,16 @@ def take_snapshot(root: Path) -> Snapshot:
     )
 
 
-def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str]) -> dict[str, str]:
+def fixed_settings(
+    root: Path, overrides: Mapping[str, Any], searched: set[str], salt: bytes | None = None
+) -> dict[str, str]:
     """What a trial's loss depends on besides the parameters searched: other parameters, and the code's hashes.
 
     Read from dvc.yaml: all that `evaluate` and the stages before it list. Trials of one study must agree in all of it.
-    A shared study lies elsewhere, so of parameters that may name people there is a hash only.
+
+    Args:
+        salt: under which parameters that may name people are hashed, so that who has the study but not the salt cannot
+            try names; None leaves them out.
     """
     yaml = YAML(typ="safe")
     stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -114,13 +121,27 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str])
     for name in stages_before(outs, deps, ["evaluate"]):
         for listed in stages[name].get("params", []):
             for key, value in params.items():
-                if (key == listed or key.startswith(f"{listed}.")) and key not in searched:
-                    text = repr(value)
-                    settings[key] = hashlib.md5(text.encode()).hexdigest() if key.startswith(PRIVATE) else text
+                if not (key == listed or key.startswith(f"{listed}.")) or key in searched:
+                    continue
+                if not key.startswith(PRIVATE):
+                    settings[key] = repr(value)
+                elif salt is not None:
+                    settings[key] = hmac.new(salt, repr(value).encode(), hashlib.sha256).hexdigest()
         for dep in deps[name]:
             if dep.endswith(".py"):
                 settings[dep] = hashlib.md5((root / dep).read_bytes()).hexdigest()
     return dict(sorted(settings.items()))
+
+
+def private_salt(path: Path) -> bytes:
+    """The bytes in the file `path`, which Git ignores; drawn at random, for the owner's eyes, where there is none."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+    except FileExistsError:
+        pass
+    return path.read_bytes()
 
 
 def _paths(stage: Mapping[str, Any]) -> Iterator[str]:

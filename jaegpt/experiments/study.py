@@ -42,7 +42,7 @@ def open_study(
     """
     url = storage or f"sqlite:///{FOLDER / name}.db"
     if not storage:
-        FOLDER.mkdir(exist_ok=True)
+        FOLDER.mkdir(mode=0o700, exist_ok=True)
     try:
         study = optuna.create_study(
             study_name=name,

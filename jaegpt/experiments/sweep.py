@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from jaegpt.errors import JaegptError
 from jaegpt.experiments.records import SWEEP_PREFIX
-from jaegpt.experiments.snapshot import Snapshot, fixed_settings, take_snapshot
+from jaegpt.experiments.snapshot import Snapshot, fixed_settings, private_salt, take_snapshot
 from jaegpt.experiments.space import SweepConfig
-from jaegpt.experiments.study import STALE_S, counted, draw, only_sweep, open_study, place, reopen_interrupted
+from jaegpt.experiments.study import FOLDER, STALE_S, counted, draw, only_sweep, open_study, place, reopen_interrupted
 from jaegpt.experiments.sweep_results import describe, write_results
 from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
 
@@ -86,7 +86,9 @@ def sweep(
         if snapshot.changed:
             shown = ", ".join(snapshot.changed[:5]) + (", ..." if len(snapshot.changed) > 5 else "")
             print(f"sweep: uncommitted changes are part of every trial: {shown}")
-        fixed = fixed_settings(root, overrides, searched={dimension.name for dimension in dimensions})
+        # Machines that share a study have no secret in common: there the owner sees to it that their exports agree.
+        salt = None if storage else private_salt(FOLDER / "salt")
+        fixed = fixed_settings(root, overrides, {dimension.name for dimension in dimensions}, salt)
         study = open_study(name, config, fixed, params["seed"], storage)
         _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget, storage is not None).run()
 
@@ -108,7 +110,7 @@ class _Sweep:
         self.params, self.overrides = params, overrides
         self.dimensions = config.dimensions
         folder = WORK / study.study_name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.runner = Runner(snapshot, folder.resolve())
         self.data_ready = threading.Event()
         self.first = threading.Lock()
@@ -190,7 +192,8 @@ class _Sweep:
                     raise Interrupted from error
                 if isinstance(error, TrialFailed):
                     trial.set_user_attr("outcome", "failed")
-                    trial.set_user_attr("reason", str(error))
+                    # It may name people, and a shared study is read elsewhere.
+                    trial.set_user_attr("reason", f"see its log on {place()}" if self.shared else str(error))
                 else:
                     self.error = error
                 raise

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from jaegpt.experiments.records import SWEEP_PREFIX, WITHOUT_EFFECT, Run, shown_value
+from jaegpt.experiments.records import PRIVATE, SWEEP_PREFIX, WITHOUT_EFFECT, Run, shown_value
 
 # Figure of metrics/evaluate.json -> its column's head, and whether more of it is better.
 COLUMNS = {
@@ -26,13 +27,14 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
 
     Returns:
         rows: one a run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
-            which no other row is better, `changed` the other parameters in which the rows differ.
+            which no other row is better, `changed` the other parameters in which the rows differ (#1, #2 ... where
+            they may name people).
         bases: the figures of the untouched base model, once for each set of replies it was measured on; `changed` as
             of the rows that share them, null where those differ.
         without_figures: the runs that have none, and why.
         trials_left_out: how many trials of sweeps are not shown.
     """
-    shown = [run for run in runs if with_trials or not run.name.startswith(SWEEP_PREFIX)]
+    shown = _without_names([run for run in runs if with_trials or not run.name.startswith(SWEEP_PREFIX)])
     done = _without_doubles([run for run in shown if run.state == "done"])
     differing = _differing([run for run, _ in done])
     rows = [
@@ -177,6 +179,21 @@ def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
     return found
 
 
+def _without_names(runs: Sequence[Run]) -> list[Run]:
+    """The runs with #1, #2 ... for the values of parameters that may name people; switches and numbers stay."""
+    seen: dict[str, list[Any]] = {}
+
+    def told(key: str, value: Any) -> Any:
+        if not key.startswith(PRIVATE) or value is None or isinstance(value, (bool, int, float)):
+            return value
+        values = seen.setdefault(key, [])
+        if value not in values:
+            values.append(value)
+        return f"#{values.index(value) + 1}"
+
+    return [replace(run, params={key: told(key, value) for key, value in run.params.items()}) for run in runs]
+
+
 def _differing(runs: Sequence[Run]) -> list[str]:
     """The parameters other than w_mc in which the runs differ."""
     keys = sorted({key for run in runs for key in run.params} - {"w_mc"})
@@ -186,7 +203,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of the untouched base model."""
-    keys_shown = (*COLUMNS, "mc_accuracy_ci", "examples")  # not its total loss, which is in units of each run's weights
+    keys_shown = (*COLUMNS, "mc_accuracy_ci", "examples")
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if isinstance(base := run.figures.get("base"), Mapping):

@@ -26,6 +26,7 @@ _EXAMPLES = re.compile(r"train: ([\d,]+) examples")
 _VALIDATION = re.compile(r"step ([\d,]+): validation lm_loss ([-\w.]+)")
 _ERROR = re.compile(r"(?:ERROR|error): (.+)")
 _DATA_READY = re.compile(r"(?:Running stage|Stage) '(?:train|evaluate)'")
+_OWNER = re.compile(r"^owner: [^\n]*")  # as `extract` prints whom it takes for the owner
 _NOT_FINITE = "is not finite"  # of the trainer's message when a loss or its gradient is infinite or not a number
 
 
@@ -121,7 +122,7 @@ class Runner:
         changes = [part for key, value in settings.items() for part in ("-S", f"{key}={_quoted(value)}")]
         command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes, *TARGETS]
         with (
-            open(self.folder / f"{name}.log", "w", encoding="utf-8") as log,
+            _private(self.folder / f"{name}.log") as log,
             _alive(self.folder / f"{name}.pid") as alive,
             subprocess.Popen(
                 command, cwd=copy, env=_environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -136,7 +137,7 @@ class Runner:
                 alive.flush()
                 assert process.stdout is not None
                 for line in process.stdout:
-                    log.write(line)
+                    log.write(_OWNER.sub("owner: (name left out)", line))
                     if reader.read(line.strip()):
                         _signal(process, signal.SIGKILL)
                         break
@@ -169,6 +170,12 @@ def clear_leftovers(work: Path) -> int:
         if copy.is_dir():
             shutil.rmtree(copy, ignore_errors=True)
     return ended
+
+
+def _private(path: Path) -> TextIO:
+    """A file to write that nobody else may read: what stages print can name people and files of the export."""
+    path.unlink(missing_ok=True)  # one of an earlier version may be open to others
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -204,7 +211,7 @@ class _Reader:
             self.diverged = not math.isfinite(loss)
             self.last = self.last if self.diverged else loss
             steps = int(found[1].replace(",", ""))
-            quarter = round(steps * self.batch_size / self.examples * self.evaluations)
+            quarter = round(steps / math.ceil(self.examples / self.batch_size) * self.evaluations)
             self.stopped = self.watch.on_validation(max(quarter, min(steps, 1)), loss)  # 0 is before training alone
         return self.stopped
 

@@ -57,9 +57,9 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     run.begin()
     last = len(run.steps)
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
+    began = time.monotonic()
     with run.bar, Interruption() as interruption:
-        for step, parts in run.batches():
-            began = time.monotonic()
+        for step, parts in run.batches():  # waiting for them is training, too
             waiting.append((step, run.step(step, parts)))
             done = step + 1
             due = done < last and run.due()
@@ -74,6 +74,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
                 _stop_interrupted(done, interruption.signal, run.save(done), scratch)
             if due:
                 run.save(done)
+            began = time.monotonic()
     run.optimizer.restore_masters()
     run.log.figures = run.figures()
     return run.log
@@ -96,7 +97,7 @@ class _Run:
             num_parts=config.accumulation * device.num_devices,
         )  # fmt: skip
         self.shape = shape_of(self.steps, self.examples, self.num_parts)
-        self.evaluate_after = evaluation_steps(len(self.steps), len(self.steps) // config.epochs, config.evaluations)
+        self.evaluate_after = evaluation_steps(len(self.steps), config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.valid = subset(task.valid, config.valid_examples, task.seed)
@@ -194,6 +195,8 @@ class _Run:
                 f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
                 f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
             )
+            # Otherwise weights that the last step has broken would be saved, and stop a later stage.
+            result.check_finite(f"train: the validation loss after step {step:,}")
         if task.w_lm and task.w_mc:
             self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
             self.runtime.end_step("comparison of gradients", self.probe)
@@ -204,7 +207,7 @@ class _Run:
             tqdm.write(line)
 
     def figures(self) -> dict[str, Any]:
-        """metrics/train.json. Speed is that of the steps alone, without validation and checkpoints."""
+        """metrics/train.json. Speeds are those of training alone, packing included, validation and checkpoints not."""
         counted, seen = self.log.figures, self.log.train[-1][1]
         return {
             "device": self.device.kind,
@@ -262,12 +265,14 @@ def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[i
             yield waiting[0], waiting[1].result()
 
 
-def evaluation_steps(num_steps: int, steps_an_epoch: int, evaluations: int) -> set[int]:
-    """After which steps to evaluate: `evaluations` times an epoch, evenly, and after the last step."""
-    every = max(1, steps_an_epoch // max(1, evaluations))
-    return {step for step in range(every, num_steps + 1, every) if evaluations and num_steps - step >= every // 2} | {
-        num_steps
-    }
+def evaluation_steps(num_steps: int, epochs: int, evaluations: int) -> set[int]:
+    """After which steps to evaluate: `evaluations` times per epoch, evenly, the last time after the last step.
+
+    Where an epoch has fewer steps, after each of them; with 0 evaluations after the last step alone.
+    7 steps in 2 epochs, 2 evaluations each: 1.75, 3.5, 5.25, 7 -> 2, 4, 5, 7.
+    """
+    number = min(evaluations * epochs, num_steps) or 1
+    return {(2 * place * num_steps + number) // (2 * number) for place in range(1, number + 1)}
 
 
 def _torch_seed(*names: int) -> int:

@@ -48,3 +48,12 @@ Trained for {figures["steps"]:,} steps in {figures["precision"]} on {figures["de
 
 def _rows(values: Mapping[str, Any]) -> str:
     return "\n".join(f"| {key} | {value} |" for key, value in values.items())
+
+
+def speed(figures: Mapping[str, Any]) -> str:
+    """metrics/train.json in a line: examples are the rate times the seconds beside it, those of training alone."""
+    rate = figures["examples_per_second"]
+    return (
+        f"{figures['steps']:,} steps, {figures['examples']:,} examples at {rate:.2f} per second in "
+        f"{figures['examples'] / rate:,.1f} s of training; {figures['wall_s']:,.1f} s with validation and checkpoints"
+    )

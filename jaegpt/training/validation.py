@@ -1,5 +1,6 @@
 """The figures of a model on held-out examples: both losses, and how often each head is right."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from jaegpt.errors import JaegptError
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import total
 from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy
@@ -30,6 +32,14 @@ class Measurement:
     seed_hits: int
     examples: int
     tokens: int
+
+    def check_finite(self, what: str) -> None:
+        """Raise a JaegptError that begins with `what` where a loss is infinite or not a number."""
+        if not (math.isfinite(self.lm_loss) and math.isfinite(self.mc_loss)):
+            raise JaegptError(
+                f"{what} is not finite (lm_loss {self.lm_loss}, mc_loss {self.mc_loss}). Lower train.learning_rate or "
+                "a loss weight; if the base model was not trained yet, set train.precision fp32 or try another one."
+            )
 
 
 @torch.no_grad()
