@@ -154,3 +154,22 @@ def test_a_model_without_sdpa_is_given_a_mask_that_it_takes() -> None:
     assert block_mask(batch.example, batch.candidate, torch.float32).isinf().any()
     assert found.lm.item() == pytest.approx(expected.lm.item(), abs=1e-5)
     assert found.mc.item() == pytest.approx(expected.mc.item(), abs=1e-5)
+
+
+def test_added_tokens_that_are_not_special_are_never_said(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "tiny")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    model = load_base(base, 0, token_types=False).lm
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "model")
+    one = Speaker(tmp_path / "model", device=CPU)
+    thoughts = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    logits = torch.zeros(1, len(tokenizer))
+    logits[:, thoughts] = 100.0
+    settings = GenerateConfig(top_p=0.9, top_k=0, temperature=1.0, no_repeat_ngram=0, max_tokens=5, candidates=1)
+    nothing = torch.zeros((1, 0), dtype=torch.long)
+    drawn = {int(one._draw(settings, logits, nothing, torch.tensor([at]))) for at in np.linspace(0, 0.99, 50)}
+    assert len(drawn) > 10
+    assert not drawn & {*thoughts, one.encoder.end_of_turn[-1]}
