@@ -1,22 +1,24 @@
 """Small random models of other families: packed losses, scores and gradients against the plain model's."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers as t
-from models import CPU, random_examples, save_tiny
+from models import CPU, TRAIN_CONFIG, random_examples, save_tiny
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 
 from jaegpt.chat.generation import GenerateConfig, Speaker
-from jaegpt.training.adapters import add_adapters
-from jaegpt.training.attention import block_mask
-from jaegpt.training.checkpoints import load_base
+from jaegpt.training.adapters import add_adapters, merged
+from jaegpt.training.checkpoints import load_base, load_lm, load_tuned, save_model
+from jaegpt.training.config import Task
 from jaegpt.training.decoders import check_base, check_decoder
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
+from jaegpt.training.loop import train
 from jaegpt.training.packing import Example, pack, plan_epoch, shape_of
 
 SMALL = {
@@ -70,7 +72,7 @@ def plain(model: DoubleHeads, examples: list[Example]) -> tuple[torch.Tensor, to
         scores = []
         for candidate in example.candidates:
             ids = torch.from_numpy(np.concatenate([example.history, candidate]))[None]
-            output = model.lm(input_ids=ids, output_hidden_states=True)
+            output = model.lm(input_ids=ids)
             hidden = model.lm.base_model(input_ids=ids).last_hidden_state
             scores.append(model.score(hidden[0, -1])[0])
         logits = output.logits[0, len(example.history) - 1 : -1]
@@ -151,6 +153,49 @@ def test_a_model_without_sdpa_is_given_a_mask_that_it_takes() -> None:
         assert model.lm.config._attn_implementation == "eager"
     finally:
         type(model.lm)._supports_sdpa = True
-    assert block_mask(batch.example, batch.candidate, torch.float32).isinf().any()
     assert found.lm.item() == pytest.approx(expected.lm.item(), abs=1e-5)
     assert found.mc.item() == pytest.approx(expected.mc.item(), abs=1e-5)
+
+
+def test_added_tokens_that_are_not_special_are_never_said(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "tiny")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    model = load_base(base, 0, token_types=False).lm
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path / "model")
+    one = Speaker(tmp_path / "model", device=CPU)
+    thoughts = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    logits = torch.zeros(1, len(tokenizer))
+    logits[:, thoughts] = 100.0
+    settings = GenerateConfig(top_p=0.9, top_k=0, temperature=1.0, no_repeat_ngram=0, max_tokens=5, candidates=1)
+    nothing = torch.zeros((1, 0), dtype=torch.long)
+    drawn = {int(one._draw(settings, logits, nothing, torch.tensor([at]))) for at in np.linspace(0, 0.99, 50)}
+    assert len(drawn) > 10
+    assert not drawn & {*thoughts, one.encoder.end_of_turn[-1]}
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_composite_model_is_trained_saved_and_read_back(rank: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    t.AutoModelForCausalLM.from_config(FAMILIES["gemma3-composite"]).save_pretrained(tmp_path / "base")
+    model = load_base(tmp_path / "base", 0, token_types=False)
+    before = {name: weight.clone() for name, weight in model.lm.named_parameters()}
+    adapters = add_adapters(model, rank, 0) if rank else None
+    task = Task(w_lm=1.0, w_mc=0.5, seed=1, train=random_examples(16), valid=[])
+    config = dataclasses.replace(TRAIN_CONFIG, epochs=1, evaluations=0, lora_rank=rank)
+    log = train(model, task, config, CPU)
+    assert log.figures["steps"] == 2
+    if adapters:
+        model.lm = merged(adapters, load_lm(tmp_path / "base"))
+    model.eval()
+    (tmp_path / "tuned").mkdir()
+    save_model(model, tmp_path / "base", tmp_path / "tuned", "A card.", {"block_size": 128})
+    read = load_tuned(tmp_path / "tuned", token_types=False).eval()
+    batch = packed(random_examples(3), fixed_shapes=False)
+    with torch.no_grad():
+        assert read(batch, 1.0, 1.0).lm.item() == pytest.approx(model(batch, 1.0, 1.0).lm.item(), abs=1e-6)
+    changed = {name for name, weight in read.lm.named_parameters() if not torch.equal(weight, before[name])}
+    assert len(changed) >= 14
+    assert not [name for name in changed if "vision" in name], "what sees is carried along as it was"

@@ -73,16 +73,15 @@ def _state(part: Any) -> dict[str, Any] | None:
 
 def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     """A normalizer or pre-tokenizer that puts nothing before a text; None where nothing is left of it."""
-    match part:
-        case {"type": "Prepend"}:
-            return None
-        case {"type": "Metaspace"}:
-            return {**part, "prepend_scheme": "never"}
-        case {"type": "ByteLevel"}:
-            return {**part, "add_prefix_space": False}
-        case {"type": "Sequence"}:
-            name = "normalizers" if "normalizers" in part else "pretokenizers"
-            return {**part, name: [kept for each in part[name] if (kept := _without_prefix(each)) is not None]}
+    if part is None or part["type"] == "Prepend":
+        return None
+    if part["type"] == "Metaspace":
+        return {**part, "prepend_scheme": "never"}
+    if part["type"] == "ByteLevel":
+        return {**part, "add_prefix_space": False}
+    if part["type"] == "Sequence":
+        name = "normalizers" if "normalizers" in part else "pretokenizers"
+        return {**part, name: [kept for each in part[name] if (kept := _without_prefix(each)) is not None]}
     return part
 
 
