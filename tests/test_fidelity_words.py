@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jaegpt.evaluation.intervals import exact_interval
-from jaegpt.evaluation.plain_words import card_section, of_100, sentences
+from jaegpt.evaluation.plain_words import card_section, of_100, percent, sentences
 
 SIX = {"owner": 0.6, "tuned": 0.5, "base": 0.2, "random": 0.6, "retrieval": 0.6, "others": 0.4}
 FIGURES: dict[str, Any] = {
@@ -45,7 +45,7 @@ FACTS = {
     "content": "share 10 % of their words",
     "hits_own": "Among your own replies it finds the one you really gave in 50 % of the cases",
     "hits_others": "Among other people's replies it finds the one you really gave in 62 % of the cases",
-    "leak": "word for word in 1.5 % of its replies (95 % interval 0.3 to 4.3)",
+    "leak": "word for word in 1.5 % of its replies (95 % interval 0.3 to 4)",
     "membership_auc": "which is which in 58 of 100 cases (95 % interval 55 to 61)",
     "exposure": "2.0 bits after one copy, 5.5 after 4 and 9.0 after 16",
 }
@@ -79,9 +79,12 @@ def test_a_score_above_one_is_called_what_it_is() -> None:
 
 
 def test_what_is_nearly_all_or_nearly_nothing_is_not_rounded_to_it() -> None:
-    shares = (0, 0.00004, 0.0004, 0.015, 0.42, 0.907, 0.984, 0.997, 0.9996, 0.99996, 1, 1.26, -0.3)
-    expected = ["0", "0.004", "0.04", "1.5", "42", "91", "98", "99.7", "99.96", "99.996", "100", "126", "-30"]
+    shares = (0, 0.00004, 0.0004, 0.012, 0.07, 0.42, 0.907, 0.984, 0.997, 0.9996, 0.99996, 1, 1.26, -0.3)
+    expected = ["0", "0.004", "0.04", "1.2", "7", "42", "91", "98", "99.7", "99.96", "99.996", "100", "126", "-30"]
     assert list(map(of_100, shares)) == expected
+    assert [percent(share) for share in (0, 0.0004, 0.07, 0.42, 0.997, 1)] == [
+        "0 %", "0.04 %", "7.0 %", "42 %", "99.7 %", "100 %"
+    ]  # fmt: skip
     figures = {**FIGURES, "told_apart": 0.997, "told_apart_ci": [0.978, 1.0], "membership_auc": 1.0,
                "membership_auc_ci": exact_interval(500, 500)}  # fmt: skip
     text = "\n".join(sentences(figures))

@@ -127,16 +127,19 @@ def _exposure(figures: Figures) -> Iterator[str]:
 
 
 def percent(share: float) -> str:
-    """A share as people read it: "42 %"."""
-    return f"{of_100(share)} %"
+    """A share as people read it, to two figures: 42 %, 4.2 %."""
+    return f"{of_100(share, small=0.0995)} %"
 
 
-def of_100(share: float) -> str:
+def of_100(share: float, small: float = 0.015) -> str:
     """A share times 100: whole in the middle, and near 0 and 1 as exact as it takes to tell it from them.
 
-    0 -> 0, 0.015 -> 1.5, 0.42 -> 42, 0.997 -> 99.7, 0.9999 -> 99.99, 1 -> 100, 1.26 -> 126.
+    0 -> 0, 0.012 -> 1.2, 0.42 -> 42, 0.997 -> 99.7, 0.9999 -> 99.99, 1 -> 100, 1.26 -> 126.
+
+    Args:
+        small: shares below it are not whole.
     """
-    if not (0 < share < 0.0995 or 0.985 < share < 1):
+    if not (0 < share < small or 0.985 < share < 1):
         return str(round(100 * share))
     digits = 1
     while float(text := f"{100 * share:.{digits}f}") in (0, 100):
