@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from jaegpt.dialogue.bounded import bounded
 from jaegpt.errors import JaegptError
+from jaegpt.model_files import loading, read_json
 
 # Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
 _FIXED_DATE = "01 Jan 2024"
@@ -58,11 +61,13 @@ class Encoder:
         folder = Path(folder)
         if not (folder / "tokenizer.json").is_file():
             raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        read_json(folder / "tokenizer.json")
+        with loading(folder / "tokenizer.json", "Run `dvc repro --force base_model train`."):
+            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         config = folder / "tokenizer_config.json"
-        self._config: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        self._config: dict[str, Any] = read_json(config) if config.is_file() else {}
         template = folder / "chat_template.jinja"
         self.template = _compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
         self._layouts: dict[tuple[bool, ...], Layout] = {}
@@ -169,14 +174,17 @@ class Encoder:
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         assert self.template is not None
         try:
-            return self.template.render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens(),
+            return bounded(
+                partial(
+                    self.template.render,
+                    messages=messages,
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=add_generation_prompt,
+                    **self._special_tokens(),
+                )
             )
-        except (TemplateError, TypeError) as error:
+        except JaegptError as error:
             roles = ", ".join(message["role"] for message in messages)
             raise JaegptError(
                 f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."
@@ -235,10 +243,8 @@ def _compiled(template: str) -> Template:
     )
     environment.filters["tojson"] = to_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda format: _FIXED_DATE}
-    try:
-        return environment.from_string(template)
-    except TemplateError as error:
-        raise JaegptError(f"model: its chat template cannot be read ({error}). Choose another base model.") from None
+    bounded(lambda: environment.compile(template) and "")  # jinja2 computes what is constant as it compiles
+    return environment.from_string(template)
 
 
 def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
