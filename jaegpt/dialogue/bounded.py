@@ -8,11 +8,13 @@ import time
 import warnings
 from collections.abc import Callable
 
-from jaegpt.errors import JaegptError
-
 MOST_S = 10.0
 _MORE_MEMORY = 512 * 2**20  # bytes, beside what this process has
 _MOST_TEXT = 2**20
+
+
+class WorkFailed(Exception):
+    """The work raised an error, whose text this is, or did not end within its bounds."""
 
 
 def bounded(work: Callable[[], str]) -> str:
@@ -21,7 +23,7 @@ def bounded(work: Callable[[], str]) -> str:
     Nothing inside this process bounds it: a single expression, such as 10**10**10, can do both.
 
     Raises:
-        JaegptError: it did, or it failed.
+        WorkFailed: it did, or it failed.
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
@@ -38,13 +40,10 @@ def bounded(work: Callable[[], str]) -> str:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     if answer is None or answer[:1] not in (b"=", b"!"):
-        raise JaegptError(
-            f"model: its chat template does not end within {MOST_S:.0f} s and {_MORE_MEMORY / 1e6:,.0f} MB of memory. "
-            "Choose another base model."
-        )
+        raise WorkFailed(f"it does not end within {MOST_S:.0f} s and {_MORE_MEMORY / 1e6:,.0f} MB of memory")
     text = answer[1:].decode("utf-8", "replace")
     if answer[:1] == b"!":
-        raise JaegptError(f"model: its chat template fails ({text}). Choose another base model.")
+        raise WorkFailed(text)
     return text
 
 

@@ -19,7 +19,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from jaegpt.dialogue.bounded import bounded
+from jaegpt.dialogue.bounded import WorkFailed, bounded
 from jaegpt.errors import JaegptError
 from jaegpt.model_files import loading, read_json
 
@@ -184,7 +184,7 @@ class Encoder:
                     **self._special_tokens(),
                 )
             )
-        except JaegptError as error:
+        except WorkFailed as error:
             roles = ", ".join(message["role"] for message in messages)
             raise JaegptError(
                 f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."
@@ -243,7 +243,10 @@ def _compiled(template: str) -> Template:
     )
     environment.filters["tojson"] = to_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda format: _FIXED_DATE}
-    bounded(lambda: environment.compile(template) and "")  # jinja2 computes what is constant as it compiles
+    try:
+        bounded(lambda: environment.compile(template) and "")  # jinja2 computes what is constant as it compiles
+    except WorkFailed as error:
+        raise JaegptError(f"model: its chat template cannot be read ({error}). Choose another base model.") from None
     return environment.from_string(template)
 
 
