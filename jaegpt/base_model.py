@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.errors import JaegptError
-from jaegpt.model_files import check_model_folder
+from jaegpt.model_files import check_model_folder, check_numbers
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
@@ -132,11 +132,7 @@ def _save_pretrained(model: str, folder: Path) -> None:
         raise JaegptError(f"model: {model!r} is an adapter. Merge it into its base model, and give the merged one.")
     if loaded.config.is_encoder_decoder:
         raise JaegptError(f"model: {model!r} is an encoder-decoder. Choose a causal decoder, such as {EMBEDDED}.")
-    if len(tokenizer) > loaded.get_input_embeddings().num_embeddings:
-        raise JaegptError(
-            f"model: the tokenizer of {model!r} has {len(tokenizer):,} tokens, its embedding only "
-            f"{loaded.get_input_embeddings().num_embeddings:,}. The two do not belong together."
-        )
+    check_numbers(f"model: {model}", loaded, max(tokenizer.get_vocab().values(), default=-1) + 1)
     # Neither a path of this machine nor the name of code that was not run goes along.
     loaded.config._name_or_path = ""
     for content in (loaded.config, tokenizer.init_kwargs):

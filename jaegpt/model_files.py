@@ -96,6 +96,26 @@ def loading(folder: str | Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
+def check_numbers(folder: str | Path, model: Any, num_tokens: int) -> None:
+    """A loaded model against its tokenizer, and its weights for what is no number.
+
+    Args:
+        num_tokens: of the tokenizer, one more than its highest id; 0 where there is none.
+
+    Raises:
+        JaegptError: they do not belong together, or a weight is not finite.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if num_tokens > rows:
+        raise JaegptError(
+            f"{folder}: its tokenizer has {num_tokens:,} tokens, its embedding only {rows:,}. The two do not belong "
+            "together; copy the model anew."
+        )
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise JaegptError(f"{folder}: {name} holds numbers that are not finite. Copy the model anew.")
+
+
 def _refuse_code(content: Mapping[str, Any], path: Path) -> None:
     for key, value in content.items():
         if key in ("auto_map", "custom_generate", "custom_pipelines") and value:

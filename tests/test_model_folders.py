@@ -1,4 +1,4 @@
-"""Model folders from anywhere: nothing in them runs, is asked about, or reads from elsewhere; damage is one clear line."""
+"""Model folders from anywhere: nothing in them runs or reads from elsewhere, and damage is one clear line."""
 
 import ast
 import json
@@ -216,6 +216,15 @@ def test_a_damaged_tokenizer_is_one_clear_line(content: str, folder: Path) -> No
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     with pytest.raises(JaegptError, match=r"tokenizer.json"):
         Encoder(folder)
+
+
+def test_another_models_tokenizer_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["model"]["vocab"] |= {f"word{index}": 1000 + index for index in range(50)}
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    for load in (chat, base_model):
+        with pytest.raises(JaegptError, match="do not belong together"):
+            load(folder)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from jaegpt.base_model import copy_tokenizer
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_text
-from jaegpt.model_files import check_model_folder, loading
+from jaegpt.model_files import check_model_folder, check_numbers, loading
 from jaegpt.training.heads import DoubleHeads
 
 HEAD_FILE = "classification_head.safetensors"
@@ -72,7 +72,5 @@ def load_lm(folder: str | Path) -> Any:
         lm = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
-        for name, weight in lm.named_parameters():
-            if not torch.isfinite(weight).all():
-                raise ValueError(f"{name} holds numbers that are not finite")
+    check_numbers(folder, lm, 0)
     return lm
