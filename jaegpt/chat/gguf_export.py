@@ -9,17 +9,18 @@ import jaegpt.environment  # noqa: F401
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gguf import MODEL_ARCH, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, get_tensor_name_map
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoConfig
 
 from jaegpt.errors import JaegptError
+from jaegpt.files import writing_file
+from jaegpt.model_files import check_model_folder
 
 # Of the embedded file: how its tokenizer works, and the licence. Its own weights, template and name are not ours.
 _TAKEN = ("tokenizer.ggml.", "general.license", "general.languages")
@@ -34,39 +35,36 @@ def export_gguf(folder: Path, path: Path) -> Path:
     """
     if not (folder / "config.json").is_file():
         raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
-    temporary = path.with_name(f".{path.name}.tmp")
+    check_model_folder(folder)
     try:
-        return _export(folder, path, temporary)
+        return _export(folder, path)
     except JaegptError:
         raise
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except Exception as error:  # whatever the libraries trip over in a damaged folder
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise JaegptError(
             f"--gguf: {folder} cannot be written as {path} ({why}). Where the model is of another version or half "
             "copied, run `dvc repro --force train`."
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        ) from error
 
 
-def _export(folder: Path, path: Path, temporary: Path) -> Path:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def _export(folder: Path, path: Path) -> Path:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     source = _embedded_file()
     if source is None or config.model_type != "llama" or not _same_tokens(source, folder):
         raise JaegptError(
             f"--gguf: {folder} is no Llama with the tokenizer of the base model smollm2-135m. llama.cpp's own "
             f"converter writes most other families: python convert_hf_to_gguf.py {folder} --outfile {path}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = GGUFWriter(temporary, "llama")
-    _write_metadata(writer, source, folder)
-    _write_shape(writer, config)
-    _write_weights(writer, folder, config)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    os.replace(temporary, path)
+    with writing_file(path) as temporary:
+        writer = GGUFWriter(temporary, "llama")
+        _write_metadata(writer, source, folder)
+        _write_shape(writer, config)
+        _write_weights(writer, folder, config)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
     return path
 
 

@@ -4,8 +4,6 @@ import jaegpt.environment  # noqa: F401
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from jaegpt.errors import JaegptError
 from jaegpt.training.checkpoints import HEAD_FILE, load_base, load_tuned
 from jaegpt.training.devices import Device
@@ -21,16 +19,7 @@ def load_model(folder: Path, device: Device, token_types: bool) -> tuple[DoubleH
     if not (folder / "config.json").is_file():
         raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
     has_head = (folder / HEAD_FILE).is_file()
-    try:
-        # A base model's head is drawn at random and never asked.
-        model = load_tuned(folder, token_types) if has_head else load_base(folder, 0, token_types)
-    except JaegptError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        why = " ".join(str(error).split())[:200] or type(error).__name__
-        raise JaegptError(
-            f"{folder}: this model cannot be loaded ({why}). It may be of another version or half copied. "
-            "Run `dvc repro --force train`."
-        ) from None
+    # A base model's head is drawn at random and never asked.
+    model = load_tuned(folder, token_types) if has_head else load_base(folder, 0, token_types)
     round_weights(model, device.dtype)
     return model.to(device.torch_device).eval(), has_head

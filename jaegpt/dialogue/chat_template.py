@@ -1,6 +1,7 @@
 """Chat templates as transformers renders them, but not through transformers, whose import takes a second."""
 
 import json
+from functools import partial
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
@@ -8,6 +9,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from jaegpt.dialogue.bounded import WorkFailed, bounded
 from jaegpt.errors import JaegptError
 
 # Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
@@ -35,9 +37,10 @@ def compiled(template: str) -> Template:
     environment.filters["tojson"] = to_json
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda format: _FIXED_DATE}
     try:
-        return environment.from_string(template)
-    except TemplateError as error:
+        bounded(lambda: environment.compile(template) and "")  # jinja2 computes what is constant as it compiles
+    except WorkFailed as error:
         raise JaegptError(f"model: its chat template cannot be read ({error}). Choose another base model.") from None
+    return environment.from_string(template)
 
 
 def render(
@@ -49,19 +52,22 @@ def render(
         tokens: the tokenizer's named tokens, such as {"eos_token": "</s>"}; templates refer to them.
 
     Raises:
-        JaegptError: the template refuses the roles.
+        JaegptError: the template refuses the roles, or does not end within its bounds.
     """
     try:
-        return template.render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            # People do not write down what they think: templates that leave room for a thought close it at once.
-            enable_thinking=False,
-            **tokens,
+        return bounded(
+            partial(
+                template.render,
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                # People do not write down what they think: templates that leave room for a thought close it at once.
+                enable_thinking=False,
+                **tokens,
+            )
         )
-    except (TemplateError, TypeError) as error:
+    except WorkFailed as error:
         roles = ", ".join(message["role"] for message in messages)
         raise JaegptError(
             f"model: its chat template refuses the roles {roles} ({error}). Choose another base model."

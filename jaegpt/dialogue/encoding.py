@@ -8,7 +8,6 @@ longer than the encoding.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tokenizers import Tokenizer
 from jaegpt.dialogue.chat_template import compiled, render
 from jaegpt.dialogue.text_tokens import control_tokens, leading_tokens, splits_at_spaces, text_tokenizer
 from jaegpt.errors import JaegptError
+from jaegpt.model_files import loading, read_json
 
 _PROBE = "x"  # a text that is one token nearly everywhere, to see what is put before it
 
@@ -66,7 +66,9 @@ class Encoder:
         folder = Path(folder)
         if not (folder / "tokenizer.json").is_file():
             raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        read_json(folder / "tokenizer.json")
+        with loading(folder / "tokenizer.json", "Run `dvc repro --force base_model train`."):
+            self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.tokenizer.encode_special_tokens = False
@@ -75,7 +77,7 @@ class Encoder:
         self.controls = control_tokens(self.tokenizer, self.texts)
         self.splits_at_spaces = splits_at_spaces(self.texts)
         config = folder / "tokenizer_config.json"
-        self._config: dict[str, Any] = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        self._config: dict[str, Any] = read_json(config) if config.is_file() else {}
         template = folder / "chat_template.jinja"
         self.template = compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
         self._layouts: dict[tuple[bool, ...], Layout] = {}

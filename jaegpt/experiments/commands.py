@@ -47,6 +47,9 @@ def add_commands(commands: Any) -> None:
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Run the command that was parsed; its errors are JaegptErrors."""
+    from jaegpt.experiments.dvc_lock import check_lock
+
+    check_lock(Path("."))
     if arguments.command == "table":
         from jaegpt.experiments.records import collect_runs
         from jaegpt.experiments.table import make_table, table_text

@@ -7,6 +7,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from jaegpt.errors import JaegptError
+
 
 def locked_stages(content: bytes | None) -> dict[str, Any]:
     """Each stage's record in the content of a dvc.lock; empty where there is none that can be read."""
@@ -14,6 +16,24 @@ def locked_stages(content: bytes | None) -> dict[str, Any]:
         return dict((YAML(typ="safe").load(content or b"") or {}).get("stages", {}))
     except (YAMLError, AttributeError):
         return {}
+
+
+def check_lock(folder: Path) -> None:
+    """Look whether dvc.lock is whole: DVC writes it in place, and a kill at that moment leaves it empty or cut off.
+
+    Raises:
+        JaegptError: it is not; with what brings it back.
+    """
+    path = folder / "dvc.lock"
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content.strip() and locked_stages(content):
+        return
+    raise JaegptError(
+        f"{path.name}: empty or cut off, as a kill leaves it while DVC writes it. Type `git checkout dvc.lock`, then "
+        "`dvc repro`: what has run since the last commit is taken from DVC's cache."
+    )
 
 
 def read_lock(folder: Path) -> dict[str, Any]:

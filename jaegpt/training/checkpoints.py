@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from jaegpt.base_model import copy_tokenizer
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_text
+from jaegpt.model_files import check_model_folder, check_numbers, loading
 from jaegpt.training.heads import DoubleHeads
 
 HEAD_FILE = "classification_head.safetensors"
 CARD_FILE = "README.md"
+_REMEDY = "Run `dvc repro --force train`."
 
 
 def load_base(folder: str | Path, seed: int, token_types: bool) -> DoubleHeads:
@@ -33,7 +35,8 @@ def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
     if not head.is_file():
         raise JaegptError(f"{folder}: no {HEAD_FILE} here, so this is not a model of jaegpt. Run `dvc repro`.")
     model = DoubleHeads(load_lm(folder), torch.Generator(), token_types)
-    model.score.load_state_dict(load_file(head))
+    with loading(folder, _REMEDY):
+        model.score.load_state_dict(load_file(head))
     return model
 
 
@@ -45,6 +48,7 @@ def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, sh
             that it is shown others in the same way.
     """
     model.lm.config.jaegpt = dict(shape)
+    model.lm.config._name_or_path = ""  # a folder of this machine
     model.cpu().lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)
     copy_tokenizer(Path(base), folder)
@@ -55,20 +59,28 @@ def load_lm(folder: str | Path) -> Any:
     """The causal decoder in `folder`, in float32.
 
     Raises:
-        JaegptError: there is none, or some of its weights are missing.
+        JaegptError: there is none, or it is damaged, lacks weights, brings code along, or wants something from elsewhere.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     if not (Path(folder) / "config.json").is_file():
         raise JaegptError(f"{folder}: no config.json here. Run `dvc repro`.")
+    check_model_folder(folder)
     logging.disable_progress_bar()
-    lm, info = AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-    )
+    with loading(folder, _REMEDY):
+        lm, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     if missing := sorted(info["missing_keys"]):  # transformers fills the gaps with random numbers
         raise JaegptError(
             f"{folder}: {len(missing):,} weights are missing, the first is {missing[0]}. It may be half copied. "
             "Run `dvc repro --force base_model train`."
         )
+    check_numbers(folder, lm, 0)
     return lm

@@ -1,7 +1,7 @@
 """The model card that travels with the weights: what it is, what it was made from, its figures, and a warning."""
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 
@@ -12,13 +12,16 @@ def model_card(
     num_train: int,
     num_valid: int,
 ) -> str:
-    """Markdown. Numbers and settings only: no message, no name, and of a base model in a folder its last part.
+    """Markdown. Numbers and settings only: no message, no name, and nothing of where a base model lies on this machine.
 
     Args:
         figures: those of metrics/train.json.
         valid: the last row of plots/valid.csv; empty where nothing was held out.
     """
-    base = PurePath(settings["model"]).name if PurePath(settings["model"]).is_absolute() else settings["model"]
+    # A name of the hub is OWNER/NAME or NAME, and no folder's.
+    name = str(settings["model"])
+    local = Path(name).expanduser().exists() or name.count("/") > 1 or name.startswith(("/", ".", "~"))
+    base = "a local model" if local else name
     measured = {key: f"{value:.4f}" for key, value in valid.items() if key != "step"} or {
         "none": "nothing was held out"
     }

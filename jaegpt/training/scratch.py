@@ -127,7 +127,7 @@ class Scratch:
             path.unlink(missing_ok=True)
 
     def _problem(self, file: IO[bytes]) -> str | None:
-        """What is wrong with the open checkpoint: nothing that is damaged, or of another run or version, is unpacked."""
+        """What is wrong with the open checkpoint, or None: nothing damaged, or of another run or version, is read."""
         size = os.fstat(file.fileno()).st_size - _TRAILER_BYTES
         if size < 0:
             return "is damaged (it is too short)"

@@ -54,7 +54,8 @@ def main() -> None:
     counts = counts_of(members, torch_device) if config.accumulation > 1 else None
 
     with torch.device("meta"):  # shapes without data
-        lm = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(settings["base_model"]), dtype=torch.float32)
+        described = AutoConfig.from_pretrained(settings["base_model"], local_files_only=True, trust_remote_code=False)
+        lm = AutoModelForCausalLM.from_config(described, trust_remote_code=False, dtype=torch.float32)
     model = DoubleHeads(lm, torch.Generator().manual_seed(0), config.token_types).train()
     if config.lora_rank:
         add_adapters(model, config.lora_rank, settings["seed"])

@@ -1,0 +1,87 @@
+"""A chat template's work within bounds: it is a program that came with a model, and may loop or grow without end."""
+
+import os
+import resource
+import select
+import signal
+import time
+import warnings
+from collections.abc import Callable
+
+MOST_S = 10.0
+_MORE_MEMORY = 512 * 2**20  # bytes, beside what this process has
+_MOST_TEXT = 2**20
+
+
+class WorkFailed(Exception):
+    """The work raised an error, whose text this is, or did not end within its bounds."""
+
+
+def bounded(work: Callable[[], str]) -> str:
+    """What `work` gives, computed in a child process that is ended when it takes too long or too much memory.
+
+    Nothing inside this process bounds it: a single expression, such as 10**10**10, can do both.
+
+    Raises:
+        WorkFailed: it did, or it failed.
+    """
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        # Python minds forks beside threads; this child does plain Python alone, and leaves without cleaning up.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        _work(work, writing)
+    os.close(writing)
+    try:
+        answer = _read(reading, time.monotonic() + MOST_S)
+    finally:
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if answer is None or answer[:1] not in (b"=", b"!"):
+        raise WorkFailed(f"it does not end within {MOST_S:.0f} s and {_MORE_MEMORY / 1e6:,.0f} MB of memory")
+    text = answer[1:].decode("utf-8", "replace")
+    if answer[:1] == b"!":
+        raise WorkFailed(text)
+    return text
+
+
+def _work(work: Callable[[], str], writing: int) -> None:
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        _limit_memory()
+        try:
+            answer = b"=" + work().encode()
+            if len(answer) > _MOST_TEXT:
+                answer = f"!it writes {len(answer):,} bytes".encode()
+        except MemoryError:
+            answer = b"?"
+        except Exception as error:  # a template may raise anything
+            answer = b"!" + (" ".join(str(error).split())[:200] or type(error).__name__).encode()
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(answer)
+    finally:
+        os._exit(0)
+
+
+def _limit_memory() -> None:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return  # no Linux: the time alone is bounded
+    resource.setrlimit(resource.RLIMIT_AS, (now + _MORE_MEMORY,) * 2)
+
+
+def _read(reading: int, until: float) -> bytes | None:
+    """Everything that comes until the other end is closed, or None when the time is over."""
+    answer = b""
+    while True:
+        ready, _, _ = select.select([reading], [], [], max(0.0, until - time.monotonic()))
+        if not ready:
+            return None
+        if not (piece := os.read(reading, 65_536)):
+            return answer
+        answer += piece

@@ -1,0 +1,190 @@
+"""What a model folder may hold: it comes from anywhere, so it is looked through before any library reads it.
+
+A folder brings numbers and texts. Nothing in it is run (`auto_map`, `custom_generate`, pickled weights), makes anything
+be read from elsewhere (adapters, indices, kernels), or makes memory or time run out before its faults show.
+"""
+
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jaegpt.errors import JaegptError
+
+MOST_JSON_BYTES = 512 * 2**20  # the largest tokenizers take 40 MB
+_MOST_CONFIG_BYTES = 16 * 2**20
+_MOST_HEADER_BYTES = 100 * 2**20  # safetensors' own limit
+_MOST_POSITIONS = 2**24
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "decoder_layers")
+_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
+_HEADS = ("n_head", "num_attention_heads", "num_key_value_heads", "head_dim")
+_SIZES = ("vocab_size", "hidden_size", "n_embd", "d_model")  # each is a side of some weight
+
+
+def check_model_folder(folder: str | Path) -> None:
+    """Look through a model folder; what is missing is for who loads it to say.
+
+    Raises:
+        JaegptError: it holds code, pickled weights, a reference to elsewhere, something that is no file, or a
+            config.json that does not belong to its weights.
+    """
+    folder = Path(folder)
+    for path in sorted(folder.iterdir()):
+        # Opening a pipe waits for ever. Links are followed: the hub's cache consists of them.
+        if not path.is_file() and not path.is_dir():
+            raise JaegptError(f"{path}: no file, but a pipe, a device or a link to nothing. Copy the model anew.")
+    config = read_json(folder / "config.json", _MOST_CONFIG_BYTES)
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        if (folder / name).exists():
+            _refuse_code(read_json(folder / name, _MOST_CONFIG_BYTES), folder / name)
+    if (folder / "adapter_config.json").exists():
+        raise JaegptError(
+            f"{folder / 'adapter_config.json'}: an adapter, whose weights are added to those of a model elsewhere. "
+            "Merge it into its base model (peft: merge_and_unload), and give the merged model's folder."
+        )
+    _check_index(folder)
+    shapes = [shape for path in sorted(folder.glob("*.safetensors")) for shape in _header(path).values()]
+    if not shapes:
+        pickled = sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+        if pickled:
+            raise JaegptError(
+                f"{pickled[0]}: pickled weights, which can hold code, are not read. Save the model as safetensors "
+                "(transformers: save_pretrained)."
+            )
+        raise JaegptError(f"{folder}: no weights here (*.safetensors). Copy the model anew, or run `dvc repro`.")
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        _check_numbers(part, shapes, folder / "config.json")
+
+
+def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        JaegptError: there is none, or something else.
+    """
+    if not path.is_file():
+        raise JaegptError(f"{path.parent}: no {path.name} here. Copy the model anew, or run `dvc repro`.")
+    if path.stat().st_size > most_bytes:
+        raise JaegptError(f"{path}: larger than {most_bytes / 1e6:,.0f} MB, which no such file is.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise JaegptError(
+            f"{path}: not readable as JSON ({why}); half copied? Copy the model anew, or run `dvc repro --force train`."
+        ) from None
+    if not isinstance(content, dict):
+        raise JaegptError(f"{path}: must hold a JSON object, found a {type(content).__name__}. Copy the model anew.")
+    return content
+
+
+@contextmanager
+def loading(folder: str | Path, remedy: str) -> Iterator[None]:
+    """One clear line for whatever a library raises over a folder's files: each has errors of its own kinds for it."""
+    try:
+        yield
+    except JaegptError:
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise JaegptError(
+            f"{folder}: this model cannot be loaded ({why}). It may be of another version or half copied. {remedy}"
+        ) from error
+
+
+def check_numbers(folder: str | Path, model: Any, num_tokens: int) -> None:
+    """A loaded model against its tokenizer, and its weights for what is no number.
+
+    Args:
+        num_tokens: of the tokenizer, one more than its highest id; 0 where there is none.
+
+    Raises:
+        JaegptError: they do not belong together, or a weight is not finite.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    if num_tokens > rows:
+        raise JaegptError(
+            f"{folder}: its tokenizer has {num_tokens:,} tokens, its embedding only {rows:,}. The two do not belong "
+            "together; copy the model anew."
+        )
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise JaegptError(f"{folder}: {name} holds numbers that are not finite. Copy the model anew.")
+
+
+def _refuse_code(content: Mapping[str, Any], path: Path) -> None:
+    for key, value in content.items():
+        if key in ("auto_map", "custom_generate", "custom_pipelines") and value:
+            raise JaegptError(
+                f"{path}: `{key}` names code that came with the model, and code of a model is never run. Give a model "
+                f"of a kind that transformers has itself; if this is one, remove `{key}` from that file."
+            )
+        if key.endswith("attn_implementation") and "/" in str(value):
+            raise JaegptError(f"{path}: `{key}` would fetch code ({value}). Remove it from that file.")
+        if isinstance(value, dict):
+            _refuse_code(value, path)
+
+
+def _check_index(folder: Path) -> None:
+    """A model in several files names them in an index; they lie beside it."""
+    path = folder / "model.safetensors.index.json"
+    if not path.exists():
+        return
+    names = read_json(path).get("weight_map")
+    if not isinstance(names, dict):
+        raise JaegptError(f"{path}: has no `weight_map`. Copy the model anew.")
+    for name in sorted({str(name) for name in names.values()}):
+        if os.path.basename(name) != name or not (folder / name).is_file():
+            raise JaegptError(f"{path}: names {name!r}, which is no file of this folder. Copy the model anew.")
+
+
+def _header(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a safetensors file; the tensors themselves are not read."""
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _MOST_HEADER_BYTES):
+                raise ValueError("its header is longer than the file")
+            entries = json.loads(file.read(length))
+        shapes = {name: tuple(entry["shape"]) for name, entry in entries.items() if name != "__metadata__"}
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        if max(ends, default=0) != size - 8 - length:
+            raise ValueError("it ends too early or too late")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        why = " ".join(str(error).split())[:120]
+        raise JaegptError(
+            f"{path}: this model cannot be loaded ({why}): damaged, or half copied. Copy the model anew, or run "
+            "`dvc repro --force train`."
+        ) from None
+    return shapes
+
+
+def _check_numbers(config: Mapping[str, Any], shapes: list[tuple[int, ...]], path: Path) -> None:
+    """The sizes in a config.json against the weights: a model of the wrong size is built before it is compared."""
+    sides = {side for shape in shapes for side in shape}
+    for key in (*_LAYERS, *_POSITIONS, *_HEADS, *_SIZES):
+        value = config.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise JaegptError(f"{path}: `{key}` must be a whole number above 0, found {str(value)[:40]!r}.")
+        most = {**dict.fromkeys(_LAYERS, len(shapes)), **dict.fromkeys(_POSITIONS, _MOST_POSITIONS)}.get(key, math.inf)
+        if value > most or (key in _SIZES and value not in sides):
+            raise JaegptError(
+                f"{path}: `{key}` is {value}, which the weights beside it ({len(shapes):,} tensors) do not bear out. "
+                "The two files do not belong together; copy the model anew."
+            )
