@@ -106,6 +106,9 @@ def attack(target: str, token: str | None) -> None:
         paths = spellings(f"{elsewhere}/x")
         with open_page(start) as (page, errors, _):
             page.wait_for_selector("#message, #pick-a")
+            errors.clear()  # a browser asks for an icon of its own accord, where it comes by an address with a token
+            page.reload()
+            page.wait_for_selector("#message, #pick-a")
             assert errors == []
             for origin in (site, site.replace("127.0.0.1", "localhost")):
                 page.goto(origin)
@@ -146,7 +149,7 @@ def test_another_web_site_gets_nothing_from_a_page(kind: str, token: str | None,
             assert asked() == 0
         else:
             number, files = asked()
-            assert number <= 3, "the page itself, and as a window that each of the two origins opened"
+            assert number <= 4, "the page itself, twice, and as a window that each of the two origins opened"
             assert files == []
 
 

@@ -58,14 +58,17 @@ def test_the_page_works_behind_a_proxy(strips: bool, token: str | None, tmp_path
         listening(proxy := Proxy(target, strips)) as outer,
         open_page(f"{outer}{PREFIX}/{f'?token={token}' if token else ''}") as (page, errors, requests),
     ):
+        page.wait_for_selector("body[data-ready]")
+        errors.clear()  # a browser asks for an icon of its own accord, where it comes by an address with a token
+        page.reload()
         send(page, "hello")
         page.wait_for_selector("#column-base[aria-busy=false] li:nth-child(2)", timeout=SLOW)
         assert bubbles(page, "base")[1]
         assert page.url == f"{outer}{PREFIX}/"
         assert errors == []
         assert len(requests) >= 6
-        assert [url for url in requests if not url.startswith(f"{outer}{PREFIX}/")] == []
-        assert proxy.outside == []
+        outside = {path for path in proxy.outside if path != "/favicon.ico"}
+        assert outside == {url for url in requests if not url.startswith(f"{outer}{PREFIX}/")} == set()
 
 
 def test_turing_works_behind_a_proxy(tmp_path: Path) -> None:

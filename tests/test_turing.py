@@ -231,6 +231,7 @@ def test_the_command_says_what_is_missing_and_writes_the_sheet(project: Path) ->
     for arguments, said in (
         (("--rounds", "61"), "61 rounds need as many contexts, found 60"),
         (("--rounds", "5"), "--rounds must be at least 20, found 5"),
+        (("--root-path", "//evil.example"), "--root-path must be like /jaegpt"),
         ((), "data/replies_tuned: no table here"),
     ):
         if not arguments:
