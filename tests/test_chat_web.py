@@ -1,7 +1,6 @@
-"""The page in headless Chromium: talk, change a setting, save, load; offline, at any width."""
+"""The page in headless Chromium: talk, change a setting, save, load; at any width, and behind a proxy."""
 
 import json
-import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,90 +8,47 @@ from typing import Any
 
 import pytest
 from browser import open_page
-from chat_models import CONFIG, config, save_base, save_tuned, speaker
-from chat_server import running
-from playwright.sync_api import TimeoutError
+from chat_models import CONFIG, config
+from page_actions import SLOW, bubbles, message_box, open_settings, press, send, wait_for_pieces, wait_for_replies
+from page_models import SEED, Watched, load_both, save_both, web_running
 
+from jaegpt.chat.conversation import Conversation
 from jaegpt.chat.generation import Speaker
-from jaegpt.chat.web import Page, make_page
-from jaegpt.chat.worker import Worker
-
-SEED = 7
-SLOW = 60_000  # milliseconds
+from jaegpt.chat.prompts import MAX_TEXT
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("models")
-    base = save_base(folder / "base")
-    return {"jaegpt": save_tuned(folder / "tuned", base), "base": base}
+    return save_both(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
 def reference(folders: dict[str, Path]) -> dict[str, Speaker]:
     """The same models, asked directly."""
-    return {name: speaker(folder) for name, folder in folders.items()}
+    return load_both(folders)
 
 
 @pytest.fixture(scope="module")
-def worker(folders: dict[str, Path]) -> Iterator[Worker]:
-    with Worker({name: speaker(folder) for name, folder in folders.items()}) as worker:
+def worker(folders: dict[str, Path]) -> Iterator[Watched]:
+    with Watched(load_both(folders)) as worker:
         yield worker
 
 
 @pytest.fixture(scope="module")
-def address(worker: Worker) -> Iterator[str]:
-    with running(make_page(Page(worker, CONFIG, SEED, {"num_history": 4, "block_size": 128}))) as url:
+def address(worker: Watched) -> Iterator[str]:
+    with web_running(worker) as url:
         yield url
 
 
-def bubbles(page: Any, model: str) -> list[str]:
-    """The texts shown in one column."""
-    found = page.locator(f"#column-{model} .message-content").all_inner_texts()
-    return [text.strip() for text in found]
+@pytest.fixture
+def slow(worker: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies come so slowly that there is time to act in their middle."""
+    monkeypatch.setattr(worker, "slow", 0.15)
 
 
-def wait_for_replies(page: Any, expected: dict[str, list[str]]) -> None:
-    """Until both columns show these texts; spaces between words do not matter, and an empty one shows as dots."""
-    try:
-        page.wait_for_function(
-            """expected => Object.entries(expected).every(([model, texts]) => {
-                const plain = text => text.split(/\\s+/).join(' ').trim() || '…';
-                const shown = [...document.querySelectorAll(`#column-${model} .message-content`)];
-                return JSON.stringify(shown.map(e => plain(e.innerText))) == JSON.stringify(texts.map(plain));
-            })""",
-            arg=expected,
-            timeout=SLOW,
-        )
-    except TimeoutError as error:
-        pytest.fail(f"{error}\nshown: { {model: bubbles(page, model) for model in expected} }\nexpected: {expected}")
-
-
-def message_box(page: Any) -> Any:
-    return page.get_by_role("textbox", name="Message", exact=True)
-
-
-def send(page: Any, text: str) -> None:
-    box = message_box(page)
-    box.fill(text)
-    box.press("Enter")
-
-
-def set_number(page: Any, name: str, value: str) -> None:
-    """Type a setting's value; again where the page was still drawing the settings and took no notice."""
-    box, slider = page.get_by_label(f"number input for {name}"), page.locator(f"#set-{name} input[type=range]")
-    for _ in range(20):
-        box.fill(value)
-        box.press("Tab")
-        page.wait_for_timeout(300)
-        if slider.input_value() == value:
-            return
-    pytest.fail(f"{name} stays at {slider.input_value()}")
-
-
-def expected_logs(reference: dict[str, Speaker], texts: list[str], chosen: Any) -> dict[str, list[str]]:
+def expected_logs(reference: dict[str, Speaker], texts: list[str], chosen: Any = CONFIG) -> dict[str, list[str]]:
     """What each column should show after these messages."""
-    logs: dict[str, list[str]] = {name: [] for name in reference}
+    logs: dict[str, list[str]] = {}
     for name, one in reference.items():
         turns: list[tuple[bool, str]] = []
         for text in texts:
@@ -108,12 +64,12 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         page.evaluate(
             """() => { window.seen = new Set(); new MutationObserver(() => {
                 for (const m of ['jaegpt', 'base']) {
-                    const all = [...document.querySelectorAll(`#column-${m} .message-content`)];
-                    if (all.length > 1) window.seen.add(m + ' ' + all[1].innerText.trim());
+                    const all = [...document.querySelectorAll(`#column-${m} .said`)];
+                    if (all.length > 1) window.seen.add(m + ' ' + all[1].innerText);
                 }}).observe(document.body, {subtree: true, childList: true, characterData: true}); }"""
         )
         send(page, "hello")
-        first = expected_logs(reference, ["hello"], CONFIG)
+        first = expected_logs(reference, ["hello"])
         wait_for_replies(page, first)
         seen = page.evaluate("[...window.seen]")
         for model in ("jaegpt", "base"):
@@ -121,47 +77,68 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
             assert len(steps) > 3, f"the reply of {model} came in pieces: {steps}"
         assert message_box(page).input_value() == ""
 
-        page.get_by_text("Settings").click()
-        set_number(page, "temperature", "0")
+        open_settings(page)
+        page.get_by_label("temperature", exact=True).fill("0")
         send(page, "again")
-        page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 4", timeout=SLOW)
-        greedy = {
-            name: one.replies(
-                [[(False, "hello"), (True, first[name][1]), (False, "again")]], config(temperature=0), SEED
-            )[0].text
-            for name, one in reference.items()
-        }
-        both = {name: [*first[name], "again", greedy[name]] for name in first}
+        history = {name: [(False, "hello"), (True, first[name][1]), (False, "again")] for name in first}
+        greedy = {name: one.replies([history[name]], config(temperature=0), SEED)[0] for name, one in reference.items()}
+        both = {name: [*first[name], "again", greedy[name].text] for name in first}
         wait_for_replies(page, both)
 
         with page.expect_download() as download:
-            page.get_by_role("button", name="Save conversation").click()
+            press(page, "Save conversation")
         file = tmp_path / "conversation.json"
         download.value.save_as(file)
         saved = json.loads(file.read_text(encoding="utf-8"))
-        assert saved["settings"]["temperature"] == 0
-        assert [turn["content"] for turn in saved["logs"]["base"]] == both["base"]
+        assert saved["settings"] == {
+            "seed": SEED, "top_p": 0.9, "top_k": 100, "temperature": 0, "no_repeat_ngram": 3, "max_tokens": 20,
+            "candidates": 1, "num_history": 4, "block_size": 128,
+        }  # fmt: skip
+        conversation, settings = Conversation.load(tmp_path, "conversation")  # as the terminal does
+        assert {name: [turn["content"] for turn in conversation.log(name)] for name in both} == both
+        assert conversation.to_json(settings) == file.read_text(encoding="utf-8"), "to the byte"
 
-        page.get_by_role("button", name="Undo").click()
+        press(page, "Undo")
         wait_for_replies(page, first)
         assert message_box(page).input_value() == "again"
-        page.get_by_role("button", name="Reset", exact=True).click()
+        press(page, "Reset")
         wait_for_replies(page, {"jaegpt": [], "base": []})
 
-        assert errors == []
         page.reload()
-        errors.clear()  # what a page that is left says of its open connections
+        page.wait_for_selector("body[data-ready]")
         page.locator("input[type=file]").set_input_files(file)
         wait_for_replies(page, both)
-        page.get_by_text("Settings").click()
-        assert page.get_by_label("number input for temperature").input_value() == "0"
+        open_settings(page)
+        assert page.get_by_label("temperature", exact=True).input_value() == "0"
 
-        page.get_by_role("button", name="Retry").click()
-        page.wait_for_timeout(500)
+        press(page, "Retry")
         wait_for_replies(page, both)  # the likeliest reply is the same at each try
         assert errors == []
         assert requests
         assert [url for url in requests if not url.startswith(address)] == []
+
+
+def test_what_the_terminal_saved_goes_on_here(address: str, tmp_path: Path) -> None:
+    saved = tmp_path / "terminal.json"
+    turns = [("user", "hi\nyou"), ("assistant", "<b>hey</b> 👋"), ("user", "?"), ("assistant", "")]
+    log = [{"role": role, "content": text} for role, text in turns]
+    settings = {"seed": 2**63 - 1, "top_p": 0.9, "top_k": 5, "temperature": 0.5, "precision": "fp32"}
+    form = {"format": "jaegpt conversation 1", "settings": settings, "logs": {"jaegpt": log, "base": log}}
+    saved.write_text(json.dumps(form), encoding="utf-8")
+    with open_page(address) as (page, errors, _):
+        page.wait_for_selector("body[data-ready]")
+        page.locator("input[type=file]").set_input_files(saved)
+        wait_for_replies(page, {name: [text for _, text in turns] for name in ("jaegpt", "base")})
+        with page.expect_download() as download:
+            press(page, "Save conversation")
+        again = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+        assert again["logs"] == form["logs"]
+        kept = {**settings, "top_k": 5, "temperature": 0.5}
+        del kept["precision"]  # the terminal's own
+        assert {name: again["settings"][name] for name in kept} == kept, "the seed to its last digit"
+        send(page, "and now?")
+        page.wait_for_selector("#column-base[aria-busy=false] li:nth-child(6)", timeout=SLOW)
+        assert errors == []
 
 
 def test_what_is_said_is_shown_as_text(address: str) -> None:
@@ -170,40 +147,63 @@ def test_what_is_said_is_shown_as_text(address: str) -> None:
     )
     with open_page(address) as (page, errors, requests):
         send(page, nasty)
-        page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 2", timeout=SLOW)
-        page.wait_for_timeout(500)
+        page.wait_for_selector("#column-base[aria-busy=false] li:nth-child(2)", timeout=SLOW)
         assert bubbles(page, "jaegpt")[0] == nasty
-        assert page.locator("#column-jaegpt img").count() == 0
+        assert page.locator("img").count() == 0
         assert page.evaluate("window.hit") is None
         assert [url for url in requests if not url.startswith(address)] == []
         assert errors == []
 
 
-def test_what_is_typed_while_a_reply_comes_stays(address: str) -> None:
+@pytest.mark.usefixtures("slow")
+def test_what_is_typed_while_a_reply_comes_stays(address: str, reference: dict[str, Speaker]) -> None:
     with open_page(address) as (page, errors, _):
         send(page, "hello")
-        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length == 2", timeout=SLOW)
-        message_box(page).press_sequentially("typed meanwhile", delay=20)
-        page.wait_for_timeout(2000)
+        wait_for_pieces(page, 2)
+        message_box(page).press_sequentially("typed meanwhile")
+        message_box(page).press("Enter")
+        page.get_by_text("The replies to your last message are on their way").wait_for()
+        wait_for_replies(page, expected_logs(reference, ["hello"]))
         assert message_box(page).input_value() == "typed meanwhile"
         assert errors == []
 
 
-def test_a_reset_while_a_reply_comes_is_not_undone(address: str) -> None:
+@pytest.mark.usefixtures("slow")
+def test_a_later_action_ends_a_reply_on_its_way(
+    address: str, worker: Watched, reference: dict[str, Speaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Undo, reset and retry: what they took away does not come back, and the server computes no further."""
     with open_page(address) as (page, errors, _):
-        send(page, "hello")
-        page.wait_for_function("document.querySelectorAll('#column-jaegpt .message-content').length > 0", timeout=SLOW)
-        page.get_by_role("button", name="Reset", exact=True).click()
-        wait_for_replies(page, {"jaegpt": [], "base": []})
-        page.wait_for_timeout(2000)
+        for action, left in (("Undo", "hello"), ("Reset", "")):
+            send(page, "hello")
+            wait_for_pieces(page, 2)
+            press(page, action)
+            wait_for_replies(page, {"jaegpt": [], "base": []})
+            assert message_box(page).input_value() == left
+            for answer in worker.given[-2:]:
+                for _ in range(200):
+                    if not answer.wanted:
+                        break
+                    page.wait_for_timeout(50)
+                assert not answer.wanted, action
         assert bubbles(page, "jaegpt") == bubbles(page, "base") == []
+
+        send(page, "hello")
+        wait_for_pieces(page, 2)
+        monkeypatch.setattr(worker, "slow", 0.0)
+        press(page, "Retry")
+        history = [(False, "hello")]
+        tried = {name: one.replies([history], CONFIG, SEED + 1_000_003)[0].text for name, one in reference.items()}
+        wait_for_replies(page, {name: ["hello", text] for name, text in tried.items()})
+        press(page, "Undo")
+        wait_for_replies(page, {"jaegpt": [], "base": []})
         assert errors == []
 
 
-def test_eight_people_at_once_each_see_their_own_conversation(address: str, reference: dict[str, Speaker]) -> None:
+def test_five_people_at_once_each_see_their_own_conversation(address: str, reference: dict[str, Speaker]) -> None:
     with open_page(address) as (page, errors, _):
         browser = page.context.browser
-        pages = [page, *(browser.new_context().new_page() for _ in range(7))]
+        pages = [page, *(browser.new_context().new_page() for _ in range(4))]
         for other in pages[1:]:
             other.on("pageerror", lambda error: errors.append(str(error)))
             other.goto(address)
@@ -212,57 +212,44 @@ def test_eight_people_at_once_each_see_their_own_conversation(address: str, refe
             for one, texts in zip(pages, said, strict=True):
                 send(one, texts[turn])
             for one, texts in zip(pages, said, strict=True):
-                wait_for_replies(one, expected_logs(reference, texts[: turn + 1], CONFIG))
+                wait_for_replies(one, expected_logs(reference, texts[: turn + 1]))
         assert errors == []
 
 
-def test_mistakes_are_told_and_change_nothing(address: str, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.json"
-    wrong.write_text('{"a": 1}')
+def test_mistakes_are_told_and_change_nothing(address: str, reference: dict[str, Speaker], tmp_path: Path) -> None:
+    wrong, large = tmp_path / "wrong.json", tmp_path / "large.json"
+    wrong.write_text('{"path": "/etc/shadow"}')
+    large.write_text(" " * 1_000_001)
     with open_page(address) as (page, errors, _):
-        page.get_by_role("button", name="Send").click()
-        page.get_by_text("Type a message first.").wait_for(timeout=SLOW)
-        page.get_by_role("button", name="Retry").click()
-        page.get_by_text("Nothing has been said yet.").wait_for(timeout=SLOW)
+        page.wait_for_selector("body[data-ready]")
+        for name, told in (("Send", "Type a message first."), ("Retry", "Nothing has been said yet.")):
+            press(page, name)
+            page.get_by_text(told).wait_for(timeout=SLOW)
+        send(page, "hello")
+        first = expected_logs(reference, ["hello"])
+        wait_for_replies(page, first)
         page.locator("input[type=file]").set_input_files(wrong)
-        page.get_by_text("not a saved conversation").wait_for(timeout=SLOW)
-        assert bubbles(page, "jaegpt") == []
+        page.get_by_text("wrong.json: not a saved conversation").wait_for(timeout=SLOW)
+        page.locator("input[type=file]").set_input_files(large)
+        page.get_by_text("large.json is too large for a saved conversation").wait_for(timeout=SLOW)
+        open_settings(page)
+        page.get_by_label("top_k", exact=True).fill("5000")
+        send(page, "more")
+        page.get_by_text("Settings: top_k must be a number from 0 to 1000.").wait_for(timeout=SLOW)
+        assert message_box(page).input_value() == "more", "it can be sent again"
+        press(page, "Retry")
+        page.get_by_text("Settings: top_k must be a number from 0 to 1000.").wait_for(timeout=SLOW)
+        wait_for_replies(page, first)
+        page.get_by_label("top_k", exact=True).fill("100")
+        # What the browser itself says of a refusal, three times; nothing else.
+        assert [error[:55] for error in errors] == ["Failed to load resource: the server responded with a st"] * 3
         send(page, "long " * 20_000)
         page.get_by_text("longer than the models read").wait_for(timeout=SLOW)
-        assert errors == []
+        assert len(page.locator("#column-base .you .said").last.text_content()) <= MAX_TEXT
+        assert len(errors) == 3
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1200])
-def test_it_fits_any_width_in_dark_and_light(address: str, width: int, dark: bool) -> None:
-    with open_page(address, width=width) as (page, _, _):
-        page.emulate_media(color_scheme="dark" if dark else "light")
-        page.reload()
-        send(page, "hello, this is a message that is somewhat longer than a line on a telephone")
-        page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 2", timeout=SLOW)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        columns = [page.locator(f"#column-{model}").bounding_box() for model in ("jaegpt", "base")]
-        beside = columns[0]["y"] == columns[1]["y"]
-        assert beside == (width > 800), "side by side where there is room, else one above the other"
-        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        light = sum(int(number) for number in re.findall(r"\d+", background)[:3]) > 380
-        assert light != dark
-
-
-def test_everything_can_be_reached_by_keyboard(address: str) -> None:
-    with open_page(address) as (page, _, _):
-        message_box(page).focus()
-        page.keyboard.type("hello")
-        reached = []
-        for _ in range(12):
-            page.keyboard.press("Tab")
-            reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel || ''"))
-        text = " ".join(reached)
-        for name in ("Send", "Retry", "Undo", "Reset", "Settings", "Save conversation", "Load conversation"):
-            assert name in text, f"{name} is not among {reached}"
-
-
-def test_the_server_itself_calls_nobody(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_itself_calls_nobody(worker: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[Any] = []
     connect = socket.socket.connect
 
@@ -272,13 +259,13 @@ def test_the_server_itself_calls_nobody(folders: dict[str, Path], monkeypatch: p
         connect(self, to)
 
     monkeypatch.setattr(socket.socket, "connect", watched)
-    with (
-        Worker({name: speaker(folder) for name, folder in folders.items()}) as worker,
-        running(make_page(Page(worker, CONFIG, SEED, {"num_history": 4, "block_size": 128})), "sesame") as url,
-        open_page(f"{url}/?token=sesame") as (page, errors, requests),
-    ):
+    with web_running(worker, "sesame") as url, open_page(f"{url}/?token=sesame") as (page, errors, requests):
+        page.wait_for_selector("body[data-ready]")
+        errors.clear()  # a browser asks for an icon of its own accord, where it comes by an address with a token
+        page.reload()
         send(page, "hello")
-        page.wait_for_function("document.querySelectorAll('#column-base .message-content').length == 2", timeout=SLOW)
+        page.wait_for_selector("#column-base[aria-busy=false] li:nth-child(2)", timeout=SLOW)
         assert errors == []
+        assert "sesame" not in page.url
         assert [url for url in requests if not url.startswith("http://127.0.0.1:")] == []
     assert called == []

@@ -185,8 +185,7 @@ def serving(folder: Path) -> Iterator[str]:
 def play(page, picks: str, by_key: bool) -> None:
     """Pick the sides in turn, each in its own round."""
     for number, side in enumerate(picks, start=1):
-        page.wait_for_function(f"document.querySelector('#progress').innerText.startsWith('Round {number} of 20')")
-        page.wait_for_selector("#pick-a:visible")
+        page.get_by_text(f"Round {number} of 20", exact=True).wait_for()
         if by_key:
             page.keyboard.press(side)
         else:
@@ -232,6 +231,7 @@ def test_the_command_says_what_is_missing_and_writes_the_sheet(project: Path) ->
     for arguments, said in (
         (("--rounds", "61"), "61 rounds need as many contexts, found 60"),
         (("--rounds", "5"), "--rounds must be at least 20, found 5"),
+        (("--root-path", "//evil.example"), "--root-path must be like /jaegpt"),
         ((), "data/replies_tuned: no table here"),
     ):
         if not arguments:

@@ -54,6 +54,7 @@ def add_commands(commands: Any) -> None:
         default=[],
         help="let scripts of pages from URL, like http://localhost:3000, ask the server; can be given several times",
     )
+    add_root_path(web)
     export = commands.add_parser(
         "export",
         help="write the fine-tuned model in another program's format",
@@ -61,6 +62,13 @@ def add_commands(commands: Any) -> None:
         epilog="example: jaegpt export --gguf models/jaegpt.gguf",
     )
     export.add_argument("--gguf", metavar="FILE", required=True, help="the GGUF file to write")
+
+
+def add_root_path(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a page that stands behind a reverse proxy."""
+    parser.add_argument(
+        "--root-path", metavar="PATH", default="", help="path under which a reverse proxy shows the page, e.g. /jaegpt"
+    )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -100,9 +108,11 @@ def _chat(arguments: argparse.Namespace) -> None:
 def _listen(arguments: argparse.Namespace) -> None:
     from jaegpt.chat.access import Guard, bind, choose_token, serve
     from jaegpt.chat.origins import opened_origins
+    from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.chat.worker import Worker
 
     origins = opened_origins(arguments.allow_origin) if arguments.command == "serve" else None
+    root_path = checked_prefix(arguments.root_path) if arguments.command == "web" else ""
     listener = bind(arguments.host, arguments.port)  # before the models, which take a while
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size
@@ -113,18 +123,18 @@ def _listen(arguments: argparse.Namespace) -> None:
             from jaegpt.chat.web import Page, make_page
 
             shape = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
-            app = make_page(Page(worker, config, seed, shape))
+            app = outermost(make_page(Page(worker, config, seed, shape)), token, root_path)
         else:
             from jaegpt.chat.server import make_app
 
-            app = make_app(worker, config, seed, block_size)
+            app = Guard(make_app(worker, config, seed, block_size), token, origins=origins)
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{listener.getsockname()[1]}"
         if arguments.command == "web":
-            ready = f"Open {address}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends."
+            ready = f"Open {address}{root_path}/{f'?token={token}' if token else ''} in a browser; Ctrl-C ends."
         else:
             ready = f"Listening on {address}/v1{f', API key {token}' if token else ''}; Ctrl-C ends."
-        serve(Guard(app, token, origins=origins), listener, ready)
+        serve(app, listener, ready)
 
 
 def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:

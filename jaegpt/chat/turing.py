@@ -3,50 +3,49 @@
 It answers to this machine alone and loads nothing from elsewhere; the contexts are the owner's private messages.
 """
 
-import os
 import re
+import secrets
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-# Read when gradio is imported: it counts its uses and asks for newer versions otherwise.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-
-import gradio as gr
 from fastapi import FastAPI
+from pydantic import Field
 
-from jaegpt.chat.turing_rounds import SIDES, Round, Side, history_html, make_rounds, save_picks, verdict
+from jaegpt.chat.pages import Body, Nothing, new_page
+from jaegpt.chat.turing_rounds import SIDES, Round, Side, make_rounds, save_picks, verdict
+from jaegpt.errors import JaegptError
 from jaegpt.evaluation.contexts import Context
 
-_TITLE = "Which reply is real?"
-_INTRODUCTION = f"""# {_TITLE}
-One reply is what the person really wrote, the other is the model's. Pick the real one, by click or the keys A and B."""
-_CSS = """
-footer { display: none !important; }
-.history p { margin: 0.3rem 0; padding: 0.5rem 0.75rem; border-radius: 0.5rem; overflow-wrap: anywhere;
-  background: var(--background-fill-secondary); width: fit-content; max-width: 90%; }
-.history p.own { margin-left: auto; }
-.history b { font-size: 0.8em; opacity: 0.75; display: block; }
-#pick-a, #pick-b { white-space: pre-wrap; overflow-wrap: anywhere; text-align: left; justify-content: flex-start;
-  font-weight: normal; min-height: 4rem; height: auto; }
-"""
-_KEYS = """() => document.addEventListener('keydown', event => {
-  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  const button = {a: 'pick-a', b: 'pick-b'}[event.key.toLowerCase()];
-  if (button) document.getElementById(button)?.click();
-})"""
+MOST_GAMES = 1000  # that are remembered; of more, the one started first is forgotten
 
-State = dict[str, Any]  # game: its number; picks: the sides picked so far
+
+class Pick(Body):
+    """The side picked in a round of a game, by the name that `start` gave it; rounds count from 1."""
+
+    game: Annotated[str, Field(max_length=100)]
+    round: Annotated[int, Field(ge=1, le=1_000_000)]
+    side: Side
+
+
+@dataclass
+class _Game:
+    """A game under way: its number, its rounds, and the sides picked so far."""
+
+    number: int
+    rounds: list[Round]
+    picks: list[Side] = field(default_factory=list)
 
 
 class Games:
-    """All games of this run. A game's rounds follow from the seed and its number; picks live in the visitor's session.
+    """All games of this run, under names that cannot be guessed. A game's rounds follow from the seed and its number.
 
     Args:
         contexts, generated: what is shown, as `make_rounds` takes it.
         count: rounds a game.
-        folder: where each game is saved, as game-0001.csv and so on; numbers that are taken are passed over.
+        folder: where each game is saved, as game-0001.csv and so on; numbers that are taken are skipped.
 
     Raises:
         JaegptError: there are not enough contexts.
@@ -65,67 +64,73 @@ class Games:
             int(found[1]) for path in folder.glob("game-*.csv") if (found := re.search(r"-(\d+)\.csv$", path.name))
         ]
         self._number = max(taken, default=0)
+        self._games: dict[str, _Game] = {}
         self._lock = threading.Lock()
 
     def rounds(self, game: int) -> list[Round]:
         """The rounds of game number `game`."""
         return make_rounds(self.contexts, self.generated, self.count, (self.seed, game))
 
-    def start(self) -> tuple[Any, ...]:
-        """A new game: its state and what is shown."""
+    def start(self) -> dict[str, Any]:
+        """A new game, and its first round as it is shown."""
         with self._lock:
             self._number += 1
-            state: State = {"game": self._number, "picks": []}
-        return state, *self._shown(state)
+            name = secrets.token_urlsafe(16)
+            self._games[name] = _Game(self._number, self.rounds(self._number))
+            if len(self._games) > MOST_GAMES:
+                del self._games[next(iter(self._games))]
+            return _shown(name, self._games[name])
 
-    def pick(self, side: Side, state: State) -> tuple[Any, ...]:
-        """The visitor's choice in this round; it is saved at once. A page left open for a day starts anew."""
-        if not state:
-            return self.start()
-        rounds = self.rounds(state["game"])
-        picks = [*state["picks"], side][: len(rounds)]
-        save_picks(self.folder / f"game-{state['game']:04d}.csv", rounds, picks)
-        state = {**state, "picks": picks}
-        return state, *self._shown(state)
+    def pick(self, name: str, number: int, side: Side) -> dict[str, Any]:
+        """The choice in round `number`, saved at once; what is shown next.
 
-    def _shown(self, state: State) -> tuple[Any, ...]:
-        """Updates of: progress, context, both buttons, the button for another game."""
-        rounds, picks = self.rounds(state["game"]), state["picks"]
-        if len(picks) == len(rounds):
-            saved = f"\n\nSaved as game-{state['game']:04d}.csv."
-            return f"## {verdict(rounds, picks)}{saved}", "", *[gr.update(visible=False)] * 2, gr.update(visible=True)
-        now = rounds[len(picks)]
-        buttons = [gr.update(value=f"{side}   {now.replies[side] or '(nothing)'}", visible=True) for side in SIDES]
-        progress = f"Round {len(picks) + 1} of {len(rounds)}"
-        return progress, history_html(now.history), *buttons, gr.update(visible=False)
+        A round counts once: a second pick, as a double click or a repeated request sends it, changes nothing.
+
+        Raises:
+            JaegptError: there is no such game or round, or the disk does not take the pick.
+        """
+        with self._lock:
+            game = self._games.get(name)
+            if game is None:
+                raise JaegptError("This game is not known here any more. Start another one.")
+            if number > min(len(game.picks) + 1, len(game.rounds)):
+                raise JaegptError(f"Round {number:,} of this game is not open.")
+            if number == len(game.picks) + 1:
+                picks = [*game.picks, side]
+                path = self.folder / _file(game.number)
+                try:
+                    save_picks(path, game.rounds, picks)
+                except OSError as error:
+                    raise JaegptError(f"{path}: cannot be saved ({error.strerror}).") from None
+                game.picks = picks
+            return _shown(name, game)
 
 
 def make_page(games: Games) -> FastAPI:
     """The page as an application at `/`."""
-    with gr.Blocks(title=f"jaegpt: {_TITLE}", analytics_enabled=False) as blocks:
-        gr.Markdown(_INTRODUCTION)
-        state = gr.State({}, time_to_live=24 * 3600)
-        progress = gr.Markdown(elem_id="progress")
-        context = gr.HTML(elem_id="context")
-        with gr.Row(equal_height=True):
-            picks = {
-                side: gr.Button("", elem_id=f"pick-{side.lower()}", min_width=280, visible=False) for side in SIDES
-            }
-        again = gr.Button("Another game", elem_id="again", variant="primary", visible=False)
-        shown = [state, progress, context, *picks.values(), again]
-        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for side, button in picks.items():
-            button.click(lambda state, side=side: games.pick(side, state), state, shown, **hidden)
-        gr.on([blocks.load, again.click], games.start, None, shown, **hidden)
-    blocks.queue(api_open=False)
-    return gr.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        blocks,
-        path="/",
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css=_CSS,
-        js=_KEYS,
-    )
+    app = new_page("turing")
+
+    @app.post("/start")
+    def start(_: Nothing) -> dict[str, Any]:
+        return games.start()
+
+    @app.post("/pick")
+    def pick(picked: Pick) -> dict[str, Any]:
+        return games.pick(picked.game, picked.round, picked.side)
+
+    return app
+
+
+def _shown(name: str, game: _Game) -> dict[str, Any]:
+    """What the page shows now; which reply is real is never among it."""
+    done, count = len(game.picks), len(game.rounds)
+    if done == count:
+        return {"game": name, "count": count, "verdict": verdict(game.rounds, game.picks), "file": _file(game.number)}
+    now = game.rounds[done]
+    history = [{"own": is_owner, "text": text} for is_owner, text in now.history]
+    replies = {side: now.replies[side] for side in SIDES}  # a round names the real one first
+    return {"game": name, "round": done + 1, "count": count, "history": history, "replies": replies}
+
+
+def _file(number: int) -> str:
+    return f"game-{number:04d}.csv"

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from jaegpt.chat.commands import add_root_path
+
 FOLDER = Path("data/turing")  # below data/, which Git never tracks
 
 
@@ -18,6 +20,7 @@ def add_command(commands: Any) -> None:
     )
     turing.add_argument("--rounds", type=int, default=20, help="rounds a game, at least 20 (20)")
     turing.add_argument("--port", type=int, default=7861, help="port to listen on (7861)")
+    add_root_path(turing)
     turing.add_argument(
         "--sheet", action="store_true", help="write a sheet to print, and its key, instead of serving a page"
     )
@@ -46,13 +49,15 @@ def run_command(arguments: argparse.Namespace) -> None:
         print(f"{sheet}: print it, or open it in a browser. It holds real messages: mind who gets it.")
         print(f"{key}: the key")
         return
-    from jaegpt.chat.access import Guard, bind, serve
+    from jaegpt.chat.access import bind, serve
+    from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.chat.turing import Games, make_page
 
+    root_path = checked_prefix(arguments.root_path)
     listener = bind("127.0.0.1", arguments.port)
     app = make_page(Games(contexts, generated, arguments.rounds, seed, FOLDER))
-    ready = f"Open http://127.0.0.1:{listener.getsockname()[1]} in a browser; Ctrl-C ends."
-    serve(Guard(app, None), listener, ready)
+    ready = f"Open http://127.0.0.1:{listener.getsockname()[1]}{root_path}/ in a browser; Ctrl-C ends."
+    serve(outermost(app, None, root_path), listener, ready)
 
 
 def check_model() -> None:

@@ -1,126 +1,109 @@
-"""`jaegpt web`: a page with the fine-tuned and the base model side by side, made of this machine's files alone."""
+"""`jaegpt web`: a page with the fine-tuned and the base model side by side, made of this machine's files alone.
+
+The conversation lives in the browser, which sends what a reply needs of it along; nothing of a visitor is kept here.
+"""
 
 import dataclasses
-import html
-import os
-import tempfile
-from collections.abc import AsyncIterator
-from typing import Any
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any
 
-# Read when gradio is imported: it counts its uses and asks for newer versions otherwise.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+from fastapi import FastAPI, Request, Response
+from pydantic import Field, StrictFloat, StrictInt
+from starlette.concurrency import run_in_threadpool
 
-import gradio as gr
-from fastapi import FastAPI
-
-from jaegpt.chat.conversation import MODELS, Conversation, Exchange, attempt_seed
+from jaegpt.chat.conversation import BASE, FORMAT, MODELS, TUNED, Conversation, Exchange, attempt_seed
 from jaegpt.chat.generation import MOST_CANDIDATES, GenerateConfig, Reply
-from jaegpt.chat.prompts import clean_text
-from jaegpt.chat.web_layout import CSS, Latest, lay_out, theme
-from jaegpt.chat.worker import Question, Worker
+from jaegpt.chat.pages import Body, Nothing, events_response, new_page, problem
+from jaegpt.chat.prompts import MAX_TEXT, clean_text
+from jaegpt.chat.worker import Answer, Question, Worker
 from jaegpt.errors import JaegptError
 
-Exchanges = list[dict[str, Any]]
+# setting -> (step, explanation)
+_SETTINGS = {
+    "top_p": (0.01, "Draw from the likeliest words that together have this probability. Low: safe, high: bold"),
+    "top_k": (1, "And from this many words at most. 0: any number"),
+    "temperature": (0.05, "Above 1 makes unlikely words likelier. 0: always the likeliest word"),
+    "no_repeat_ngram": (1, "No run of this many words comes twice in a reply. 0: it may"),
+    "max_tokens": (1, "Longest reply, in tokens (about 0.75 words each)"),
+    "candidates": (1, "Replies drawn, of which the likeliest to be the person's is shown"),
+}
+_ABOUT_SEED = "The same seed, settings and messages give the same replies"
+
+MOST_BYTES = 1_000_000  # of a saved conversation that is loaded: some 5,000 messages
+
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+
+
+class Replies(Body):
+    """Both models' replies to one message."""
+
+    jaegpt: Text
+    base: Text
+
+
+class Said(Body):
+    """An exchange of the conversation so far."""
+
+    text: Text
+    replies: Replies
+
+
+class Ask(Body):
+    """A message to answer.
+
+    before: the exchanges before it, oldest first; as many as the models are shown will do.
+    attempt: 0, and 1 more for each retry.
+    settings: a number for each field of GenerateConfig.
+    seed: its digits, since a browser's numbers do not reach as far.
+    """
+
+    text: str  # a longer one than MAX_TEXT is answered by its end
+    before: list[Said]
+    attempt: Annotated[int, Field(ge=0, le=1_000_000)]
+    settings: Annotated[dict[str, StrictInt | StrictFloat], Field(max_length=32)]
+    seed: Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 
 
 class Page:
-    """What the page's buttons do. Each visitor's exchanges live in their own session; nothing is kept here.
+    """What the page asks of the server.
 
     Args:
         worker: answers with the models jaegpt and base.
         config: the settings shown at first. seed: likewise.
-        shape: what else the replies depend on, for saved conversations, such as block_size.
+        shape: what else the replies depend on, for saved conversations: num_history, block_size.
     """
 
-    def __init__(self, worker: Worker, config: GenerateConfig, seed: int, shape: dict[str, Any]) -> None:
+    def __init__(self, worker: Worker, config: GenerateConfig, seed: int, shape: Mapping[str, Any]) -> None:
+        assert list(_SETTINGS) == [field.name for field in dataclasses.fields(GenerateConfig)]
         self.worker = worker
         self.config = config
         self.seed = seed
-        self.shape = shape
+        self.shape = dict(shape)
+        self.most_before = self.shape["num_history"] // 2 + 1  # exchanges of two turns each
 
-    async def say(
-        self, text: str, latest: Latest, exchanges: Exchanges, *values: Any
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """Both replies to a message, as they come: (message box, exchanges, both columns)."""
-        asked = clean_text(text)
-        if not asked:
-            gr.Info("Type a message first.")
-            yield text, exchanges, *_columns(exchanges)
-            return
-        box: Any = ""  # emptied once, so that what is typed meanwhile stays
-        with latest.reply() as mine:
-            async for exchange, failed in self._answer(asked, exchanges, 0, values):
-                if latest.number != mine:
-                    return
-                if failed:
-                    yield text, exchanges, *_columns(exchanges)
-                else:
-                    yield box, [*exchanges, exchange], *_columns([*exchanges, exchange])
-                    box = gr.update()
-
-    async def retry(self, latest: Latest, exchanges: Exchanges, *values: Any) -> AsyncIterator[tuple[Any, ...]]:
-        """The last message answered anew."""
-        if not exchanges:
-            gr.Info("Nothing has been said yet.")
-            yield exchanges, *_columns(exchanges)
-            return
-        *before, last = exchanges
-        with latest.reply() as mine:
-            async for exchange, failed in self._answer(last["text"], before, last["attempt"] + 1, values):
-                if latest.number != mine:
-                    return
-                shown = [*before, last if failed else exchange]
-                yield shown, *_columns(shown)
-
-    async def undo(self, text: str, latest: Latest, exchanges: Exchanges) -> AsyncIterator[tuple[Any, ...]]:
-        """Take the last message back, into the box if that is empty."""
-        box: Any = text or (exchanges[-1]["text"] if exchanges else "")
-        async for shown in _show(exchanges[:-1], latest):
-            yield box, *shown
-            box = gr.update()
-
-    async def reset(self, latest: Latest) -> AsyncIterator[tuple[Any, ...]]:
-        """Forget the conversation."""
-        box: Any = ""
-        async for shown in _show([], latest):
-            yield box, *shown
-            box = gr.update()
-
-    def save(self, exchanges: Exchanges, *values: Any) -> str:
-        """The saved form, for the browser to write to a file; empty where nothing has been said."""
-        if not exchanges:
-            gr.Info("Nothing has been said yet.")
-            return ""
-        config, seed = self._settings(values)
-        return _conversation(exchanges).to_json({"seed": seed, **dataclasses.asdict(config), **self.shape})
-
-    async def load(
-        self, content: bytes, latest: Latest, exchanges: Exchanges, *values: Any
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """A saved conversation and its settings; what is no such thing changes nothing."""
-        try:
-            conversation, settings = Conversation.from_json(content)
-        except JaegptError as error:
-            gr.Warning(str(error))
-            yield exchanges, *_columns(exchanges), *values
-            return
-        loaded = [dataclasses.asdict(exchange) for exchange in conversation.exchanges]
-        names = [*(field.name for field in dataclasses.fields(GenerateConfig)), "seed"]
-        restored = [settings.get(name, value) for name, value in zip(names, values, strict=True)]
-        try:
-            config, _ = self._settings(restored)
-            for name, (low, high) in self.limits().items():
-                if not low <= getattr(config, name) <= high:  # a slider would refuse it at each message
-                    raise gr.Error(f"Settings: {name}", print_exception=False)
-        except gr.Error:
-            gr.Warning("The saved settings cannot be used here. The settings stay as they are.")
-            restored = list(values)
-        async for shown in _show(loaded, latest):
-            yield *shown, *restored
-            restored = [gr.update()] * len(restored)
+    def begin(self) -> dict[str, Any]:
+        """What the page shows at first, and the saved form of a conversation but for what was said."""
+        limits = self.limits()
+        settings = [
+            {
+                "name": name, "about": about, "step": step, "low": limits[name][0], "high": limits[name][1],
+                "value": getattr(self.config, name),
+            }
+            for name, (step, about) in _SETTINGS.items()
+        ]  # fmt: skip
+        return {
+            "settings": settings,
+            "seed": {"value": str(self.seed), "about": _ABOUT_SEED},
+            "mostBefore": self.most_before,
+            "mostText": MAX_TEXT,
+            "mostBytes": MOST_BYTES,
+            "format": FORMAT,
+            "shape": self.shape,
+        }
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """The lowest and highest value of each setting's slider; they leave room for those of params.yaml."""
+        """The lowest and highest value of each setting; they leave room for those of params.yaml."""
         limits: dict[str, tuple[float, float]] = {
             "top_p": (0.01, 1),
             "top_k": (0, 1000),
@@ -132,100 +115,113 @@ class Page:
         given = dataclasses.asdict(self.config)
         return {name: (min(low, given[name]), max(high, given[name])) for name, (low, high) in limits.items()}
 
-    def _settings(self, values: Any) -> tuple[GenerateConfig, int]:
-        """The settings' values, in the order of GenerateConfig's fields, then the seed."""
-        *sampling, seed = values
-        fields = dataclasses.fields(GenerateConfig)
-        try:
-            numbers: dict[str, Any] = {
-                field.name: (int if isinstance(getattr(self.config, field.name), int) else float)(value)
-                for field, value in zip(fields, sampling, strict=True)
-            }
-            config, number = GenerateConfig(**numbers), int(seed)
-            if not 0 <= number < 2**63:
-                raise ValueError("seed must be between 0 and 2^63 - 1.")
-        except (TypeError, ValueError, OverflowError) as error:
-            raise gr.Error(f"Settings: {error}", print_exception=False) from None
-        return config, number
+    def settings(self, values: Mapping[str, Any]) -> GenerateConfig:
+        """The settings' values as a config.
 
-    async def _answer(
-        self, text: str, before: Exchanges, attempt: int, values: Any
-    ) -> AsyncIterator[tuple[dict[str, Any], bool]]:
-        """The exchange as its replies grow, and whether it failed: what went wrong is shown as a warning."""
-        config, seed = self._settings(values)
-        conversation = _conversation(before)
-        exchange: dict[str, Any] = {"text": text, "replies": dict.fromkeys(MODELS, ""), "attempt": attempt}
-        yield exchange, False
+        Raises:
+            JaegptError: one is missing, no number, or beyond its limits.
+        """
+        limits = self.limits()
+        if set(values) != set(limits):
+            raise JaegptError(f"Settings: needed are {', '.join(limits)}.")
+        numbers: dict[str, Any] = {}
+        for name, (low, high) in limits.items():
+            value, whole = values[name], isinstance(getattr(self.config, name), int)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise JaegptError(f"Settings: {name} must be a number from {low:g} to {high:g}.")
+            if whole and not float(value).is_integer():
+                raise JaegptError(f"Settings: {name} must be a whole number.")
+            numbers[name] = int(value) if whole else float(value)
         try:
-            answers = self.worker.ask(
-                *(
-                    Question(
-                        speaker=model,
-                        history=conversation.history(model, text),
-                        config=config,
-                        seed=attempt_seed(seed, attempt),
-                    )
-                    for model in MODELS
-                )
+            return GenerateConfig(**numbers)
+        except ValueError as error:
+            raise JaegptError(f"Settings: {error}") from None
+
+    def load(self, content: bytes) -> dict[str, Any]:
+        """A saved conversation: its exchanges, and its settings and seed, or None where they cannot be used here.
+
+        Raises:
+            JaegptError: it is something else.
+        """
+        conversation, saved = Conversation.from_json(content)
+        seed = saved.get("seed", self.seed)
+        values = {name: saved.get(name, value) for name, value in dataclasses.asdict(self.config).items()}
+        try:
+            config = self.settings(values)
+            _check_seed(seed)
+        except JaegptError:
+            restored = None
+        else:
+            restored = {**dataclasses.asdict(config), "seed": str(seed)}
+        return {"exchanges": [dataclasses.asdict(one) for one in conversation.exchanges], "settings": restored}
+
+    def ask(self, asked: Ask) -> AsyncIterator[dict[str, Any]]:
+        """Both replies as they come: the message as it is answered, then pieces of text, then how it ended.
+
+        Raises:
+            JaegptError: there is nothing to answer, or a setting is wrong; later ones come as an event of their own.
+        """
+        text, seed, config = clean_text(asked.text), int(asked.seed), self.settings(asked.settings)
+        if not text:
+            raise JaegptError("Type a message first.")
+        _check_seed(seed)
+        if len(asked.before) > self.most_before:
+            raise JaegptError(f"before: at most {self.most_before} exchanges count, found {len(asked.before):,}.")
+        conversation = Conversation(
+            [Exchange(text=clean_text(said.text), replies=said.replies.model_dump()) for said in asked.before]
+        )
+        questions = [
+            Question(
+                speaker=model,
+                history=conversation.history(model, text),
+                config=config,
+                seed=attempt_seed(seed, asked.attempt),
             )
-            shortened = False
+            for model in (TUNED, BASE)
+        ]
+        return self._events(text, len(asked.text) > MAX_TEXT, questions)
+
+    async def _events(self, text: str, shortened: bool, questions: list[Question]) -> AsyncIterator[dict[str, Any]]:
+        yield {"text": text}
+        answers: list[Answer] = []
+        try:
+            answers = self.worker.ask(*questions)
             for model, answer in zip(MODELS, answers, strict=True):
                 async for event in answer:
                     if isinstance(event, Reply):
                         shortened |= event.shortened
                     else:
-                        exchange["replies"][model] += event
-                        yield exchange, False
+                        yield {"model": model, "piece": event}
+            yield {"end": True, "shortened": shortened}
         except JaegptError as error:
-            gr.Warning(str(error))
-            yield exchange, True
-            return
-        if shortened:
-            gr.Info("The message is longer than the models read: only its end counts.")
+            yield {"error": str(error)}
+        finally:
+            for answer in answers:  # who has left is not answered, by either model
+                answer.wanted = False
 
 
 def make_page(page: Page) -> FastAPI:
     """The page as an application at `/`."""
-    with gr.Blocks(title="jaegpt", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-        lay_out(page)
-    blocks.queue(api_open=False, default_concurrency_limit=None)  # the worker's queue is the one that counts
-    # Where gradio puts files that visitors load: private, and gone when the program ends.
-    private = tempfile.TemporaryDirectory(prefix="jaegpt-")
-    os.environ["GRADIO_TEMP_DIR"] = blocks.GRADIO_CACHE = private.name
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.private = private
-    return gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        max_file_size="10mb",
-        theme=theme(),
-        css=CSS,
-    )
+    app = new_page("web")
+
+    @app.post("/begin")
+    async def begin(_: Nothing) -> dict[str, Any]:
+        return page.begin()
+
+    @app.post("/reply")
+    async def reply(asked: Ask) -> Response:
+        events = page.ask(asked)
+        return events_response(f"data: {json.dumps(event)}\n\n" async for event in events)
+
+    @app.post("/load")
+    async def load(request: Request) -> Any:
+        if int(request.headers.get("content-length", MOST_BYTES + 1)) > MOST_BYTES:
+            return problem(413, f"A saved conversation may have {MOST_BYTES:,} bytes at most.")
+        return await run_in_threadpool(page.load, await request.body())
+
+    return app
 
 
-def _conversation(exchanges: Exchanges) -> Conversation:
-    return Conversation([Exchange(**exchange) for exchange in exchanges])
-
-
-async def _show(exchanges: Exchanges, latest: Latest) -> AsyncIterator[tuple[Any, ...]]:
-    """The exchanges and both columns at once, and again when a reply that was on its way can show no more of itself."""
-    mine = latest.begin()
-    yield exchanges, *_columns(exchanges)
-    if await latest.quiet(mine):
-        yield exchanges, *_columns(exchanges)
-
-
-def _columns(exchanges: Exchanges) -> tuple[list[dict[str, str]], ...]:
-    """What the two columns show; an empty reply that is still awaited shows as dots.
-
-    Even without Markdown the browser takes a message's HTML tags for tags (and drops most), so they are escaped.
-    """
-    conversation = _conversation(exchanges)
-    return tuple(
-        [{**turn, "content": html.escape(turn["content"]) or "…"} for turn in conversation.log(model)]
-        for model in MODELS
-    )
+def _check_seed(seed: Any) -> None:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise JaegptError("Settings: seed must be a whole number between 0 and 2^63 - 1.")
