@@ -187,6 +187,7 @@ def test_where_all_are_being_answered_one_more_is_told_so() -> None:
             stack.enter_context(connect(address)).sendall(CHAT + json.dumps(BODY).encode())
         time.sleep(0.3)
         with connect(address) as connection:
+            connection.sendall(CHAT + json.dumps(BODY).encode())
             got = until_closed(connection, 5)
         assert got.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in got

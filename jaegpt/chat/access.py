@@ -56,10 +56,8 @@ class Guard:
             return await send({"type": "websocket.close"})
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        asked = _Asked(scope, headers, receive, send)
+        asked = Asked(scope, receive, send)
+        headers = asked.headers
         origin = self._opened_origin(headers)
         if origin:
             asked.always = opened(origin)
@@ -75,7 +73,7 @@ class Guard:
                 return await asked.answer(401, "A token is needed: open the address that was printed at the start.")
         await self._pass_on(asked)
 
-    async def _pass_on(self, asked: "_Asked") -> None:
+    async def _pass_on(self, asked: "Asked") -> None:
         """Let the application answer, once the body is here."""
         try:
             lengths = asked.headers.get("content-length", [])
@@ -115,14 +113,14 @@ class Guard:
             "(docker run --network host)."
         )
 
-    def _refused_page(self, asked: "_Asked") -> tuple[int, str] | None:
+    def _refused_page(self, asked: "Asked") -> tuple[int, str] | None:
         where = foreign(asked.scope["method"], asked.route, asked.headers)
         if where is None:
             return None
         remedy = "" if self.origins is None else " `jaegpt serve --allow-origin URL` opens the server to one of them."
         return 403, f"Pages elsewhere are not answered, found {where[:200]!r}.{remedy}"
 
-    async def _enter(self, asked: "_Asked", query: list[tuple[str, str]]) -> None:
+    async def _enter(self, asked: "Asked", query: list[tuple[str, str]]) -> None:
         """Remember the token, and go on to the same path without it."""
         rest = urlencode([(key, value) for key, value in query if key != "token"])
         # The path's last name alone, from "./" on: it cannot leave this server, nor a prefix that a proxy has added.
@@ -154,12 +152,14 @@ class Guard:
         return hmac.compare_digest(text.encode("utf-8", "replace"), (self.token or "").encode())
 
 
-class _Asked:
+class Asked:
     """One request, and the ways to answer it; `always` are headers of whatever is answered."""
 
-    def __init__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
-        self.headers = headers
+        self.headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            self.headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         self.receive = receive
         self.started = False
         self.always: list[tuple[str, str]] = []
@@ -186,7 +186,7 @@ class _Asked:
     async def answer(
         self, status: int, text: str, headers: Collection[tuple[str, str]] = (), kind: str = "text/plain"
     ) -> None:
-        """The guard's own answer; an error as JSON, but for people. The rest of the body is not read."""
+        """Not the application's answer; an error as JSON, but for people. The rest of the body is not read."""
         if status >= 400 and not self.in_browser:
             text, kind = json.dumps(error_body(status, text)), "application/json"
         body = text.encode()

@@ -110,8 +110,8 @@ def _listen(arguments: argparse.Namespace) -> None:
     from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.chat.worker import Worker
 
-    root_path = checked_prefix(arguments.root_path) if arguments.command == "web" else ""
     origins = opened_origins(arguments.allow_origin) if arguments.command == "serve" else None
+    root_path = checked_prefix(arguments.root_path) if arguments.command == "web" else ""
     listener = bind(arguments.host, arguments.port)  # before the models, which take a while
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size

@@ -9,7 +9,7 @@ import json
 import math
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jaegpt.chat.access import App
+from jaegpt.chat.access import App, Asked
 from jaegpt.chat.faults import error_body
 
 BACKLOG = 1024  # connections that the system holds until they are taken
@@ -29,18 +29,19 @@ MOST_FILES = 4096
 class Limits:
     """What one server puts up with.
 
-    connections: open at a time.
+    connections: open at a time. refused: beyond them, open until they are told so.
     head_s: seconds from a connection, or the end of the answer before, to the end of a request's head.
     write_s: seconds without a reader taking anything, once some 64 kB wait for it.
     """
 
     connections: int = 2000
+    refused: int = 128
     head_s: float = 10
     write_s: float = 30
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection with deadlines; where there are too many, the one whose request has been awaited longest goes."""
+    """uvicorn's connection with deadlines; of too many, the one whose request has been awaited longest goes."""
 
     def __init__(self, limits: Limits, **others: Any) -> None:
         super().__init__(**others)
@@ -124,18 +125,23 @@ class _Connection(H11Protocol):
             self.transport.abort()
 
     def _make_room(self) -> None:
-        alive = [connection for connection in self.connections if not connection.transport.is_closing()]
-        if len(alive) <= self._limits.connections:
+        alive = [each for each in self.connections if isinstance(each, _Connection) and not each.transport.is_closing()]
+        over = len(alive) - self._limits.connections
+        if over <= 0:
             return
-        senders = [connection for connection in alive if isinstance(connection, _Connection) and connection.incomplete]
-        oldest = min(senders, key=lambda connection: connection._since)
-        if oldest is self:  # all others are being answered
-            body = json.dumps(error_body(503, "busy: too many connections. Try again soon.")).encode()
-            head = "HTTP/1.1 503 \r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-            self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            self.transport.close()
-        else:
-            oldest.transport.abort()
+        awaited = [each for each in alive if each.incomplete and each is not self]
+        refused = [each for each in awaited if each.app is _busy]
+        if len(refused) < len(awaited):
+            awaited = [each for each in awaited if each.app is not _busy]
+        elif over <= self._limits.refused:  # all others are being answered, or soon told the same
+            self.app = _busy
+            return
+        min(awaited, key=lambda each: each._since, default=self).transport.abort()
+
+
+async def _busy(scope: Any, receive: Any, send: Any) -> None:
+    told = "busy: too many connections. Try again soon."
+    await Asked(scope, receive, send).answer(503, told, [("retry-after", "1"), ("connection", "close")])
 
 
 class _Server(uvicorn.Server):
@@ -152,9 +158,9 @@ def make_server(app: App, limits: Limits = DEFAULT_LIMITS) -> uvicorn.Server:
     """A server for `app` that says nothing on the console; `app` itself reports what it has to."""
     files = _most_files()
     at_once = min(AT_ONCE, max(8, files // 8))
-    # Beside the connections: those just taken, those just closed, and the files of models, logs and so on.
+    # Beside the connections: those just taken, just closed, or refused, and the files of models, logs and so on.
     room = max(16, files - 3 * at_once - 64)
-    limits = Limits(connections=min(limits.connections, room), head_s=limits.head_s, write_s=limits.write_s)
+    limits = replace(limits, connections=min(limits.connections, room), refused=min(limits.refused, at_once))
     config = uvicorn.Config(
         app,
         http=cast(Any, partial(_Connection, limits)),
