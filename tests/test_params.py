@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.params import SECTIONS, VALUES, Params
+from jaegpt.training.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {
