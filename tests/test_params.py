@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.params import SECTIONS, VALUES, Params
+from jaegpt.training.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {
@@ -121,3 +122,10 @@ def test_every_parameter_has_a_field_and_every_field_a_commented_parameter() -> 
         lines[index] for index in keys if not lines[index - 1].strip().startswith("#") and lines[index].split(":")[1]
     ]
     assert [line for line in uncommented if line.split(":")[0].strip() not in ("w_mc",)] == []
+
+
+def test_a_key_that_went_elsewhere_says_where(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("train:\n", "train:\n  checkpoint_steps: 100\n")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(JaegptError, match=r"unknown key `train.checkpoint_steps`\. .*JAEGPT_CHECKPOINT_MINUTES"):
+        Params(tmp_path / "params.yaml").section("train", TrainConfig)

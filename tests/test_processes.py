@@ -43,7 +43,8 @@ def test_files_and_folders_are_the_owners_alone(tmp_path: Path) -> None:
     old = os.umask(0o022)
     try:
         project(tmp_path)
-        code = "from jaegpt.files import write_text, writing_folder\nwrite_text('out/a.txt', 'x')\nwith writing_folder('out/t') as f:\n"
+        code = "from jaegpt.files import write_text, writing_folder\nwrite_text('out/a.txt', 'x')\n"
+        code += "with writing_folder('out/t') as f:\n"
         done = python(f"{code}    (f / 'part').write_text('x')\nimport os\nos.mkdir('new')", tmp_path)
     finally:
         os.umask(old)

@@ -110,7 +110,7 @@ class Scratch:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with writing_file(self.path) as unfinished, open(unfinished, "wb") as file:
-                digesting = _Digesting(file, self._digest())
+                digesting: Any = _Digesting(file, self._digest())
                 torch.save(dict(state), digesting)
                 file.write(_MARK + VERSION.to_bytes(4, "big") + digesting.digest.digest())
         except (OSError, RuntimeError, JaegptError) as error:  # torch reports a full disk as a RuntimeError
