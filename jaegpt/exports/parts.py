@@ -113,8 +113,8 @@ class _Rows:
         if len(order) == len(self.time) and _is_sorted(order):
             return self
         text = self.text.take(pa.array(order))
-        columns = (self.thread, self.sender, self.time, self.in_seconds, self.witness)
-        return _Rows(*(column[order] for column in columns), text)
+        thread, sender, time = self.thread[order], self.sender[order], self.time[order]
+        return _Rows(thread, sender, time, self.in_seconds[order], self.witness[order], text)
 
 
 def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
