@@ -94,7 +94,7 @@ def _copied(draw: st.DrawFn, files: dict[str, bytes]) -> dict[str, bytes]:
     return files
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(pair=pairs(), as_zip=st.booleans())
 def test_a_pair_of_downloads_is_read_as_one(pair: Pair, as_zip: bool) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -3,15 +3,16 @@
 import difflib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found, thread_id
-from jaegpt.exports.downloads import join_downloads
+from jaegpt.exports.downloads import groups, join_downloads
 from jaegpt.exports.owner import Owner, find_owner, owner_elsewhere
 from jaegpt.exports.parts import PartJob, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import read_profiles
 from jaegpt.exports.reading import BatchNote, batches, fault_of, read_batch
 from jaegpt.exports.renames import find_renames
@@ -83,11 +84,10 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path | None, num_s
     if owner:
         owner = owner.counted(presence(threads))
         notices += owner_elsewhere(threads, owner)
-    excluded = _excluded_threads(threads, config.exclude, names)
-    senders = {id(batch): _senders(batch, names, config.exclude, {}) for batch in notes}
-    threads_kept = [
-        _thread_job(thread, names, config.exclude, senders) for thread in threads if thread.key not in excluded
-    ]
+    exclude = _with_other_names(config.exclude, threads)
+    excluded = _excluded_threads(threads, config.exclude, exclude, names)
+    senders = {id(batch): _senders(batch, names, exclude, {}) for batch in notes}
+    threads_kept = [_thread_job(thread, names, exclude, senders) for thread in threads if thread.key not in excluded]
     threads_kept.sort(key=lambda thread: thread.thread_id)
     parts = group_into_parts(threads_kept)
     part_jobs = [
@@ -133,8 +133,18 @@ def _owner_or_notice(
     return owner.with_former_names([thread.aliases for thread in threads], circles)
 
 
+def _with_other_names(exclude: Sequence[str], threads: Sequence[Thread]) -> set[str]:
+    """The entries of `export.exclude`, and the other names that their bearers have in any thread."""
+    links = [link for thread in threads for link in thread.aliases.items() if NAMELESS not in link]
+    found = set(exclude)
+    for group in groups(links):
+        if not group.isdisjoint(exclude):
+            found |= group
+    return found
+
+
 def _senders(
-    batch: BatchNote, owners: Sequence[str], exclude: Sequence[str], aliases: Mapping[str, str]
+    batch: BatchNote, owners: Sequence[str], exclude: Collection[str], aliases: Mapping[str, str]
 ) -> tuple[Sender, ...]:
     """Who the sender numbers of a batch mean, now that the owner is known; an excluded contact is so by all names."""
 
@@ -148,7 +158,7 @@ def _senders(
 
 
 def _thread_job(
-    thread: Thread, owners: Sequence[str], exclude: Sequence[str], senders: Mapping[int, tuple[Sender, ...]]
+    thread: Thread, owners: Sequence[str], exclude: Collection[str], senders: Mapping[int, tuple[Sender, ...]]
 ) -> ThreadJob:
     witnesses: dict[tuple[str, str], int] = {}
     pieces = tuple(
@@ -165,7 +175,9 @@ def _thread_job(
     return ThreadJob(thread.thread_id, thread.box, thread.is_group(owners), pieces)
 
 
-def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners: Sequence[str]) -> set[str]:
+def _excluded_threads(
+    threads: Sequence[Thread], exclude: Sequence[str], left_out: Collection[str], owners: Sequence[str]
+) -> set[str]:
     """Keys of the threads that are left out whole: named by title or folder, or with an excluded contact alone.
 
     Raises:
@@ -184,7 +196,7 @@ def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], owners:
             near = difflib.get_close_matches(entry, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "Write the name as Messenger shows it."
             raise JaegptError(f"export.exclude: no contact and no thread is called {entry!r}. {hint}")
-    left_out = set(exclude)
+    left_out = set(left_out)
     return {
         thread.key
         for thread in threads

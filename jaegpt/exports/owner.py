@@ -67,9 +67,9 @@ def find_owner(
         raise JaegptError("export.owner: nobody is named in any thread. Check that export.path is a whole download.")
     circles = list(circles)
     if list(configured) != ["auto"]:
-        known = set(presence).union(*circles)  # a former name too, where messages show whose it was
+        present = set(presence).union(*circles)  # a former name too, where messages show whose it was
         for name in configured:
-            if name not in known:
+            if name not in present:
                 near = difflib.get_close_matches(name, presence, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")

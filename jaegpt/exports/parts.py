@@ -113,17 +113,18 @@ class _Rows:
         if len(order) == len(self.time) and _is_sorted(order):
             return self
         text = self.text.take(pa.array(order))
-        columns = (self.thread, self.sender, self.time, self.in_seconds, self.witness)
-        return _Rows(*(column[order] for column in columns), text)
+        thread, sender, time = self.thread[order], self.sender[order], self.time[order]
+        return _Rows(thread, sender, time, self.in_seconds[order], self.witness[order], text)
 
 
 def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
     """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
     rows, senders = _joined(threads)
     rows = rows.take(_order(rows.thread, rows.time))
+    # Before the excluded leave: theirs are the messages too that a newer copy has without a name.
+    rows = _without(rows, _is_nameless_double(rows, senders), "double", note)
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
     rows = _without(rows, is_excluded[rows.sender], "excluded", note)
-    rows = _without(rows, _is_nameless_double(rows, senders), "double", note)
     rows = _without(rows, _is_double(rows), "double", note)
     rows = _without(rows, _is_coarse_double(rows), "double", note)
     note.suspects = find_suspects(rows.text, rows.thread, rows.sender, senders)

@@ -12,7 +12,7 @@ _BRAND = (
     r"(?:facebook|instagram)(?:iem|om|iin|[aueioy])?|фейсбук|فيسبوك|فيس بوك|انستغرام|פייסבוק|फ़ेसबुक|फेसबुक|ফেসবুক|เฟซบุ๊ก|"
     r"脸书|臉書|フェイスブック|페이스북"
 )
-_LINK = r"(?:\s*[-‑–·]\s*|\s+(?:de|di|do|da|van|на|na)\s+|['’\s])*"
+_LINK = r"(?:\s*[-‑–·]\s*|\s+(?:de|di|do|da|van|na|на|của)\s+|\s+d['’]|\s)?"
 _USER = (
     r"users?|utilisat(?:eur|rice)|nutzer(?:in|konto)?|benutzer(?:in)?|usuari[oa]|utente|utilizador[a]?|gebruiker|"
     r"användare|bruger|bruker|käyttäjä|notandi|użytkownik|uživatel|používateľ|felhasználó|utilizator|korisnik|"
