@@ -11,6 +11,7 @@ from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
 from jaegpt.exports.report import ExportReport
 from jaegpt.exports.sources import printable
+from jaegpt.exports.suspects import pattern_of
 
 NUM_SAMPLES = 20_000  # messages whose language is asked; they are spread evenly
 NUM_SHOWN = 10
@@ -76,7 +77,7 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
         "languages": languages,
         "dropped": report.dropped,
         "suspects": [
-            {"line": line, "messages": suspect.count, "threads": suspect.threads}
+            {"line": line, "messages": suspect.count, "threads": suspect.threads, "pattern": pattern_of(line)}
             for line, suspect in report.suspects.items()
         ],
         "files_skipped": report.skipped,
@@ -110,9 +111,10 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
         yield from _table({_REASONS.get(reason, reason): f"{count:,}" for reason, count in rows})
     if report.suspects:
-        yield "  suspects   lines that look automatic; add those that are to export.system_patterns"
+        yield "  suspects   lines that look automatic; put the items below those that are into export.system_patterns"
         for line, suspect in list(report.suspects.items())[:NUM_SHOWN]:
             yield f"             {line!r}: {suspect.count:,} times in {_count(suspect.threads, 'thread')}"
+            yield "    - '" + pattern_of(line).replace("'", "''") + "'"
     yield f"  problems   {len(report.problems) or 'none'}"
     for problem in report.problems:
         yield f"             {problem}"

@@ -7,6 +7,7 @@ Sections are frozen dataclasses that live beside the code they configure; this m
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -35,7 +36,13 @@ class Params:
             content = YAML(typ="safe").load(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise JaegptError(f"{self.path}: not found. Run from the project's top folder.") from None
-        except (YAMLError, UnicodeDecodeError) as error:
+        except RecursionError:
+            raise JaegptError(
+                f"{self.path}: not readable as YAML: nested too deeply. Look for stray brackets."
+            ) from None
+        except OSError as error:
+            raise JaegptError(f"{self.path}: cannot be opened ({error.strerror}).") from None
+        except (YAMLError, ValueError) as error:  # ValueError: a number of 5,000 digits, the 32nd of May, no UTF-8
             raise JaegptError(f"{self.path}: not readable as YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise JaegptError(f"{self.path}: found {_name(content)} where `key: value` lines were expected.")
@@ -94,7 +101,7 @@ def _checked(value: Any, hint: Any, key: str, path: Path) -> Any:
         fits, converted = _fit(value, option)
         if fits:
             return converted
-    raise JaegptError(f"{path}: `{key}` must be {_type_name(hint)}, found {_name(value)} {value!r}.")
+    raise JaegptError(f"{path}: `{key}` must be {_type_name(hint)}, found {_name(value)} {_shown(value)}.")
 
 
 def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
@@ -107,8 +114,12 @@ def _fit(value: Any, hint: Any) -> tuple[bool, Any]:
         items = [_fit(item, get_args(hint)[0]) for item in value]
         return all(fits for fits, _ in items), [item for _, item in items]
     if hint is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return number, float(value) if number else value
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return False, value
+        try:
+            return math.isfinite(value), float(value)
+        except OverflowError:  # an int beyond any float
+            return False, value
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool), value
     return isinstance(value, hint), value
@@ -120,8 +131,16 @@ def _checked_range(key: str, value: Any, path: Path) -> Any:
     if key == "block_size" and value < 2:
         raise JaegptError(f"{path}: `block_size` must hold at least a turn and a reply (2 tokens), found {value}.")
     if key == "seed" and not 0 <= value < 2**63:
-        raise JaegptError(f"{path}: `seed` must be between 0 and 2^63 - 1, found {value}.")
+        raise JaegptError(f"{path}: `seed` must be between 0 and 2^63 - 1, found {_shown(value)}.")
     return value
+
+
+def _shown(value: Any) -> str:
+    """`value` as far as it fits a line; Python does not write out the longest numbers."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "of more digits than can be shown"
 
 
 def _name(value: Any) -> str:

@@ -3,12 +3,14 @@
 from jaegpt.errors import run
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import read_export
+from jaegpt.exports.tracking import refuse_tracked
 from jaegpt.files import write_json, writing_folder
 from jaegpt.params import Params
 
 
 def main() -> None:
     config = Params().section("export", ExportConfig)
+    refuse_tracked(config.paths)
     with writing_folder("data/messages") as folder:
         report = read_export(config, folder)
     # Numbers only: this file is in Git, and nothing in Git holds a name or a message.

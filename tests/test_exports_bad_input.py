@@ -182,6 +182,31 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
         read(path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_files_that_vanish_while_they_are_read(tmp_path: Path, is_zip: bool) -> None:
+    files = files_of("since 2024")
+    path = write_zip(tmp_path / "e.zip", files) if is_zip else write_folder(tmp_path / "e", files)
+    entries = sources.list_entries(str(path), lambda name: True).entries
+    assert len(entries) == len(files)
+    for entry in entries:
+        (path if is_zip else Path(entry.path)).unlink(missing_ok=True)
+        with pytest.raises(sources.BadFileError, match=r"No such file|not readable from its zip"):
+            sources.read_bytes(entry)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/null", "pipe"])
+def test_links_to_pipes_and_devices(tmp_path: Path, target: str) -> None:
+    path = write_folder(tmp_path / "e", GOOD)
+    os.mkfifo(tmp_path / "pipe")
+    where = tmp_path / "pipe" if target == "pipe" else Path(target)
+    (path / BAD_NAME).parent.mkdir()
+    (path / BAD_NAME).symlink_to(where)
+    (path / "b.zip").symlink_to(where)
+    report, table = read(path, tmp_path / "out", on_error="skip")
+    assert rows(table) == expected()
+    assert report.skipped == {"unreadable": 1, "corrupt_zip": 1}
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a"])
 def test_pipes_are_not_opened(tmp_path: Path, name: str) -> None:
     path = write_folder(tmp_path / "e", GOOD)

@@ -44,6 +44,45 @@ def test_links_inside_a_zip(tmp_path: Path) -> None:
     assert rows(table) == expected()
 
 
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK])
+def test_pipes_and_devices_inside_a_zip(tmp_path: Path, kind: int) -> None:
+    path = write_zip(tmp_path / "e.zip", GOOD)
+    with zipfile.ZipFile(path, "a") as archive:
+        member = zipfile.ZipInfo(BAD_NAME)
+        member.external_attr = (kind | 0o644) << 16
+        archive.writestr(member, as_json(TALK))
+    report, table = read(path, tmp_path / "out", on_error="skip")
+    assert report.skipped == {"unreadable": 1}
+    assert rows(table) == expected()
+
+
+@pytest.mark.parametrize("name", [f"message_{'1' * 5000}.json", f"message_{'1' * 300}.json", f"{'ż' * 200}_1.json"])
+def test_names_that_no_file_system_takes(tmp_path: Path, name: str) -> None:
+    """A number of 5,000 digits is more than Python reads."""
+    folder = "your_facebook_activity/messages/inbox/bo_1002/" if name.startswith("message") else ""
+    path = write_zip(tmp_path / "e.zip", GOOD | {folder + name: as_json(TALK)})
+    with pytest.raises(JaegptError, match=r"1 file cannot be read:\n  .*a name of [\d,]+ characters") as error:
+        read(path, tmp_path / "stop")
+    assert len(str(error.value)) < 1000
+    report, table = read(path, tmp_path / "skip", on_error="skip")
+    assert report.skipped == {"unsafe_name": 1}
+    assert rows(table) == expected()
+
+
+def test_many_small_values_are_not_parsed(tmp_path: Path) -> None:
+    """20 MiB of brackets would take 600 MiB; as much of messages does no harm."""
+    brackets = b"[" + b"[]," * (20 * 2**20 // 3) + b"0]"
+    message = {**TALK["messages"][0], "content": "word, " * 100}
+    talk = as_json({**TALK, "messages": [message] * (20 * 2**20 // len(as_json(message)))})
+    for name, raw in (("brackets", brackets), ("talk", talk)):
+        assert len(raw) > sources._VALUES_MATTER_FROM
+        (tmp_path / name).write_bytes(raw)
+    refused, taken = sources.list_entries(str(tmp_path), lambda name: True).entries
+    with pytest.raises(sources.BadFileError, match="more than 12,000,000 values"):
+        sources.read_bytes(refused)
+    assert sources.read_bytes(taken) == talk
+
+
 def test_encrypted_members(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "e.zip", GOOD | {BAD_NAME: as_json(TALK)})
     raw = bytearray(path.read_bytes())

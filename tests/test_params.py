@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.config import ExportConfig
 from jaegpt.params import SECTIONS, VALUES, Params
 from jaegpt.training.config import TrainConfig
 
@@ -88,6 +89,17 @@ def test_values_are_read_as_meant(tmp_path: Path) -> None:
         ("source: a.zip", "source: 3", "`train.source` must be a text or a list of str, found int 3"),
         ("w_mc: 1", "w_mc: -1", "`w_mc` is a loss weight and cannot be negative, found -1.0"),
         ("w_mc: 1", "w_mc: 1\nw_mc: 2", "not readable as YAML"),
+        # What the parser itself, or Python, gives up on.
+        ("seed: 1", f"seed: {'1' * 5000}", "not readable as YAML: Exceeds the limit (4300 digits)"),
+        ("w_mc: 1", f"w_mc: {'1' * 400}", "`w_mc` must be a number, found int 111111"),
+        ("w_mc: 1", f"w_mc: 0x{'f' * 5000}", "`w_mc` must be a number, found int"),
+        ("count: 2", f"count: [{', '.join('9' * 99)}]", "`train.count` must be a whole number, found list [9, 9,"),
+        ("seed: 1", "seed: 2020-13-45", "not readable as YAML: month must be in 1..12"),
+        *(
+            ("seed: 1", f"seed: {opening * depth}1{closing * depth}", "nested too deeply. Look for stray brackets")
+            for opening, closing in (("[", "]"), ("{a: ", "}"), ("[", ""))
+            for depth in (1_000, 20_000)
+        ),
     ],
 )
 def test_anything_else_is_one_clear_line(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -103,6 +115,27 @@ def test_anything_else_is_one_clear_line(tmp_path: Path, old: str, new: str, sai
     assert said in str(caught.value)
     assert "params.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        *((value, "`export.path` must be a text or a list of str") for value in ("null", "3", "[3]", "{}", "[null]")),
+        *((value, "export.path: found [") for value in ("[]", "['a', '']")),
+        ("''", "export.path: found ''. Give the folder or the zip"),
+    ],
+)
+def test_an_export_path_that_names_nothing(tmp_path: Path, path: str, said: str) -> None:
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    with pytest.raises(JaegptError) as caught:
+        write(tmp_path, text.replace("path: data/sample_export", f"path: {path}")).section("export", ExportConfig)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_instead_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(JaegptError, match=r"cannot be opened \(Is a directory\)"):
+        Params(tmp_path)
 
 
 def test_every_parameter_has_a_field_and_every_field_a_commented_parameter() -> None:

@@ -14,9 +14,14 @@ from jaegpt.errors import JaegptError
 
 # Messenger writes at most 10,000 messages (some 5 MB) a file; the encrypted download a whole thread (some 50 MB).
 MAX_FILE_BYTES = 256 * 2**20
+# A file of brackets takes 35 times its size once it is parsed; one of messages has at most one value for 10 bytes.
+# 12 million values are a million messages, and 2 GB.
+MAX_VALUES = 12_000_000
+_VALUES_MATTER_FROM = 16 * 2**20
 # Chat JSON deflates 10- to 30-fold; deflate itself ends at 1,032-fold, which only a bomb reaches.
 MAX_EXPANSION = 200
 _EXPANSION_MATTERS_FROM = 2**20
+MAX_NAME = 255  # bytes of a file's name; no file system has longer ones, but a zip may
 ZIP_DEPTH = 1  # folders below the given one in which zips are still opened
 # Others unpack a block whole, whatever size the zip states, and Meta uses none of them.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -130,6 +135,8 @@ def read_bytes(entry: Entry) -> bytes:
     raw = _read_member(entry) if entry.index >= 0 else _read_file(entry)
     if len(raw) > MAX_FILE_BYTES:
         raise BadFileError(entry.path, "too_large", f"more than {MAX_FILE_BYTES:,} bytes")
+    if len(raw) > _VALUES_MATTER_FROM and raw.count(b",") + raw.count(b"{") + raw.count(b"[") > MAX_VALUES:
+        raise BadFileError(entry.path, "too_large", f"more than {MAX_VALUES:,} values, which no real download has")
     return raw
 
 
@@ -187,14 +194,24 @@ def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
             continue
         if name.startswith("/") or ".." in parts or name[1:2] == ":":
             found.problems.append(BadFileError(f"{path}/{name}", "unsafe_name", "a name that leads out of the zip"))
+        elif len(parts[-1].encode("utf-8", "surrogateescape")) > MAX_NAME:
+            if wanted(name):
+                shown = f"{path}/{name[:MAX_NAME]}..."
+                found.problems.append(BadFileError(shown, "unsafe_name", f"a name of {len(parts[-1]):,} characters"))
         elif name.lower().endswith(".zip") and not _in_a_thread(parts[:-1]):
             found.far_zips.append(name)
         elif not member.is_dir() and wanted(name):
-            is_link = stat.S_ISLNK(member.external_attr >> 16)
-            fault = ("link", "a link instead of a file") if is_link else None
-            found.entries.append(Entry(path, name, member.file_size, index, fault))
+            found.entries.append(Entry(path, name, member.file_size, index, _member_fault(member)))
     found.entries.sort(key=lambda entry: (entry.name, entry.index))
     return found
+
+
+def _member_fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
+    """What is wrong with a member that is no file by the mode it states, if it states one."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        return "link", "a link instead of a file"
+    return None if kind in (0, stat.S_IFREG) else ("unreadable", "not a regular file")
 
 
 def _read_file(entry: Entry) -> bytes:

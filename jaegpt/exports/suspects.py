@@ -92,6 +92,25 @@ def merge_suspects(parts: Sequence[Suspects]) -> dict[str, Suspect]:
     return dict(sorted(lines.items(), key=lambda item: (-item[1].count, item[0])))
 
 
+def pattern_of(line: str) -> str:
+    """The regular expression (RE2) for a suspect: `"NAME a envoyé une photo."` -> `"\\S.{0,60} a envoyé une photo\\."`.
+
+    It is on one line and printable, so that between single quotes, each inside doubled, it is an item of a YAML list.
+    """
+    words = line.strip()
+    opening = r"\S.{0,60}" if words.startswith(NAME + " ") else ""
+    words = words.removeprefix(NAME) if opening else words
+    return opening + "".join(map(_literal, words))
+
+
+def _literal(sign: str) -> str:
+    if sign in r"\.+*?()|[]{}^$":
+        return f"\\{sign}"
+    if sign.isprintable():
+        return sign
+    return r"\s" if sign in "\t\n\f\r" else "."
+
+
 def _is_suspect(line: str, by_owner: bool, suspect: Suspect) -> bool:
     if line.startswith(NAME + " "):
         return suspect.threads >= MIN_THREADS_WITH_NAME and len(suspect.senders) >= MIN_SENDERS_WITH_NAME
