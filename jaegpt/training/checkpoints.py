@@ -59,7 +59,7 @@ def load_lm(folder: str | Path) -> Any:
     """The causal decoder in `folder`, in float32.
 
     Raises:
-        JaegptError: there is none, or it is damaged, lacks weights, brings code along, or wants something from elsewhere.
+        JaegptError: there is none, or it is damaged, lacks weights, brings code along, or needs something elsewhere.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
