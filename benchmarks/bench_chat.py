@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from transformers import GenerationConfig
 
-from jaegpt.chat.generation import GenerateConfig, Speaker
+from jaegpt.generation.speaker import GenerateConfig, Speaker
 from jaegpt.tables import read_table
 
 History = list[tuple[bool, str]]

@@ -10,8 +10,8 @@ import jaegpt.environment  # noqa: F401
 
 import numpy as np
 
-from jaegpt.chat.generation import GenerateConfig, Speaker
 from jaegpt.evaluation.content import content_figures, token_f1
+from jaegpt.generation.speaker import GenerateConfig, Speaker
 from jaegpt.tables import read_table
 
 CONTEXTS = 600

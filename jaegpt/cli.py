@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from jaegpt.chat import commands as chat
-from jaegpt.chat import turing_command
 from jaegpt.errors import run
-from jaegpt.experiments import commands as experiments
+from jaegpt.runs import commands as experiments
+from jaegpt.turing import command as turing_command
 
 
 def main() -> None:

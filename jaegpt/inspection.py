@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from jaegpt.exports.account import ExportReport
+from jaegpt.exports.archives import printable
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
-from jaegpt.exports.report import ExportReport
-from jaegpt.exports.sources import printable
 from jaegpt.exports.suspects import pattern_of
 
 NUM_SAMPLES = 20_000  # messages whose language is asked; they are spread evenly

@@ -5,7 +5,7 @@ from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
 from jaegpt.files import writing_folder
 from jaegpt.params import Params
-from jaegpt.training.decoders import check_base
+from jaegpt.training.packing_check import check_base
 
 
 def main() -> None:

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from jaegpt.dialogue.block_size import BLOCK_SIZES, Sizes
 from jaegpt.errors import JaegptError, run
 from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
 from jaegpt.tables import part_paths, read_part
+from jaegpt.training.block_size import BLOCK_SIZES, Sizes
 from jaegpt.training.limits import check_block
 from jaegpt.training.packing import fill, plan_training
 

@@ -8,9 +8,9 @@ from jaegpt.evaluation.losses import evaluation
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.checkpoints import load_tuned
 from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import choose_device
+from jaegpt.training.model_folder import load_tuned
 from jaegpt.training.packing import examples_from_table
 from jaegpt.training.runtime import runtime_of
 from jaegpt.training.validation import Measurement, measure

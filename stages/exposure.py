@@ -7,10 +7,10 @@ from jaegpt.evaluation.exposure import measure_exposure
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.adapters import add_adapters
-from jaegpt.training.checkpoints import load_base
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import choose_device
+from jaegpt.training.lora import add_adapters
+from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import examples_from_table
 
 

@@ -3,21 +3,21 @@
 import json
 from pathlib import Path
 
-from jaegpt.chat.generation import GenerateConfig
-from jaegpt.chat.replies import answer_contexts
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
+from jaegpt.evaluation.baselines import other_replies
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
 from jaegpt.evaluation.plain_words import card_section, sentences
-from jaegpt.evaluation.sources import other_replies
+from jaegpt.evaluation.replies import answer_contexts
 from jaegpt.files import write_json, write_text
+from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
-from jaegpt.training.checkpoints import load_tuned
 from jaegpt.training.devices import Precision, choose_device
 from jaegpt.training.heads import round_weights
+from jaegpt.training.model_folder import load_tuned
 from jaegpt.training.packing import examples_from_table
 
 

@@ -3,11 +3,11 @@
 A table of its own, so that it is kept while the fine-tuned model changes.
 """
 
-from jaegpt.chat.generation import GenerateConfig
-from jaegpt.chat.replies import answer_contexts
 from jaegpt.errors import run
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import choose_contexts, write_replies
+from jaegpt.evaluation.replies import answer_contexts
+from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.devices import Precision, choose_device

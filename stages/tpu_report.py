@@ -7,7 +7,7 @@ from typing import Any
 from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.params import Params
-from jaegpt.training.tpu_report import TpuConfig, skipped, tpu_report, why_not
+from jaegpt.tpu.report import TpuConfig, skipped, tpu_report, why_not
 
 
 def main() -> None:

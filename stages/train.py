@@ -7,15 +7,15 @@ from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json, writing_folder
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.adapters import add_adapters, merged
-from jaegpt.training.checkpoints import load_base, load_lm, save_model
+from jaegpt.training.checkpoints import Scratch, run_key
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
+from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.model_card import model_card, speed
+from jaegpt.training.model_folder import load_base, load_lm, save_model
 from jaegpt.training.packing import examples_from_table
-from jaegpt.training.scratch import Scratch, run_key
 
 
 def main() -> None:

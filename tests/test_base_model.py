@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from clones import set_params
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from models import save_tiny
+from helpers.clones import set_params
+from helpers.models import save_tiny
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
-from chat_server import running
-from slow_server import CONFIG, Slow
+from helpers.chat_server import running
+from helpers.slow_server import CONFIG, Slow
 
 from jaegpt.chat.connections import Limits
 from jaegpt.chat.server import make_app
@@ -60,7 +60,7 @@ def until_closed(connection: socket.socket, seconds: float) -> bytes:
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server that may open 512 files; at its end it has said nothing, and ends when it is told to."""
     log = tmp_path_factory.mktemp("server") / "log"
-    script = str(Path(__file__).parent / "slow_server.py")
+    script = str(Path(__file__).parent / "helpers/slow_server.py")
     with (
         log.open("w") as errors,
         subprocess.Popen(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import open_page
-from chat_server import running
-from slow_server import CONFIG, Slow
+from helpers.browser import open_page
+from helpers.chat_server import running
+from helpers.slow_server import CONFIG, Slow
 
 from jaegpt.chat.origins import opened_origins
 from jaegpt.chat.server import make_app

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
+from helpers.chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
 from transformers.generation.logits_process import (
     LogitsProcessorList,
     TemperatureLogitsWarper,
@@ -14,10 +14,10 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from jaegpt.chat.generation import Reply, Speaker
-from jaegpt.chat.prompts import clean_text
-from jaegpt.chat.sampling import sample
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import clean_text
+from jaegpt.generation.sampling import sample
+from jaegpt.generation.speaker import Reply, Speaker
 
 HISTORIES = [
     [(False, "hi")],

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from chat_models import save_base, save_tuned
 from gguf import GGUFReader
+from helpers.chat_models import save_base, save_tuned
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from jaegpt.base_model import _CHATML, _package_folder
-from jaegpt.chat.gguf_export import export_gguf
 from jaegpt.errors import JaegptError
+from jaegpt.generation.gguf import export_gguf
 
 TEXT = "Hello there, it's 2024! <|im_end|> ça va? 😀 שלום"
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from guard_asking import Got, ask, asked, guard
+from helpers.guard_asking import Got, ask, asked, guard
 
 from jaegpt.chat.access import Guard
 from jaegpt.chat.origins import opened_origins

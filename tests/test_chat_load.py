@@ -9,13 +9,13 @@ from typing import Any
 
 import openai
 import pytest
-from chat_models import CONFIG, speaker
-from chat_server import running
+from helpers.chat_models import CONFIG, speaker
+from helpers.chat_server import running
 from test_chat_server import address, client_of, folders, reference, user  # noqa: F401  (fixtures too)
 
-from jaegpt.chat.generation import Speaker
 from jaegpt.chat.server import make_app
 from jaegpt.chat.worker import Worker
+from jaegpt.generation.speaker import Speaker
 
 # ruff: noqa: F811
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from chat_models import SHAPE, save_base, save_tuned, speaker
-from clones import set_params
+from helpers.chat_models import SHAPE, save_base, save_tuned, speaker
+from helpers.clones import set_params
 from safetensors.torch import load_file, save_file
 
 from jaegpt.chat.commands import load_speakers, trained_shape

@@ -12,18 +12,18 @@ from typing import Any
 
 import httpx
 import pytest
-from chat_models import CONFIG, config
-from page_models import SEED, SHAPE, Watched, load_both, save_both, web_running
-from page_server import page_running
+from helpers.chat_models import CONFIG, config
+from helpers.page_models import SEED, SHAPE, Watched, load_both, save_both, web_running
+from helpers.page_server import page_running
 from test_turing import contexts, generated
 
 from jaegpt.chat import turing, web
 from jaegpt.chat.conversation import Conversation, Exchange
-from jaegpt.chat.generation import Speaker
 from jaegpt.chat.pages import HEADERS, checked_prefix
-from jaegpt.chat.prompts import MAX_TEXT, clean_text, make_prompt
 from jaegpt.chat.web import Page, make_page
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import MAX_TEXT, clean_text, make_prompt
+from jaegpt.generation.speaker import Speaker
 
 STATIC = {"/page.css": {"GET"}, "/page.js": {"GET"}, "/icon.svg": {"GET"}}
 ROUTES = {

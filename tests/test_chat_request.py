@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from chat_models import CONFIG, config
+from helpers.chat_models import CONFIG, config
 from test_chat_server import address, client, client_of, folders, reference, user  # noqa: F401  (fixtures too)
 
-from jaegpt.chat.generation import Speaker
 from jaegpt.chat.stops import Stops
+from jaegpt.generation.speaker import Speaker
 
 # ruff: noqa: F811
 

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
-from chat_server import running
+from helpers.chat_models import CONFIG, config, save_base, save_chat_base, save_tuned, speaker
+from helpers.chat_server import running
 
-from jaegpt.chat.generation import Speaker
 from jaegpt.chat.server import make_app
 from jaegpt.chat.worker import Worker
+from jaegpt.generation.speaker import Speaker
 
 Messages = list[dict[str, Any]]
 

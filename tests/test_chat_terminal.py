@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chat_models import CONFIG, save_base, save_tuned, speaker
+from helpers.chat_models import CONFIG, save_base, save_tuned, speaker
 from ruamel.yaml import YAML
 
 from jaegpt.chat.conversation import Conversation

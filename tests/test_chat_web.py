@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import open_page
-from chat_models import CONFIG, config
-from page_actions import SLOW, bubbles, message_box, open_settings, press, send, wait_for_pieces, wait_for_replies
-from page_models import SEED, Watched, load_both, save_both, web_running
+from helpers.browser import open_page
+from helpers.chat_models import CONFIG, config
+from helpers.page_actions import (
+    SLOW,
+    bubbles,
+    message_box,
+    open_settings,
+    press,
+    send,
+    wait_for_pieces,
+    wait_for_replies,
+)
+from helpers.page_models import SEED, Watched, load_both, save_both, web_running
 
 from jaegpt.chat.conversation import Conversation
-from jaegpt.chat.generation import Speaker
-from jaegpt.chat.prompts import MAX_TEXT
+from jaegpt.generation.prompts import MAX_TEXT
+from jaegpt.generation.speaker import Speaker
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as t
-from models import save_tiny
+from helpers.models import save_tiny
 
 from jaegpt.errors import JaegptError
-from jaegpt.training import adapters
-from jaegpt.training.checkpoints import load_base
-from jaegpt.training.decoders import check_base, check_decoder
+from jaegpt.training import lora as adapters
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.limits import check_block
+from jaegpt.training.model_folder import load_base
+from jaegpt.training.packing_check import check_base, check_decoder
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 

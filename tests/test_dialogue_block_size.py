@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaegpt.dialogue.block_size import BLOCK_SIZES, Sizes
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS
+from jaegpt.training.block_size import BLOCK_SIZES, Sizes
 
 LENGTHS = st.lists(st.tuples(st.integers(0, 200), st.lists(st.integers(1, 900), min_size=1, max_size=5)), max_size=30)
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from dialogue_reference import PARTS, PERCENTILES, examples, messages_of, rows_of, table, turns_and_sessions
+from helpers.dialogue_reference import PARTS, PERCENTILES, examples, messages_of, rows_of, table, turns_and_sessions
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

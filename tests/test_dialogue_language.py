@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from dialogue_reference import messages_of, table
+from helpers.dialogue_reference import messages_of, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

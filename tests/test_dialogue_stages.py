@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dialogue_reference import messages_of, table
+from helpers.dialogue_reference import messages_of, table
 
 from jaegpt.errors import JaegptError, run
 from jaegpt.params import Params

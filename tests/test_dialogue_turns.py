@@ -4,7 +4,16 @@ import itertools
 
 import pyarrow as pa
 import pytest
-from dialogue_reference import MESSAGES, PARTS, PERCENTILES, by_thread, messages_of, rows_of, table, turns_and_sessions
+from helpers.dialogue_reference import (
+    MESSAGES,
+    PARTS,
+    PERCENTILES,
+    by_thread,
+    messages_of,
+    rows_of,
+    table,
+    turns_and_sessions,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

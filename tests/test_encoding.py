@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from helpers.models import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import save_tiny
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.normalizers import NFC

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import CPU, random_examples, save_tiny
+from helpers.models import CPU, random_examples, save_tiny
 
 from jaegpt.evaluation.losses import evaluation, wilson_interval
-from jaegpt.training.checkpoints import load_base
+from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import Example
 from jaegpt.training.validation import Measurement, measure
 

@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     START,
     TALKS,
     as_json,
@@ -21,7 +21,7 @@ from export_fixtures import (
 )
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports import sources
+from jaegpt.exports import archives as sources
 from jaegpt.exports.messenger import MODERN
 from jaegpt.exports.rows import read_rows
 

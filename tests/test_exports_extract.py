@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
-from export_fixtures import TALKS, expected, files_of, read, workers, write_folder
+from helpers.export_fixtures import TALKS, expected, files_of, read, workers, write_folder
 
 import stages.extract
 from jaegpt.errors import JaegptError

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     ERAS,
     OWNER,
     START,
@@ -149,7 +149,7 @@ def test_threads_are_told_apart_by_folder_not_by_name(tmp_path: Path) -> None:
 
 
 def test_surveying_writes_nothing(tmp_path: Path) -> None:
-    from export_fixtures import config, tree
+    from helpers.export_fixtures import config, tree
 
     path = write_folder(tmp_path / "export", files_of("since 2024"))
     before = tree(tmp_path)

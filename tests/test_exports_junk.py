@@ -4,7 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     OWNER,
     TALKS,
     as_json,

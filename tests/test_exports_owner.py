@@ -5,7 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_fixtures import OWNER, START, TALKS, Talk, as_json, config, expected, files_of, read, rows, write_folder
+from helpers.export_fixtures import (
+    OWNER,
+    START,
+    TALKS,
+    Talk,
+    as_json,
+    config,
+    expected,
+    files_of,
+    read,
+    rows,
+    write_folder,
+)
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.extract import survey_export

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from export_fixtures import START, Talk, as_json, config, files_of, write_folder, write_zip
+from helpers.export_fixtures import START, Talk, as_json, config, files_of, write_folder, write_zip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

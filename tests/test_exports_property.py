@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     ERAS,
     OWNER,
     TALKS,

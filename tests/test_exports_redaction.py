@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from export_fixtures import OWNER, START, TALKS, files_of, read, write_folder
+from helpers.export_fixtures import OWNER, START, TALKS, files_of, read, write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

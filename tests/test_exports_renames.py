@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from export_fixtures import START, Talk, config, encrypted_files, files_of, read, write_folder, write_zip
+from helpers.export_fixtures import START, Talk, config, encrypted_files, files_of, read, write_folder, write_zip
 
 from jaegpt.exports.extract import survey_export
 

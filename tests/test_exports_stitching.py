@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     OWNER,
     START,
     TALKS,

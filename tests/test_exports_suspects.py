@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from export_fixtures import OWNER, START, Talk, files_of, read, write_folder
+from helpers.export_fixtures import OWNER, START, Talk, files_of, read, write_folder
 
-from jaegpt.exports import parts
+from jaegpt.exports import second_pass as parts
 from jaegpt.exports.config import ExportConfig
 from jaegpt.inspection import inspect_export
 from jaegpt.params import Params

@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from export_fixtures import OWNER, START, TALKS, as_json, files_of, read, since_2024, write_folder
+from helpers.export_fixtures import OWNER, START, TALKS, as_json, files_of, read, since_2024, write_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from export_fixtures import OWNER, START, TALKS, Talk, files_of, read, write_folder
+from helpers.export_fixtures import OWNER, START, TALKS, Talk, files_of, read, write_folder
 
 from jaegpt.exports.system_lines import find_system_lines, kind_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from export_fixtures import OWNER, START, read, write_folder
+from helpers.export_fixtures import OWNER, START, read, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 

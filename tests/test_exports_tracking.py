@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from export_fixtures import files_of, write_folder, write_zip
+from helpers.export_fixtures import files_of, write_folder, write_zip
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.tracking import refuse_tracked

@@ -7,10 +7,22 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from export_fixtures import OWNER, START, TALKS, as_json, expected, files_of, read, rows, since_2024, tree, write_zip
+from helpers.export_fixtures import (
+    OWNER,
+    START,
+    TALKS,
+    as_json,
+    expected,
+    files_of,
+    read,
+    rows,
+    since_2024,
+    tree,
+    write_zip,
+)
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports import sources
+from jaegpt.exports import archives as sources
 
 GOOD = files_of("since 2024")
 BAD_NAME = "your_facebook_activity/messages/inbox/bad_9/message_1.json"

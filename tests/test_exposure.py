@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import random_examples, save_tiny
+from helpers.models import random_examples, save_tiny
 
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.config import MAX_CANARIES

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 import transformers as t
-from models import CPU, TRAIN_CONFIG, random_examples, save_tiny
+from helpers.models import CPU, TRAIN_CONFIG, random_examples, save_tiny
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 
-from jaegpt.chat.generation import GenerateConfig, Speaker
-from jaegpt.training.adapters import add_adapters, merged
-from jaegpt.training.checkpoints import load_base, load_lm, load_tuned, save_model
+from jaegpt.generation.speaker import GenerateConfig, Speaker
 from jaegpt.training.config import Task
-from jaegpt.training.decoders import check_base, check_decoder
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.loop import train
+from jaegpt.training.lora import add_adapters, merged
+from jaegpt.training.model_folder import load_base, load_lm, load_tuned, save_model
 from jaegpt.training.packing import Example, pack, plan_epoch, shape_of
+from jaegpt.training.packing_check import check_base, check_decoder
 
 SMALL = {
     "vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from chats import context
+from helpers.chats import context
 
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.content import content_figures, token_f1

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chats import chat_tables
-from models import CPU, random_examples, save_tiny
+from helpers.chats import chat_tables
+from helpers.models import CPU, random_examples, save_tiny
 
-from jaegpt.chat.generation import GenerateConfig
-from jaegpt.chat.replies import answer_contexts
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
+from jaegpt.evaluation.baselines import OtherReply, other_replies
 from jaegpt.evaluation.contexts import Context, choose_contexts, contexts_of
 from jaegpt.evaluation.exposure import (
     exposures,
@@ -24,12 +23,13 @@ from jaegpt.evaluation.fidelity import Material, Report, model_figures, text_fig
 from jaegpt.evaluation.intervals import NotMeasured
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Trial, hits, trials
+from jaegpt.evaluation.replies import answer_contexts
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
-from jaegpt.evaluation.sources import OtherReply, other_replies
-from jaegpt.training.checkpoints import load_base, save_model
+from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import train
+from jaegpt.training.model_folder import load_base, save_model
 from jaegpt.training.packing import Example, examples_from_table
 
 BLOCK = 1024  # the tiny model reads bytes

@@ -5,16 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from chats import chat_tables, context, other_text, own_text, texts
+from helpers.chats import chat_tables, context, other_text, own_text, texts
 
 from jaegpt.errors import JaegptError
+from jaegpt.evaluation.baselines import other_replies, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.content import familiar
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
 from jaegpt.evaluation.fidelity import Material, Report, text_figures
 from jaegpt.evaluation.intervals import NotMeasured, exact_interval
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.evaluation.shape import words
-from jaegpt.evaluation.sources import other_replies, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.style import MIN_TEXTS, StyleJudge, judge_auc, style_score, told_apart
 
 

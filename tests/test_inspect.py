@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from export_fixtures import (
+from helpers.export_fixtures import (
     ERAS,
     OWNER,
     TALKS,

@@ -1,7 +1,7 @@
 """What a reply gives away of the training texts, however it is spelled."""
 
 import pytest
-from chats import context
+from helpers.chats import context
 
 from jaegpt.evaluation.leak import Training, identifiers
 

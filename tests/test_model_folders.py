@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 import torch
-from chat_models import CONFIG, SHAPE, save_chat_base, save_tuned, speaker
-from models import save_tiny
+from helpers.chat_models import CONFIG, SHAPE, save_chat_base, save_tuned, speaker
+from helpers.models import save_tiny
 from safetensors.torch import load_file, save_file
 
 from jaegpt.base_model import save_base_model
 from jaegpt.chat.commands import trained_shape
-from jaegpt.chat.gguf_export import export_gguf
 from jaegpt.dialogue.bounded import MOST_S
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
-from jaegpt.training.checkpoints import load_base, load_tuned
+from jaegpt.generation.gguf import export_gguf
+from jaegpt.training.model_folder import load_base, load_tuned
 
 ROOT = Path(__file__).parent.parent
 CODE = "from pathlib import Path\nPath({!r}).write_text('ran')\nfrom transformers import PretrainedConfig as Evil\n"

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from clones import set_params
+from helpers.clones import set_params
 
-from jaegpt.experiments.records import Run
-from jaegpt.experiments.snapshot import fixed_settings, private_salt
-from jaegpt.experiments.space import SweepConfig
-from jaegpt.experiments.study import open_study
-from jaegpt.experiments.table import make_table, table_text
-from jaegpt.experiments.trial import Runner, Watch, _Reader
+from jaegpt.runs.records import Run
+from jaegpt.runs.table import make_table, table_text
+from jaegpt.sweep.snapshot import fixed_settings, private_salt
+from jaegpt.sweep.space import SweepConfig
+from jaegpt.sweep.study import open_study
+from jaegpt.sweep.trial import Runner, Watch, _Reader
 from jaegpt.tables import read_table
 from stages import extract, filter_language
 
@@ -138,7 +138,7 @@ def test_the_log_of_a_trial_names_no_owner_and_is_private(tmp_path: Path, monkey
     program = tmp_path / "python"  # in the place of DVC
     program.write_text(f"#!/bin/sh\necho before\necho 'owner: {OWNER} (named by profile), 3 messages'\n", "utf-8")
     program.chmod(0o755)
-    monkeypatch.setattr("jaegpt.experiments.trial.sys.executable", str(program))
+    monkeypatch.setattr("jaegpt.sweep.trial.sys.executable", str(program))
     log = tmp_path / "sweep-x-000.log"
     log.write_text("of an earlier version, for all to read", encoding="utf-8")
     log.chmod(0o644)

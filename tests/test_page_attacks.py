@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from browser import open_page
-from page_models import Watched, load_both, save_both, web_running
-from page_server import listening, page_running
+from helpers.browser import open_page
+from helpers.page_models import Watched, load_both, save_both, web_running
+from helpers.page_server import listening, page_running
 from starlette.responses import HTMLResponse
 from test_turing import contexts, generated
 
-from jaegpt.chat.turing import Games, make_page
+from jaegpt.turing.page import Games, make_page
 
 TOKEN = "sesame"
 ASK = {"text": "tell me", "before": [], "attempt": 0, "settings": {}, "seed": "7"}

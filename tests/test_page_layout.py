@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from browser import open_page
-from page_actions import SLOW, message_box, open_settings, send
-from page_models import load_both, save_both, web_running
+from helpers.browser import open_page
+from helpers.page_actions import SLOW, message_box, open_settings, send
+from helpers.page_models import load_both, save_both, web_running
 
 from jaegpt.chat.worker import Worker
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import httpx
 import pytest
-from browser import open_page
-from page_actions import SLOW, bubbles, send
-from page_models import load_both, save_both, web_running
-from page_server import listening, page_running
+from helpers.browser import open_page
+from helpers.page_actions import SLOW, bubbles, send
+from helpers.page_models import load_both, save_both, web_running
+from helpers.page_server import listening, page_running
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from test_turing import contexts, generated
 
-from jaegpt.chat.turing import Games, make_page
 from jaegpt.chat.worker import Worker
+from jaegpt.turing.page import Games, make_page
 
 PREFIX = "/a/jaegpt"
 

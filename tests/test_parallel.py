@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import call
-from dialogue_reference import messages_of, table
-from export_fixtures import files_of, read, write_folder
+from helpers.commands import call
+from helpers.dialogue_reference import messages_of, table
+from helpers.export_fixtures import files_of, read, write_folder
 
 from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.examples import DatasetConfig, build_examples

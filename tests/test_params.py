@@ -20,10 +20,10 @@ CLASSES = {
     "session": "jaegpt.dialogue.turns.SessionConfig",
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
     "train": "jaegpt.training.config.TrainConfig",
-    "tpu": "jaegpt.training.tpu_report.TpuConfig",
-    "generate": "jaegpt.chat.generation.GenerateConfig",
+    "tpu": "jaegpt.tpu.report.TpuConfig",
+    "generate": "jaegpt.generation.speaker.GenerateConfig",
     "fidelity": "jaegpt.evaluation.config.FidelityConfig",
-    "sweep": "jaegpt.experiments.space.SweepConfig",
+    "sweep": "jaegpt.sweep.space.SweepConfig",
 }
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from browser import open_page
-from clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
-from commands import call, started
+from helpers.browser import open_page
+from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
+from helpers.commands import call, started
 from ruamel.yaml import YAML
 
-from jaegpt.chat.turing_command import check_model
 from jaegpt.errors import JaegptError
-from jaegpt.training.tpu_report import why_not
+from jaegpt.tpu.report import why_not
+from jaegpt.turing.command import check_model
 
 ROOT = Path(__file__).parent.parent
 KEYS = {
@@ -55,7 +55,7 @@ PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this tree after `dvc repro`."""
     folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
-    call(folder, sys.executable, "-m", "jaegpt.experiments.plots_page")  # as the Makefile does
+    call(folder, sys.executable, "-m", "jaegpt.runs.plots_page")  # as the Makefile does
     output = call(folder, "dvc", "repro")
     assert "train" in stages_run(output)
     return folder

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from clones import clone, set_params, stages_run
-from commands import call
+from helpers.clones import clone, set_params, stages_run
+from helpers.commands import call
 
 STAGES = ["extract", "filter_language", "merge_turns", "sessionize", "build_dataset", "encode", "block_size"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from jaegpt.errors import JaegptError, make_private
-from jaegpt.experiments.dvc_lock import check_lock
 from jaegpt.files import write_csv, write_json, write_text, writing_folder
+from jaegpt.runs.dvc_lock import check_lock
 from jaegpt.training.model_card import model_card
 
 ROOT = Path(__file__).parent.parent
@@ -219,7 +219,7 @@ def test_the_wheel_holds_what_the_commands_read(tmp_path: Path) -> None:
     assert len(data) >= 2
     assert [path for path in data if not (installed / path.relative_to(source / "jaegpt")).is_file()] == []
     code = """
-import jaegpt.experiments.report as report, jaegpt.experiments.sweep_results as results, pathlib
+import jaegpt.runs.report as report, jaegpt.sweep.results as results, pathlib
 assert "installed" in report.__file__
 assert pathlib.Path(results.__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8")
 assert pathlib.Path(report.__file__).with_name("report.html").read_text(encoding="utf-8")

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import open_page
+from helpers.browser import open_page
 from test_fidelity_words import FIGURES as FIDELITY
 
 from jaegpt.errors import JaegptError
-from jaegpt.experiments import figures
-from jaegpt.experiments.records import Run
-from jaegpt.experiments.report import MOST_CURVES, _weights, make_sections, write_report
-from jaegpt.experiments.table import make_table
+from jaegpt.runs import pictures as figures
+from jaegpt.runs.records import Run
+from jaegpt.runs.report import MOST_CURVES, _weights, make_sections, write_report
+from jaegpt.runs.table import make_table
 
 ROOT = Path(__file__).parent.parent
 METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
@@ -137,7 +137,7 @@ def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
 
 def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures: list[Any] = []
-    monkeypatch.setattr("jaegpt.experiments.figures.svg", lambda spec: str(pictures.append(spec)))
+    monkeypatch.setattr("jaegpt.runs.pictures.svg", lambda spec: str(pictures.append(spec)))
     two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2)}
     pair = [run_of(f"pair{w_mc:g}", w_mc, "experiment", epochs=2, **two) for w_mc in (200.0, 0.02, 0.2)]
     section = _weights([*RUNS[:2], *pair])
@@ -155,9 +155,7 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
 
 
 def test_curves_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "jaegpt.experiments.figures.dvc_plots", lambda root, experiments=(): {"Training losses": "<svg/>"}
-    )
+    monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {"Training losses": "<svg/>"})
     (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
 
     def learning(count: int) -> list[str]:
@@ -172,7 +170,7 @@ def test_curves_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_figures_of_another_model_or_of_other_settings_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaegpt.experiments.figures.dvc_plots", lambda root, experiments=(): {})
+    monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {})
     (tmp_path / "params.yaml").write_text("w_mc: 2\nmodel: /home/zoe/models/own\n", encoding="utf-8")
     note = "from before params.yaml was changed (w_mc 1.0 -> 2); run `dvc repro`"
     named = {"w_mc": 1.0, "export.owner": "Zoë Somebody"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import chitchat_dataset
 import orjson
 import pytest
-from export_fixtures import read
+from helpers.export_fixtures import read
 
 from jaegpt.exports.text import repair
 from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_A_FILE, OWNER_NAME, contact_name, write_sample

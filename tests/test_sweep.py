@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from clones import clone, set_params
-from commands import call, environment
+from helpers.clones import clone, set_params
+from helpers.commands import call, environment
 
-from jaegpt.experiments.space import TAIL, SweepConfig, parse_dimension
-from jaegpt.experiments.trial import clear_leftovers
+from jaegpt.sweep.space import TAIL, SweepConfig, parse_dimension
+from jaegpt.sweep.trial import clear_leftovers
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
 SWEEP = ("jaegpt", "sweep", "--trials", "3")
@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder, dataset__train_fraction=0.05, train__evaluations=1, train__valid_examples=16, sweep__space=SPACE,
         sweep__random_trials=1, sweep__keep_percent=100,
     )  # fmt: skip
-    call(folder, "python", "-m", "jaegpt.experiments.plots_page")
+    call(folder, "python", "-m", "jaegpt.runs.plots_page")
     call(folder, "dvc", "repro", "encode", "block_size")
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "quick trials")
     return folder

@@ -12,13 +12,13 @@ import optuna
 import pytest
 
 from jaegpt.errors import JaegptError
-from jaegpt.experiments import sweep as sweep_module
-from jaegpt.experiments.records import FIGURES
-from jaegpt.experiments.space import SweepConfig
-from jaegpt.experiments.study import open_study
-from jaegpt.experiments.sweep import Budget
-from jaegpt.experiments.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.files import write_json
+from jaegpt.runs.records import FIGURES
+from jaegpt.sweep import sweep as sweep_module
+from jaegpt.sweep.space import SweepConfig
+from jaegpt.sweep.study import open_study
+from jaegpt.sweep.sweep import Budget
+from jaegpt.sweep.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.training.loop import evaluation_steps
 
 SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
@@ -238,7 +238,7 @@ def test_a_trial_that_begins_as_the_sweep_is_stopped_ends_at_once(
     program = tmp_path / "python"  # in the place of DVC
     program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     program.chmod(0o755)
-    monkeypatch.setattr("jaegpt.experiments.trial.sys.executable", str(program))
+    monkeypatch.setattr("jaegpt.sweep.trial.sys.executable", str(program))
     runner = Runner(SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
     runner.stopping = True
     watch = Watch(on_validation=lambda quarter, loss: False, on_data_ready=lambda: None)

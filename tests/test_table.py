@@ -9,16 +9,16 @@ from typing import Any
 
 import optuna
 import pytest
-from commands import call
+from helpers.commands import call
 from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
-from jaegpt.experiments.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
-from jaegpt.experiments.space import parse_dimension
-from jaegpt.experiments.study import counted, finished, place
-from jaegpt.experiments.sweep_results import PLOTS, describe, write_results
-from jaegpt.experiments.table import make_table, table_text
+from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
+from jaegpt.runs.table import make_table, table_text
+from jaegpt.sweep.results import PLOTS, describe, write_results
+from jaegpt.sweep.space import parse_dimension
+from jaegpt.sweep.study import counted, finished, place
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
         "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "examples": 100}  # fmt: skip

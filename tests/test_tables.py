@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dialogue_reference import messages_of, table
+from helpers.dialogue_reference import messages_of, table
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_folder

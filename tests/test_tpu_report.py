@@ -7,13 +7,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from chats import chat_tables
-from models import save_tiny
+from helpers.chats import chat_tables
+from helpers.models import save_tiny
 
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
-from jaegpt.training import tpu_compile, tpu_lower, tpu_report
-from jaegpt.training.tpu_report import CHIPS, Chip, TpuConfig, entry, roofline_step_s, why_not
+from jaegpt.tpu import compile as tpu_compile
+from jaegpt.tpu import lower as tpu_lower
+from jaegpt.tpu import report as tpu_report
+from jaegpt.tpu.report import CHIPS, Chip, TpuConfig, entry, roofline_step_s, why_not
 from stages import tpu_report as stage
 
 ROOT = Path(__file__).parent.parent
@@ -119,12 +121,12 @@ def test_a_compiler_that_dies_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_
     report = tpu_report.tpu_report(["v5e:1x1", "v6e:2x2"], {"train": {"batch_size": 8}}, 20, tmp_path)
     for found in report.values():
         assert found["compiles"] is False
-        assert found["message"] == "jaegpt.training.tpu_compile: it said nothing (exit code 1)"
+        assert found["message"] == "jaegpt.tpu.compile: it said nothing (exit code 1)"
 
 
 def test_a_step_that_cannot_be_lowered_says_why() -> None:
     found = tpu_report._ask(tpu_lower, "not JSON", "out")
-    assert "jaegpt.training.tpu_lower: " in found["message"]
+    assert "jaegpt.tpu.lower: " in found["message"]
     assert "JSONDecodeError" in found["message"] or "torch_xla" in found["message"]
 
 

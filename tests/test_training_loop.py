@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples, save_tiny
+from helpers.models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples, save_tiny
 
 from jaegpt.errors import JaegptError
 from jaegpt.training import loop
-from jaegpt.training.checkpoints import load_base, load_tuned, save_model
+from jaegpt.training.checkpoints import Scratch
 from jaegpt.training.config import Task
 from jaegpt.training.devices import choose_device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import Log, evaluation_steps, train
 from jaegpt.training.model_card import speed
+from jaegpt.training.model_folder import load_base, load_tuned, save_model
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Batch
-from jaegpt.training.scratch import Scratch
 from jaegpt.training.validation import Measurement
 
 

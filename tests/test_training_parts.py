@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, save_tiny, tiny_heads
+from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, save_tiny, tiny_heads
 from safetensors.torch import load_file
 
-from jaegpt.training.adapters import add_adapters, merged
-from jaegpt.training.checkpoints import load_lm
 from jaegpt.training.config import Task
 from jaegpt.training.heads import Counts, to_tensors
 from jaegpt.training.loop import ahead, train
+from jaegpt.training.lora import add_adapters, merged
+from jaegpt.training.model_folder import load_lm
 from jaegpt.training.packing import pack, parts_of, plan_training, shape_of
 
 TESTS = Path(__file__).parent
@@ -80,7 +80,7 @@ def run_processes(count: int, tiny: Path, out: Path) -> dict[str, object]:
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     settings = {"tiny": str(tiny), "dropout": False, "config": {"learning_rate": 1e-3, "epochs": 1}}
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    command = [sys.executable, *launcher, str(TESTS / "train_script.py"), str(out), json.dumps(settings)]
+    command = [sys.executable, *launcher, str(TESTS / "helpers/train_script.py"), str(out), json.dumps(settings)]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     figures: dict[str, object] = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])

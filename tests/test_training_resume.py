@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from models import EACH_STEP, random_examples, save_tiny, tiny_heads
+from helpers.models import EACH_STEP, random_examples, save_tiny, tiny_heads
 from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
-from jaegpt.training.scratch import VERSION, Scratch, run_key
+from jaegpt.training.checkpoints import VERSION, Scratch, run_key
 
-SCRIPT = Path(__file__).parent / "train_script.py"
+SCRIPT = Path(__file__).parent / "helpers/train_script.py"
 NUM_STEPS = 14
 
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_starts_anew(
     assert scratch.load() is None
     assert f"{checkpoint} cannot be read (Is a directory)" in capsys.readouterr().out
     checkpoint.rmdir()
-    monkeypatch.setattr("jaegpt.training.scratch.VERSION", VERSION + 1)
+    monkeypatch.setattr("jaegpt.training.checkpoints.VERSION", VERSION + 1)
     assert scratch.save({"step": 3})
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", runs.environment["XDG_CACHE_HOME"])

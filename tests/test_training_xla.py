@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models import save_tiny
+from helpers.models import save_tiny
 from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
@@ -34,7 +34,7 @@ def train_on(folder: Path, device: str, num_devices: int = 1, expect: int = 0, *
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }
     settings = {"tiny": str(folder / "tiny"), "dropout": False, **settings}
-    command = [sys.executable, str(TESTS / "train_script.py"), str(folder / "weights"), json.dumps(settings)]
+    command = [sys.executable, str(TESTS / "helpers/train_script.py"), str(folder / "weights"), json.dumps(settings)]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == expect, done.stderr[-3000:]
     if expect:
@@ -78,7 +78,7 @@ def test_as_a_tpu_runs_it_in_bf16_with_dropout_each_step_is_compiled_once(tmp_pa
 
 STEPS_OF_TWO_SHAPES = """
 import jaegpt.environment
-from models import random_examples
+from helpers.models import random_examples
 from jaegpt.training.devices import choose_device
 from jaegpt.training.packing import pack, plan_epoch, shape_of
 from jaegpt.training.runtime import runtime_of

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import open_page
-from chats import chat_tables
+from helpers.browser import open_page
+from helpers.chats import chat_tables
 
-from jaegpt.chat.turing_rounds import MIN_ROUNDS, Round, make_rounds, save_picks, verdict, write_sheet
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.contexts import Context, choose_contexts, write_replies
 from jaegpt.files import writing_folder
 from jaegpt.tables import part_name, write_part
+from jaegpt.turing.rounds import MIN_ROUNDS, Round, make_rounds, save_picks, verdict, write_sheet
 
 ROOT = Path(__file__).parent.parent
 MARKUP = "<img src=x onerror=alert(1)> **no** $x$"  # whatever anyone wrote is shown as it is

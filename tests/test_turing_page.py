@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
-from browser import open_page
-from page_server import page_running
+from helpers.browser import open_page
+from helpers.page_server import page_running
 from test_turing import MARKUP, contexts, generated
 
-from jaegpt.chat import turing
-from jaegpt.chat.turing import Games, make_page
+from jaegpt.turing import page as turing
+from jaegpt.turing.page import Games, make_page
 
 
 @pytest.fixture

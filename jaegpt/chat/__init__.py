@@ -1,1 +1,1 @@
-"""model -> conversation."""
+"""Replies -> people and programs: terminal, page, server."""

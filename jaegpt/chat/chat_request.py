@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from jaegpt.chat.generation import GenerateConfig
-from jaegpt.chat.prompts import clean_text
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import clean_text
+from jaegpt.generation.speaker import GenerateConfig
 
 MOST_STOPS = 4  # as OpenAI has it
 

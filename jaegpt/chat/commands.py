@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaegpt.chat.generation import GenerateConfig, Speaker
+    from jaegpt.generation.speaker import GenerateConfig, Speaker
 
 NAMES = ("chat", "web", "serve", "export")
 TUNED_FOLDER = Path("models/jaegpt")
@@ -75,7 +75,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     if arguments.command == "chat":
         _chat(arguments)
     elif arguments.command == "export":
-        from jaegpt.chat.gguf_export import export_gguf
+        from jaegpt.generation.gguf import export_gguf
 
         path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
         print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
@@ -149,12 +149,12 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
         raise JaegptError(f"no trained model yet: {TUNED_FOLDER} is not here. Run `dvc repro` in the project's folder.")
     from jaegpt.chat.conversation import BASE, TUNED
-    from jaegpt.chat.generation import GenerateConfig, Speaker
     from jaegpt.dialogue.examples import DatasetConfig
     from jaegpt.errors import JaegptError
-    from jaegpt.training.checkpoints import HEAD_FILE
+    from jaegpt.generation.speaker import GenerateConfig, Speaker
     from jaegpt.training.config import TrainConfig
     from jaegpt.training.devices import choose_device
+    from jaegpt.training.model_folder import HEAD_FILE
 
     params = Params()
     config = params.section("generate", GenerateConfig)

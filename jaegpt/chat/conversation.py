@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaegpt.chat.prompts import clean_text
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import clean_text
 
 TUNED, BASE = "jaegpt", "base"
 MODELS = (TUNED, BASE)

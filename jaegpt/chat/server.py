@@ -19,10 +19,10 @@ from starlette.responses import Response
 from jaegpt.chat.bodies import until_left
 from jaegpt.chat.chat_request import Unsupported, notice, read_request
 from jaegpt.chat.faults import error_body
-from jaegpt.chat.generation import GenerateConfig, Reply
 from jaegpt.chat.stops import Stops
 from jaegpt.chat.worker import Answer, Busy, Failed, Question, Worker
 from jaegpt.errors import JaegptError
+from jaegpt.generation.speaker import GenerateConfig, Reply
 
 
 def make_app(worker: Worker, config: GenerateConfig, seed: int, block_size: int) -> FastAPI:

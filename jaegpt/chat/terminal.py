@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.chat.conversation import BASE, MODELS, TUNED, Conversation, Exchange, attempt_seed
-from jaegpt.chat.generation import GenerateConfig, Speaker
-from jaegpt.chat.prompts import clean_text
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import clean_text
+from jaegpt.generation.speaker import GenerateConfig, Speaker
 
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation

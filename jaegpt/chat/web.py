@@ -13,11 +13,11 @@ from pydantic import Field, StrictFloat, StrictInt
 from starlette.concurrency import run_in_threadpool
 
 from jaegpt.chat.conversation import BASE, FORMAT, MODELS, TUNED, Conversation, Exchange, attempt_seed
-from jaegpt.chat.generation import MOST_CANDIDATES, GenerateConfig, Reply
 from jaegpt.chat.pages import Body, Nothing, events_response, new_page, problem
-from jaegpt.chat.prompts import MAX_TEXT, clean_text
 from jaegpt.chat.worker import Answer, Question, Worker
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import MAX_TEXT, clean_text
+from jaegpt.generation.speaker import MOST_CANDIDATES, GenerateConfig, Reply
 
 # setting -> (step, explanation)
 _SETTINGS = {

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from jaegpt.chat.faults import report
-from jaegpt.chat.generation import BATCH_ROWS, GenerateConfig, Reply, Speaker
-from jaegpt.chat.prompts import Prompt
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
+from jaegpt.generation.prompts import Prompt
+from jaegpt.generation.speaker import BATCH_ROWS, GenerateConfig, Reply, Speaker
 
 MOST_WAITING = 64
 

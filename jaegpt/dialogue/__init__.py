@@ -1,1 +1,1 @@
-"""Messages -> examples: language, turns, sessions, examples, encoding."""
+"""Messages -> turns -> sessions -> examples -> token ids."""

@@ -1,1 +1,1 @@
-"""Model -> figures: losses, accuracies and their intervals."""
+"""Model -> figures: losses, fidelity, privacy."""

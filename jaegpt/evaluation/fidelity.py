@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaegpt.dialogue.encoding import Encoder
+from jaegpt.evaluation.baselines import OtherReply, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.content import content_figures, familiar
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, exact_interval, need
@@ -16,7 +17,6 @@ from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Trial, hits, trials
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
 from jaegpt.evaluation.shape import shape_distances
-from jaegpt.evaluation.sources import OtherReply, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score, told_apart
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads

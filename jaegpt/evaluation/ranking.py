@@ -13,10 +13,10 @@ import numpy as np
 
 from jaegpt.dialogue.draws import thread_key
 from jaegpt.dialogue.encoding import Encoder
+from jaegpt.evaluation.baselines import OtherReply
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.intervals import Floats, exact_interval, need
 from jaegpt.evaluation.scoring import CandidateScores
-from jaegpt.evaluation.sources import OtherReply
 from jaegpt.training.packing import Example
 
 

@@ -1,1 +1,1 @@
-"""An export -> messages: discovery, one reader per format, text repair, system lines."""
+"""Downloads -> messages."""

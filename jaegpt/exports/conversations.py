@@ -9,9 +9,9 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.people import clean_name
 from jaegpt.exports.rows import Shape, Verdict
-from jaegpt.exports.sources import BadFileError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USUAL = {"video_call_action": (None,), "action": (None,)}

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.archives import BadFileError, Entry, list_entries, printable
 from jaegpt.exports.filenames import encrypted_stem, has_thread_id, message_file, thread_folder, unread_kind
-from jaegpt.exports.sources import BadFileError, Entry, list_entries, printable
 
 # A thread that stands in several boxes, in downloads of different days, counts for the first of them.
 BOXES = ("inbox", "archived_threads", "filtered_threads", "message_requests", "e2ee_cutover")

@@ -12,8 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
+from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
 from jaegpt.exports.overlap import Ints, compare, messages_of, renames
-from jaegpt.exports.reading import BatchNote, FileNote, load_messages
 from jaegpt.exports.threads import Thread
 
 PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))

@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.account import ExportReport, list_bad_files, make_report, refuse_nothing
+from jaegpt.exports.archives import BadFileError, printable
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found, thread_id
 from jaegpt.exports.downloads import groups, join_downloads
+from jaegpt.exports.first_pass import BatchNote, batches, fault_of, read_batch
 from jaegpt.exports.owner import Owner, find_owner, owner_elsewhere
-from jaegpt.exports.parts import PartJob, Piece, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import read_profiles
-from jaegpt.exports.reading import BatchNote, batches, fault_of, read_batch
 from jaegpt.exports.renames import find_renames
-from jaegpt.exports.report import ExportReport, list_bad_files, make_report, refuse_nothing
-from jaegpt.exports.sources import BadFileError, printable
+from jaegpt.exports.second_pass import PartJob, Piece, ThreadJob, group_into_parts, make_part
 from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Sender, Thread, collect, presence

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.rows import Shape, Verdict
-from jaegpt.exports.sources import BadFileError
 from jaegpt.exports.system_rules import ANY_THING, POSTS
 
 # The keys that decide what becomes of a message, each with the values that leave it as it is.

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
 from jaegpt.exports.people import NAMELESS
-from jaegpt.exports.reading import BatchNote, FileNote, load_messages
 
 Ints = npt.NDArray[np.int64]
 Pieces = Sequence[tuple[FileNote, BatchNote]]

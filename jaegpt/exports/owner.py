@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaegpt.errors import JaegptError
+from jaegpt.exports.archives import printable
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import Profile
-from jaegpt.exports.sources import printable
 from jaegpt.exports.threads import Thread
 
 NUM_CANDIDATES = 5

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
+from jaegpt.exports.archives import BadFileError, Entry, read_bytes
 from jaegpt.exports.people import clean_name
-from jaegpt.exports.sources import BadFileError, Entry, read_bytes
 from jaegpt.exports.text import load_json
 
 _NAME_KEYS = ("Username", "Name")  # Instagram writes keys in the account's language; these are English

@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from jaegpt.exports.downloads import NUM_NAMED, groups, times_of
+from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.overlap import Pieces, compare, messages_of, renames
 from jaegpt.exports.people import NAMELESS, clean_name
-from jaegpt.exports.reading import BatchNote, FileNote
 from jaegpt.exports.threads import Thread
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from jaegpt.exports.discovery import BOXES, ENCRYPTED_BOX, thread_id
-from jaegpt.exports.reading import BatchNote, FileNote
+from jaegpt.exports.first_pass import BatchNote, FileNote
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Tokens -> model: packing, double heads, devices, the training loop."""
+"""Token ids -> model."""

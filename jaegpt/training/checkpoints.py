@@ -1,86 +1,183 @@
-"""The model folder: what training leaves, what evaluation and chat load, and what plain transformers can read."""
+"""Checkpoints of a run that is not finished: outside the workspace, where neither DVC nor Git looks.
 
-import jaegpt.environment  # noqa: F401
+A run finds its own state only: the file's name is a hash of everything that determines the result, the code included.
+And it finds it whole or not at all: the file ends with a digest of all that is before it. When one is written is the
+machine's affair, as the device is: JAEGPT_CHECKPOINT_MINUTES.
+"""
 
-from collections.abc import Mapping
+import hashlib
+import importlib.metadata
+import math
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import IO, Any, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm import tqdm
 
-from jaegpt.base_model import copy_tokenizer
 from jaegpt.errors import JaegptError
-from jaegpt.files import write_text
-from jaegpt.model_files import check_model_folder, check_numbers, loading
-from jaegpt.training.heads import DoubleHeads
+from jaegpt.files import writing_file
+from jaegpt.training.packing import Example
 
-HEAD_FILE = "classification_head.safetensors"
-CARD_FILE = "README.md"
-_REMEDY = "Run `dvc repro --force train`."
-
-
-def load_base(folder: str | Path, seed: int, token_types: bool) -> DoubleHeads:
-    """The untouched base model in float32 under a new classification head, drawn from `seed`.
-
-    Raises:
-        JaegptError: the folder does not hold a causal decoder.
-    """
-    return DoubleHeads(load_lm(folder), torch.Generator().manual_seed(seed), token_types)
+VERSION = 2
+LIBRARIES = ("torch", "transformers", "peft")  # that compute
+MINUTES = 5.0  # between checkpoints, where JAEGPT_CHECKPOINT_MINUTES does not say
+_MARK = b"jaegpt checkpoint "  # followed by the version, 4 bytes, and the digest: what a checkpoint ends with
+_DIGEST_BYTES = 32
+_TRAILER_BYTES = len(_MARK) + 4 + _DIGEST_BYTES
+_CHUNK_BYTES = 1 << 20
 
 
-def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
-    """The model that training left in `folder`, in float32."""
-    head = Path(folder) / HEAD_FILE
-    if not head.is_file():
-        raise JaegptError(f"{folder}: no {HEAD_FILE} here, so this is not a model of jaegpt. Run `dvc repro`.")
-    model = DoubleHeads(load_lm(folder), torch.Generator(), token_types)
-    with loading(folder, _REMEDY):
-        model.score.load_state_dict(load_file(head))
-    return model
-
-
-def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, shape: Mapping[str, Any]) -> None:
-    """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`.
+def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Example], machine: str) -> str:
+    """A hash of the untrained weights, the settings, the examples, the machine's kind, the libraries and this package.
 
     Args:
-        shape: the parameters that say how a history was shown to the model; they become `jaegpt` in its config.json, so
-            that it is shown others in the same way.
+        machine: device, number of devices, precision and threads: what decides the order of summation.
     """
-    model.lm.config.jaegpt = dict(shape)
-    model.lm.config._name_or_path = ""  # a folder of this machine
-    model.cpu().lm.save_pretrained(folder)
-    save_file(model.score.state_dict(), folder / HEAD_FILE)
-    copy_tokenizer(Path(base), folder)
-    write_text(folder / CARD_FILE, card)
+    digest = hashlib.blake2b(digest_size=16)
+    libraries = [importlib.metadata.version(name) for name in LIBRARIES]
+    digest.update(repr([VERSION, libraries, machine, sorted(settings.items())]).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    for name, weight in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    for example in examples:
+        digest.update(example.example_id.encode())
+        for ids in (example.history, example.roles, *example.candidates):
+            digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
+    return digest.hexdigest()
 
 
-def load_lm(folder: str | Path) -> Any:
-    """The causal decoder in `folder`, in float32.
+def checkpoint_minutes() -> float:
+    """Minutes between checkpoints, as JAEGPT_CHECKPOINT_MINUTES says; 0: none is kept.
 
     Raises:
-        JaegptError: there is none, or it is damaged, lacks weights, brings code along, or needs something elsewhere.
+        JaegptError: it is no such number.
     """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    if not (Path(folder) / "config.json").is_file():
-        raise JaegptError(f"{folder}: no config.json here. Run `dvc repro`.")
-    check_model_folder(folder)
-    logging.disable_progress_bar()
-    with loading(folder, _REMEDY):
-        lm, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    if missing := sorted(info["missing_keys"]):  # transformers fills the gaps with random numbers
+    text = os.environ.get("JAEGPT_CHECKPOINT_MINUTES", "")
+    try:
+        minutes = float(text or MINUTES)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < math.inf:
         raise JaegptError(
-            f"{folder}: {len(missing):,} weights are missing, the first is {missing[0]}. It may be half copied. "
-            "Run `dvc repro --force base_model train`."
+            f"JAEGPT_CHECKPOINT_MINUTES must be a number of minutes, or 0 for no checkpoints, found {text!r}."
         )
-    check_numbers(folder, lm, 0)
-    return lm
+    return minutes
+
+
+class Scratch:
+    """The one checkpoint of one run: $XDG_CACHE_HOME/jaegpt/runs/KEY.pt, in ~/.cache where that is not set.
+
+    Raises:
+        JaegptError: JAEGPT_CHECKPOINT_MINUTES is no number of minutes.
+    """
+
+    def __init__(self, key: str) -> None:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self.path = Path(home) / "jaegpt" / "runs" / f"{key}.pt"
+        self._every_s = 60 * checkpoint_minutes()
+        self._saved_at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for another checkpoint."""
+        return bool(self._every_s) and time.monotonic() - self._saved_at >= self._every_s
+
+    def load(self) -> dict[str, Any] | None:
+        """The state saved last, or None. A file that cannot be used is named, and the run starts anew."""
+        try:
+            with open(self.path, "rb") as file:
+                problem = self._problem(file)
+            if problem is None:
+                return dict(torch.load(self.path, weights_only=True, map_location="cpu"))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        tqdm.write(f"train: {self.path} {problem}; starting anew")
+        return None
+
+    def save(self, state: Mapping[str, Any]) -> bool:
+        """Replace the checkpoint. Where there is no room for a new one the old one stays, and the run goes on."""
+        if not self._every_s:
+            return False
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with writing_file(self.path) as unfinished, open(unfinished, "wb") as file:
+                digesting: Any = _Digesting(file, self._digest())
+                torch.save(dict(state), digesting)
+                file.write(_MARK + VERSION.to_bytes(4, "big") + digesting.digest.digest())
+        except (OSError, RuntimeError, JaegptError) as error:  # torch reports a full disk as a RuntimeError
+            reason = " ".join(str(error).split())[:200]
+            tqdm.write(f"train: no checkpoint written to {self.path.parent} ({reason}); the run goes on")
+            return False
+        finally:
+            self._saved_at = time.monotonic()  # also where it failed: trying at each step would take long
+        return True
+
+    def remove(self) -> None:
+        """Called when the run's results are written. A run killed while it saved left an unfinished file, too."""
+        for path in (self.path, self.path.with_name(f".{self.path.name}.tmp")):
+            path.unlink(missing_ok=True)
+
+    def _problem(self, file: IO[bytes]) -> str | None:
+        """What is wrong with the open checkpoint, or None: nothing damaged, or of another run or version, is read."""
+        size = os.fstat(file.fileno()).st_size - _TRAILER_BYTES
+        if size < 0:
+            return "is damaged (it is too short)"
+        digest, left = self._digest(), size
+        while left and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            digest.update(chunk)
+            left -= len(chunk)
+        trailer = file.read(_TRAILER_BYTES)
+        version = int.from_bytes(trailer[len(_MARK) : len(_MARK) + 4], "big")
+        if not trailer.startswith(_MARK):
+            return "is damaged (its end is not that of a checkpoint)"
+        if trailer[-_DIGEST_BYTES:] != digest.digest():
+            return "is damaged, or another run's (its digest is not that of its content)"
+        return None if version == VERSION else f"is of version {version}, this is version {VERSION}"
+
+    def _digest(self) -> "hashlib.blake2b":
+        """Keyed with the run's own name, so that another run's checkpoint under this name does not fit either."""
+        return hashlib.blake2b(digest_size=_DIGEST_BYTES, key=self.path.stem.encode()[:64])
+
+
+class _Digesting:
+    """A file to write to that takes a digest of what goes through it."""
+
+    def __init__(self, file: IO[bytes], digest: "hashlib.blake2b") -> None:
+        self._file, self.digest = file, digest
+
+    def write(self, content: Any) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+class Interruption:
+    """While it is open, SIGTERM and Ctrl-C wait for the step at hand; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        signal.signal(number, self._before[self.signal])

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
+from jaegpt.training.checkpoints import Interruption, Scratch
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, peak_memory_mb
 from jaegpt.training.distributed import Parallel, total
@@ -23,7 +24,6 @@ from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Example, fill, pack, parts_of, plan_training, shape_of, subset
 from jaegpt.training.runtime import runtime_of
-from jaegpt.training.scratch import Interruption, Scratch
 from jaegpt.training.validation import measure
 
 Made = TypeVar("Made")

@@ -1,1 +1,0 @@
-"""Runs -> answers: the plots page."""

@@ -1,0 +1,1 @@
+"""Model -> replies: what every face of the model asks."""

@@ -1,0 +1,1 @@
+"""Runs -> answers: table, report, pictures."""

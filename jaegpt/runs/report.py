@@ -1,0 +1,299 @@
+"""`jaegpt report`: one page with the figures of the current run and of the experiments, and its pictures as files."""
+
+import csv
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from ruamel.yaml import YAML
+
+from jaegpt.errors import JaegptError
+from jaegpt.evaluation.plain_words import sentences
+from jaegpt.files import write_text, writing_folder
+from jaegpt.runs import pictures as figures
+from jaegpt.runs.dvc_lock import flatten, read_lock
+from jaegpt.runs.records import PRIVATE, SWEEP_PREFIX, Run, out_of_date, shown_value
+from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, num_candidates, weight_groups
+from jaegpt.sweep.results import IMPORTANCE, TRIALS
+
+PAGE = "index.html"
+LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
+MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
+_COMMAND = {"tpu_report": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
+
+
+@dataclass
+class Section:
+    """A part of the page: sentences, then a table (the first row is its head), then pictures by name."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    rows: list[Sequence[str]] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+
+
+def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
+    """Write the page, and each picture as an SVG file beside it, in place of what `folder` held; the page's path.
+
+    Raises:
+        JaegptError: DVC cannot read the plots, or a file of figures is not JSON.
+    """
+    metrics = {path.stem: _figures(path) for path in sorted(root.glob("metrics/*.json"))}
+    sections = make_sections(root, metrics, runs)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["with_code"] = _with_code
+    page = environment.get_template("report.html").render(sections=sections, picture=_inlined)
+    with writing_folder(folder) as unfinished:
+        write_text(unfinished / PAGE, page)
+        for section in sections:
+            for name, picture in section.pictures.items():
+                write_text(unfinished / f"{_file_name(name)}.svg", picture)
+    return folder / PAGE
+
+
+def _figures(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise JaegptError(f"{path}: not readable as JSON ({error}). Try `git checkout HEAD -- {path}`.") from None
+
+
+def _inlined(drawn: str, name: str) -> Markup:
+    """The picture with names of its own, as all pictures of a page share one set of them."""
+    return Markup(re.sub(r'(?<= id=")|(?<=url\(#)', f"{_file_name(name)}-", drawn))
+
+
+def _with_code(sentence: str) -> Markup:
+    """What stands between backticks as code."""
+    return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(sentence))))
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"\W+", "-", name.lower())
+
+
+def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -> list[Section]:
+    """The page's sections; one whose figures are missing says what makes them."""
+    others = [run.name for run in runs if run.kind == "experiment" and run.state == "done"]
+    others = [name for name in others if not name.startswith(SWEEP_PREFIX)]
+    curves = others[:MOST_CURVES]
+    plots = figures.dvc_plots(root)
+    if curves:
+        compared = figures.dvc_plots(root, curves)
+        plots |= {name: compared[name] for name in (*_LEARNING, *_GRADIENTS) if name in compared}
+
+    def drawn(*names: str) -> dict[str, str]:
+        return {name: plots[name] for name in names if name in plots}
+
+    notes = [f"Mind: {run.note}." for run in runs if run.kind == "workspace" and run.state == "done" and run.note]
+    learning = Section("Learning", _training(metrics.get("train")), [], drawn(*_LEARNING))
+    if curves and learning.pictures:
+        learning.text.append(_ON_OVERLAYS)
+        if len(others) > len(curves):
+            learning.text.append(f"Of {len(others):,} experiments the first {len(curves):,} are drawn.")
+    gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
+    if not gradients.pictures:
+        gradients.text = ["Not measured: training with both w_lm and w_mc above 0 (`dvc repro`) makes these figures."]
+    stages = read_lock(root)
+    old = {name for name in ("block_size", "fidelity", "tpu_report") if out_of_date(stages, name)}
+    return [
+        _evaluation(metrics.get("evaluate"), notes),
+        _data(metrics, drawn("Languages of threads"), old),
+        Section("Sessions", _sessions(metrics.get("sessions")), [], drawn("Gaps between messages", "Context by cut")),
+        Section("Block size", _block_size(metrics.get("block_size"), old), [], drawn("Block-size yield")),
+        learning,
+        gradients,
+        _weights(runs),
+        _sweep(root),
+        _fidelity(metrics.get("fidelity"), old),
+        _tpu(metrics.get("tpu"), old),
+        _settings(root, notes),
+    ]
+
+
+_LEARNING = ("Training losses", "Validation losses", "Validation accuracies")
+_ON_OVERLAYS = "Beside other runs the total loss is left out: each run's is in units of its own weights."
+_GRADIENTS = ("Gradient norms", "Gradient cosine")
+_ON_GRADIENTS = (
+    "On a small fixed batch: how long each task's gradient is before its weight, and the cosine between them. A task "
+    "whose weight times norm is far above the other's decides every step."
+)
+
+
+def _told_old(name: str, old: Collection[str]) -> list[str]:
+    """What to say of figures that are not of the run that the evaluation is of."""
+    command = _COMMAND.get(name, f"dvc repro {name}")
+    return [f"These figures are not of this run, but of an earlier one: `{command}` makes them anew."] * (name in old)
+
+
+def _missing(title: str, command: str) -> Section:
+    return Section(title, [f"Not measured yet: `{command}` makes these figures."])
+
+
+def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:
+    if found is None or not found.get("base"):
+        return _missing("Did it learn?", "dvc repro")
+    base, (low, high) = found["base"], found["mc_accuracy_ci"]
+    text = [
+        *notes,
+        f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
+        f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
+    ]
+    if candidates := num_candidates(found):  # else there is nothing to choose from
+        chance = 1 / candidates
+        text.append(
+            f"Among the true reply and others of the same person, its classification head picks the true one in "
+            f"{found['mc_accuracy']:.1%} of the cases (95 % interval {low:.1%} to {high:.1%}). "
+            f"A guess picks it in {chance:.0%}" + (": the head helps." if low > chance else ": the head does not help.")
+        )
+    digits = {"loss": 3, "lm_loss": 3, "lm_ratio": 3, "perplexity": 1, "token_accuracy": 3, "mc_loss": 3, "mc_ratio": 3,
+              "mc_accuracy": 3, "seed_accuracy": 5}  # fmt: skip
+    rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
+    for key, places in digits.items():
+        rows.append((key, *("" if one.get(key) is None else f"{one[key]:.{places}f}" for one in (base, found))))
+    return Section("Did it learn?", text, rows)
+
+
+def _data(metrics: Mapping[str, Any], pictures: dict[str, str], old: Collection[str]) -> Section:
+    needed = ("extract", "language", "sessions", "dataset", *(() if "block_size" in old else ("block_size",)))
+    if any(name not in metrics for name in needed):
+        return _missing("Data", "dvc repro block_size")
+    extract, language, sessions, dataset = (metrics[name] for name in needed[:4])
+    steps = [
+        ("messages read", extract["messages_read"]),
+        ("kept by extract", extract["messages_kept"]),
+        ("in a kept language", language["messages_kept"]),
+        ("turns", sessions["turns"]),
+        ("turns of the owner", sessions["owner_turns"]),
+        ("examples", dataset["examples"]),
+    ]
+    steps += [("that fit a block", metrics[name]["examples_kept"]) for name in needed[4:]]
+    rows: list[Sequence[str]] = [("stage", "dropped for", "number")]
+    rows += [
+        (name, reason.replace("_", " "), f"{count:,}")
+        for name in needed
+        for reason, count in metrics[name].get("dropped", {}).items()
+        if count
+    ]
+    text = [
+        f"{dataset['train']:,} examples for training, {dataset['valid']:,} for validation. "
+        f"{dataset['valid_replies_in_train']:,} validation replies also stand, word for word, in training."
+    ]
+    return Section("Data", text, rows, {"Data funnel": figures.funnel(steps), **pictures})
+
+
+def _sessions(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro sessionize` makes these figures."]
+    seconds = {key: value / 1000 for key, value in found["threshold_ms"].items() if value is not None}
+    middle = f" The middle thread is cut at gaps of {seconds['p50']:,.0f} s." if "p50" in seconds else ""
+    return [
+        f"{found['sessions']:,} sessions with {found['mean_turns']:.1f} turns each.{middle} "
+        "`dvc exp run -S session.percentile=95` tries longer ones."
+    ]
+
+
+def _block_size(found: Mapping[str, Any] | None, old: Collection[str]) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro block_size` makes these figures."]
+    times = found["tokens_padded"] / max(found["tokens_packed"], 1)
+    return [
+        *_told_old("block_size", old),
+        f"Recommended: {found['recommended']} tokens, the smallest that holds 99 % of the examples. Packed, they take "
+        f"{found['tokens_packed']:,} tokens, {times:.1f} times fewer than in padded rows.",
+    ]
+
+
+def _training(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["Not measured yet: `dvc repro` makes these figures."]
+    return [
+        f"{found['examples']:,} examples, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device']} "
+        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} examples/s in "
+        f"{found['examples'] / found['examples_per_second'] / 60:.1f} minutes of training, {found['wall_s'] / 60:.1f} "
+        f"minutes with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"rows {found['pack_fill']:.1%} full."
+    ]
+
+
+def _weights(runs: Sequence[Run]) -> Section:
+    table = make_table(runs)
+    title = "Runs side by side"
+    if not table["rows"]:
+        return _missing(title, "dvc exp run -S w_mc=1")
+    rows: list[Sequence[str]] = [*cells_of(table, PRIVATE)]
+    text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
+    groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
+    if not groups:
+        return Section(title, text, rows)
+    if (drawn := sum(map(len, groups.values()))) < len(table["rows"]):
+        text.append(f"The picture is of the {drawn:,} rows with {' or '.join(groups)}.")
+    return Section(title, text, rows, {"Loss weights": figures.weights(groups)})
+
+
+def _sweep(root: Path) -> Section:
+    trials, importance = (_csv(root / path) for path in (TRIALS, IMPORTANCE))
+    if not trials or "study" not in trials[0]:  # a file of another version
+        return _missing("Sweep", "jaegpt sweep")
+    first, number = trials[0], len({row["trial"] for row in trials})
+    of_model = f", of the base model {first['model']}" if first["model"] else ""
+    text = [f"{number:,} trials of the study '{first['study']}'{of_model}."]
+    if done := [row for row in trials if row["outcome"] == "done"]:
+        best = min(done, key=lambda row: float(row["lm_loss"]))
+        settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
+        text.append(f"The lowest L_LM is {float(best['lm_loss']):.3f}, with {settings}.")
+    text.append("Losses of another base model do not compare with these.")
+    return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
+
+
+def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
+    title = "Does it sound like the person, and what does it give away?"
+    if found is None:
+        return _missing(title, _COMMAND["fidelity"])
+    text = [*_told_old("fidelity", old), *sentences(found)]
+    return Section(title, text, [], {"Style": figures.style(found["style"])} if found["style"] else {})
+
+
+def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
+    compiled = {name: entry for name, entry in (found or {}).items() if entry.get("compiles") is not None}
+    if not compiled:
+        return _missing("On a TPU", _COMMAND["tpu_report"])
+    rows: list[Sequence[str]] = [("slice", "compiles", "memory a device (GB)", "step at least (ms)", "epoch (min)")]
+    for name, entry in compiled.items():
+        if not entry["compiles"]:
+            rows.append((name, f"no: {entry['message']}", "", "", ""))
+            continue
+        memory = f"{entry['hbm_needed_bytes'] / 1e9:.2f}"
+        memory += f" of {entry['hbm_available_bytes'] / 1e9:.2f}" if entry["hbm_available_bytes"] else ""
+        step_s, minutes = entry["roofline_step_s"], entry["minutes_per_epoch"]
+        speed = (f"{1000 * step_s:.1f}", f"{minutes:.2f}") if step_s else ("", "")
+        rows.append((name, "yes", memory, *speed))
+    text = ["What the real TPU compiler says of a run's training step, and the bound its operations and bytes set."]
+    text += _told_old("tpu_report", old)
+    return Section("On a TPU", text, rows)
+
+
+def _settings(root: Path, notes: Sequence[str]) -> Section:
+    params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
+    rows: list[Sequence[str]] = [("setting", "value")]
+    rows += [(key, str(shown_value(key, value))) for key, value in params.items() if not key.startswith(PRIVATE)]
+    text = [
+        *notes,
+        "`dvc repro` makes this run again from params.yaml and the export; `dvc exp run -S key=value` tries a change.",
+        "The settings of the section export may name people and folders, and are left out.",
+    ]
+    return Section("Settings, and how to repeat it", text, rows)
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,282 @@
+"""`jaegpt sweep`: Bayesian search with a Gaussian process for the settings of the lowest evaluation lm_loss.
+
+Every trial is a DVC experiment named sweep-STUDY-NUMBER, so it is cached, and `dvc exp apply` brings it back. A trial
+that was stopped or that diverged is no experiment, but the Gaussian process is told its loss, lest it look there again.
+"""
+
+import jaegpt.environment  # noqa: F401  before torch, which Optuna's sampler imports
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from jaegpt.errors import JaegptError
+from jaegpt.runs.records import SWEEP_PREFIX
+from jaegpt.sweep.results import describe, write_results
+from jaegpt.sweep.snapshot import Snapshot, fixed_settings, private_salt, take_snapshot
+from jaegpt.sweep.space import SweepConfig
+from jaegpt.sweep.study import FOLDER, STALE_S, counted, draw, only_sweep, open_study, place, reopen_interrupted
+from jaegpt.sweep.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
+
+WORK = Path(".dvc/tmp/sweep")
+FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """When to end: after `trials` trials of the study in all, or when `minutes` have passed (no trial begins then).
+
+    Trials that failed do not count. `trials` None: the minutes alone decide.
+    """
+
+    trials: int | None
+    minutes: float | None
+    workers: int
+
+    def __post_init__(self) -> None:
+        assert self.trials is not None or self.minutes is not None, self
+        if (
+            (self.trials is not None and self.trials < 1)
+            or self.workers < 1
+            or (self.minutes is not None and self.minutes <= 0)
+        ):
+            raise JaegptError(
+                f"sweep: --trials and --workers must be at least 1 and --minutes above 0, found {self.trials}, "
+                f"{self.workers} and {self.minutes}."
+            )
+
+
+def sweep(
+    config: SweepConfig,
+    params: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    budget: Budget,
+    name: str,
+    storage: str | None = None,
+) -> None:
+    """Run trials until the budget is spent, in the project at the working directory; print as they come.
+
+    Args:
+        params: all of params.yaml, by dotted name.
+        overrides: parameters that every trial sets, such as the model.
+        name: the study's; it is taken up where it was left.
+
+    Raises:
+        JaegptError: the space names unknown parameters, the study does not fit, another sweep runs here, or three
+            trials in a row failed.
+    """
+    root = Path(".")
+    dimensions = config.dimensions
+    for dimension in dimensions:
+        if dimension.name not in params:
+            raise JaegptError(f"params.yaml: sweep.space: there is no parameter `{dimension.name}`.")
+    with only_sweep(WORK):
+        if ended := clear_leftovers(WORK.resolve()):
+            print(f"sweep: ended {ended:,} trials that a killed sweep had left running")
+        snapshot = take_snapshot(root)
+        if snapshot.changed:
+            shown = ", ".join(snapshot.changed[:5]) + (", ..." if len(snapshot.changed) > 5 else "")
+            print(f"sweep: uncommitted changes are part of every trial: {shown}")
+        # Machines that share a study have no secret in common: there the owner sees to it that their exports agree.
+        salt = None if storage else private_salt(FOLDER / "salt")
+        fixed = fixed_settings(root, overrides, {dimension.name for dimension in dimensions}, salt)
+        study = open_study(name, config, fixed, params["seed"], storage)
+        _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget, storage is not None).run()
+
+
+class _Sweep:
+    """A sweep at work."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        snapshot: Snapshot,
+        config: SweepConfig,
+        params: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        budget: Budget,
+        shared: bool,
+    ) -> None:
+        self.study, self.snapshot, self.config, self.budget, self.shared = study, snapshot, config, budget, shared
+        self.params, self.overrides = params, overrides
+        self.dimensions = config.dimensions
+        folder = WORK / study.study_name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.runner = Runner(snapshot, folder.resolve())
+        self.data_ready = threading.Event()
+        self.first = threading.Lock()
+        self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
+        self.failures = 0  # in a row, up to now
+        self.ends = time.monotonic() + 60 * (float("inf") if budget.minutes is None else budget.minutes)
+        self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
+
+    def run(self) -> None:
+        """Take the study up, run trials, and say how it ended."""
+        study = self.study
+        reopened = 0 if self.shared else reopen_interrupted(study)
+        there = len(counted(study))
+        if not there:
+            self._begin_with_todays_settings()
+        left = self._left()
+        to_go = f"{self.budget.minutes:g} minutes" if left is None else f"{left:,}"
+        again = f", first the {reopened:,} interrupted" if reopened and left != 0 else ""
+        print(f"sweep: study '{study.study_name}': {there:,} trials there, {to_go} to go{again}")
+        try:
+            with self._stoppable():
+                while self._left() != 0 and not (self.runner.stopping or self.error) and time.monotonic() < self.ends:
+                    study.optimize(
+                        self._objective,
+                        n_trials=self._left(),  # failed ones spend it, too, and are made up for in another round
+                        timeout=None if self.budget.minutes is None else self.ends - time.monotonic(),
+                        n_jobs=self.budget.workers,
+                        catch=(TrialFailed,),
+                        callbacks=[self._after],
+                    )
+            if self.runner.stopping:
+                raise Interrupted
+            if self.error:
+                raise self.error
+        except (KeyboardInterrupt, Interrupted):
+            when = f", here or on another machine, {STALE_S} s after its last sign of life" if self.shared else ""
+            raise JaegptError(
+                "sweep: stopped. What had finished is kept. Type the same command again to go on; the interrupted "
+                f"trial is run again{when}."
+            ) from None
+        finally:
+            write_results(study, self.dimensions)
+        for line in describe(study, self.dimensions):
+            print(line)
+
+    def _left(self) -> int | None:
+        """Trials of the budget that are still to be run; None where time alone decides."""
+        return None if self.budget.trials is None else max(self.budget.trials - len(counted(self.study)), 0)
+
+    def _begin_with_todays_settings(self) -> None:
+        """The first trial is params.yaml as it stands, if the space holds it: what is found is measured against it."""
+        draws = {dimension.name: dimension.draw(self.params.get(dimension.name)) for dimension in self.dimensions}
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
+        queued = [trial.system_attrs.get("fixed_params", trial.params) for trial in waiting]
+        if None not in draws.values() and draws not in queued:
+            self.study.enqueue_trial(draws)
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        settings = {**self.overrides, **draw(trial, self.dimensions)}
+        searched = {dimension.name: settings[dimension.name] for dimension in self.dimensions}
+        trial.set_user_attr("settings", searched)
+        if self.shared:
+            trial.set_user_attr("place", place())
+        name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
+        # The loss before training; one that goes on at a checkpoint does not measure it again.
+        begun = [one.user_attrs for one in self.study.get_trials(deepcopy=False) if "untrained" in one.user_attrs]
+        untrained = [one["untrained"] for one in begun if one["settings"] == searched][-1:]
+
+        def on_validation(quarter: int, loss: float) -> bool:
+            return self._hopeless(trial, quarter, loss, untrained)
+
+        with self._after_the_first():
+            started = time.monotonic()
+            watch = Watch(on_validation=on_validation, on_data_ready=self.data_ready.set)
+            try:
+                outcome = self.runner.run(name, settings, {**self.params, **settings}, watch)
+            except Exception as error:
+                if self.runner.stopping:  # which may be its cause
+                    raise Interrupted from error
+                if isinstance(error, TrialFailed):
+                    trial.set_user_attr("outcome", "failed")
+                    # It may name people, and a shared study is read elsewhere.
+                    trial.set_user_attr("reason", f"see its log on {place()}" if self.shared else str(error))
+                else:
+                    self.error = error
+                raise
+            finally:
+                self.data_ready.set()
+        trial.set_user_attr("outcome", outcome.state)
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+        if outcome.state == "done":
+            trial.set_user_attr("experiment", name)
+            return outcome.loss
+        return self._counted_as(outcome, untrained)
+
+    def _counted_as(self, outcome: Outcome, untrained: list[float]) -> float:
+        """The loss of a trial that did not end: its last one, but none worse than before training."""
+        known = [loss for loss in (outcome.loss, *untrained) if loss < float("inf")]
+        if not known:
+            raise TrialFailed(f"{outcome.state} before the first validation")
+        return min(known) if outcome.state == "stopped" else max(known)
+
+    def _hopeless(self, trial: optuna.Trial, quarter: int, loss: float, untrained: list[float]) -> bool:
+        """Whether a loss after so many quarters of an epoch says that the trial is not worth finishing."""
+        if quarter == 0:
+            untrained[:] = [loss]
+            trial.set_user_attr("untrained", loss)
+            return False
+        print(f"sweep: trial {trial.number}: validation lm_loss {loss:.3f} after {self._epochs(quarter)}", flush=True)
+        if not loss < float("inf"):
+            return True
+        trial.report(loss, quarter)
+        an_epoch = quarter >= self.params["train.evaluations"]
+        return trial.should_prune() or (an_epoch and bool(untrained) and loss >= untrained[0])
+
+    def _epochs(self, quarter: int) -> str:
+        return f"{quarter / max(1, self.params['train.evaluations']):.2f} epochs"
+
+    @contextmanager
+    def _after_the_first(self) -> Iterator[None]:
+        """Of several workers one makes the data; the others wait, because they would all make the same."""
+        first = self.first.acquire(blocking=False)
+        try:
+            if not first:
+                self.data_ready.wait()
+            yield
+        finally:
+            if first:
+                self.first.release()
+
+    def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Say how a trial ended, write the tables, and stop where going on is no use."""
+        with self.telling:
+            write_results(study, self.dimensions)
+            for line in describe(study, self.dimensions, trial, self.budget.trials):
+                print(line, flush=True)
+            self.failures = self.failures + 1 if trial.user_attrs.get("outcome") == "failed" else 0
+            give_up = self.failures >= FAILURES_IN_A_ROW
+        if give_up:
+            log = self.runner.folder / f"{SWEEP_PREFIX}{study.study_name}-{trial.number:03d}.log"
+            self.error = JaegptError(
+                f"sweep: {FAILURES_IN_A_ROW} trials in a row failed, the last with: {trial.user_attrs['reason']} "
+                f"(its output: {log.relative_to(Path.cwd())})"
+            )
+        if give_up or (self.budget.trials is not None and len(counted(study)) >= self.budget.trials):
+            study.stop()
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Ctrl-C, SIGTERM and a closed terminal end the running trials, then the sweep; a second one acts at once."""
+
+        def stop(number: int, _: FrameType | None) -> None:
+            if self.runner.stopping:
+                self.runner.kill_all()
+                raise Interrupted  # not KeyboardInterrupt, after which Optuna counts the trial as failed
+            self.runner.stop_all()  # its thread sees it end, and raises Interrupted
+            self.data_ready.set()
+            with suppress(OSError):  # the terminal may be gone
+                print(f"sweep: {signal.Signals(number).name}: ending the running trial", flush=True)
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as it is under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

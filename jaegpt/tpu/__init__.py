@@ -1,0 +1,1 @@
+"""The run's own training step, compiled for TPU slices without a TPU."""

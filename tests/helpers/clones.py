@@ -1,0 +1,65 @@
+"""Clones of this tree for tests that run the pipeline, and what they look at in them."""
+
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from helpers.commands import call
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def stages_run(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+def set_params(folder: Path, **changes: Any) -> None:
+    """`set_params(folder, train__epochs=2)` sets train.epochs in params.yaml."""
+    yaml = YAML()
+    path = folder / "params.yaml"
+    content = yaml.load(path)
+    for name, value in changes.items():
+        *sections, key = name.split("__")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[key] = value
+    yaml.dump(content, path)
+
+
+def outputs(project: Path) -> list[tuple[str, int]]:
+    """Every file that stages write, and when it was last written."""
+    folders = (project / name for name in ("data", "models", "metrics", "plots"))
+    return sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
+
+
+def clone(folder: Path) -> Path:
+    """A clone of this tree into the new `folder`, uncommitted files included, with `tiny`."""
+    call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
+    listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
+    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
+    return folder
+
+
+def metrics(project: Path, name: str) -> dict[str, Any]:
+    return json.loads((project / f"metrics/{name}.json").read_text(encoding="utf-8"))
+
+
+def wait_for_queue(project: Path) -> None:
+    """Until no queued experiment waits or runs; all of them must have come to figures."""
+    deadline = time.monotonic() + 300
+    while (states := set(call(project, "dvc", "queue", "status").split())) & {"Queued", "Running"}:
+        assert time.monotonic() < deadline, states
+        time.sleep(2)
+    assert "Success" in states
+    assert "Failed" not in states, call(project, "dvc", "queue", "status")

@@ -1,0 +1,36 @@
+"""Which of the project's own modules a stage imports, directly or through others, read from the source."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def imported_modules(module: str) -> set[str]:
+    """Files of jaegpt and stages that `module` needs, itself included, as paths from the project's top folder.
+
+    Package files (`__init__.py`) hold a docstring only (a test checks it) and are left out.
+    """
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        path = _file(waiting.pop())
+        if path is None or path.name == "__init__.py" or str(path) in found:
+            continue
+        found.add(str(path))
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def _file(module: str) -> Path | None:
+    if module.split(".")[0] not in ("jaegpt", "stages"):
+        return None
+    path = Path(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if (ROOT / candidate).is_file():
+            return candidate
+    return None
