@@ -82,7 +82,7 @@ def test_a_broken_folder_is_one_clear_line(tmp_path: Path) -> None:
     (source / "config.json").write_text(config, encoding="utf-8")
     (source / "model.safetensors").unlink()
     (source / "pytorch_model.bin").write_bytes(b"no weights")
-    with pytest.raises(JaegptError, match="pytorch_model.bin: pickled weights, which can hold code, are not read"):
+    with pytest.raises(JaegptError, match=r"pytorch_model\.bin: pickled weights, which can hold code, are not read"):
         save_base_model(str(source), tmp_path)
 
 
