@@ -24,7 +24,7 @@ from jaegpt.errors import run
 from jaegpt.tables import read_table
 from jaegpt.training.heads import DoubleHeads, to_tensors
 from jaegpt.training.optimizer import MasterAdamW
-from jaegpt.training.packing import Example, Shape, Step, examples_from_table, fill, pack, plan_training, shape_of
+from jaegpt.training.packing import Example, Plan, examples_from_table
 
 BATCH, BLOCK, W_MC = 8, 128, 0.05
 LEARNING_RATE = 5e-5
@@ -39,13 +39,11 @@ def main() -> None:
     """Measure the four variants and the matrix-multiplication rate."""
     config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, summary_first_dropout=0.0)
     examples = _examples(config.vocab_size)
-    lengths = [len(example) for example in examples]
-    steps = plan_training(lengths, BATCH, 0, seed=1)
-    shape = shape_of(steps, examples)
+    plan = Plan.training(examples, batch_size=BATCH, pack_width=0, seed=1)
     updates: dict[str, Update] = {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         updates[f"padded_{precision}"] = _padded_update(config, examples, dtype)
-        updates[f"packed_{precision}"] = _packed_update(config, examples, steps, shape, dtype)
+        updates[f"packed_{precision}"] = _packed_update(config, plan, dtype)
     seconds: dict[str, list[float]] = {name: [] for name in STEPS_A_TURN}
     rates = []
     for name in STEPS_A_TURN:
@@ -58,7 +56,7 @@ def main() -> None:
                 updates[name](1 + turn * count + index)
                 seconds[name].append(time.perf_counter() - began)
     speed = {name: BATCH / statistics.median(times) for name, times in seconds.items()}
-    flops = statistics.mean(sum(map(_flops, [examples[i] for row in step for i in row])) for step in steps)
+    flops = statistics.mean(sum(map(_flops, plan.members(step))) for step in range(len(plan.steps)))
     matmul = statistics.median(rates)
     figures = {
         **{name: round(value, 3) for name, value in speed.items()},
@@ -68,8 +66,8 @@ def main() -> None:
         "matmul_gflops": round(matmul / 1e9, 1),
         "model_gflop_per_step": round(flops / 1e9, 1),
         "mfu": round(flops * speed["packed_bf16"] / BATCH / matmul, 3),
-        "pack_fill": round(fill(steps, lengths), 4),
-        "tokens_per_example": round(statistics.mean(lengths), 1),
+        "pack_fill": round(plan.fill(), 4),
+        "tokens_per_example": round(statistics.mean(map(len, examples)), 1),
     }
     for name, value in figures.items():
         print(f"{name:<30}{value:>12,}")
@@ -90,15 +88,14 @@ def _examples(vocabulary: int) -> list[Example]:
     ]
 
 
-def _packed_update(
-    config: GPT2Config, examples: Sequence[Example], steps: Sequence[Step], shape: Shape, dtype: torch.dtype
-) -> Update:
+def _packed_update(config: GPT2Config, plan: Plan[Example], dtype: torch.dtype) -> Update:
     torch.manual_seed(0)
     model = DoubleHeads(GPT2LMHeadModel(copy.deepcopy(config)), torch.Generator().manual_seed(0)).train()
     optimizer = MasterAdamW(model, dtype, weight_decay=0.01, max_grad_norm=1.0)
 
     def update(index: int) -> None:
-        batch = to_tensors(pack(steps[index % len(steps)], examples, shape), torch.device("cpu"), dtype)
+        (packed,) = plan.parts(index % len(plan.steps))
+        batch = to_tensors(packed, torch.device("cpu"), dtype)
         model(batch, 1.0, W_MC).weighted(1.0, W_MC).backward()
         optimizer.step(LEARNING_RATE)
 

@@ -9,7 +9,7 @@ from jaegpt.params import Params
 from jaegpt.tables import part_paths, read_part
 from jaegpt.training.block_size import BLOCK_SIZES, Sizes
 from jaegpt.training.limits import check_block
-from jaegpt.training.packing import fill, plan_training
+from jaegpt.training.packing import Plan
 
 FILL_EXAMPLES = 20_000  # enough to tell how full rows get; planning all of a large archive takes memory
 
@@ -34,8 +34,8 @@ def main() -> None:
     shares = {size: round(sizes.share_that_fits(size), 4) for size in BLOCK_SIZES}
     padded = int(fitting.candidates.sum()) * block_size
     packed = int(fitting.packed.sum())
-    lengths = fitting.packed[:FILL_EXAMPLES].tolist()
-    pack_fill = fill(plan_training(lengths, batch_size, pack_width, seed), lengths)
+    stand_ins = [range(length) for length in fitting.packed[:FILL_EXAMPLES].tolist()]  # only their lengths count
+    plan = Plan.training(stand_ins, batch_size=batch_size, pack_width=pack_width, seed=seed)
     content = {
         "examples": len(sizes.needed),
         "examples_kept": len(fitting.needed),
@@ -44,14 +44,14 @@ def main() -> None:
         "recommended": sizes.recommended(),
         "tokens_padded": padded,
         "tokens_packed": packed,
-        "pack_fill": pack_fill,
+        "pack_fill": plan.fill(),
     }
     write_json("metrics/block_size.json", content)
     write_csv(
         "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
     )
     print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
-    fewer = f"{padded / packed:.1f} times fewer; rows {pack_fill:.1%} full"
+    fewer = f"{padded / packed:.1f} times fewer; rows {plan.fill():.1%} full"
     print(f"  padded {padded:,} tokens, packed {packed:,} ({fewer})")
 
 

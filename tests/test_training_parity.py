@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, Llam
 
 from benchmarks.padded import padded
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
-from jaegpt.training.packing import Example, fill, pack, plan_epoch, plan_training, shape_of
+from jaegpt.training.packing import Example, Plan, plan_epoch
 
 VOCABULARY, BLOCK = 97, 128
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def double_heads(lm: torch.nn.Module, token_types: bool = False) -> DoubleHeads:
 
 def packed(examples: list[Example], rows: int = 1, fixed_shapes: bool = False) -> TensorBatch:
     plan = plan_epoch([len(example) for example in examples], len(examples), rows, np.random.default_rng(0))
-    batch = pack(plan[0], examples, shape_of(plan, examples))
+    (batch,) = Plan(examples, plan).parts(0)
     return to_tensors(batch, CPU, torch.float32, fixed_shapes)
 
 
@@ -153,28 +153,26 @@ def test_without_classification_weight_distractors_change_nothing_and_are_not_co
 def test_steps_hold_the_batch_size_and_rows_are_full() -> None:
     examples = make_examples(803, 3, 60)
     lengths = [len(example) for example in examples]
-    steps = plan_training(lengths, batch_size=8, pack_width=0, seed=5, epochs=2)
-    shape = shape_of(steps, examples)
+    plan = Plan.training(examples, batch_size=8, pack_width=0, seed=5, epochs=2)
+    steps, shape = plan.steps, plan.shape
     assert len(steps) == 2 * 101
     for epoch in (steps[:101], steps[101:]):
         assert sorted(index for step in epoch for row in step for index in row) == list(range(803))
     sizes = sorted(len(row) for step in steps for row in step)
     assert sizes[-1] == 8
     assert sum(8 - size for size in sizes) == 2 * 5  # 803 examples leave 5 places of 808 empty
-    assert fill(steps, lengths) == sum(lengths) * 2 / (len(steps) * shape.rows * shape.width) > 0.95
+    assert plan.fill() == sum(lengths) * 2 / (len(steps) * shape.rows * shape.width) > 0.95
     assert all(sum(lengths[index] for index in row) <= shape.width for step in steps for row in step)
     assert steps[:101] != steps[101:], "epochs are shuffled anew"
 
 
 def test_a_wide_pack_width_splits_steps_into_rows() -> None:
     examples = make_examples(160, 3, 60)
-    lengths = [len(example) for example in examples]
-    one = shape_of(plan_training(lengths, batch_size=8, pack_width=0, seed=5), examples)
-    steps = plan_training(lengths, batch_size=8, pack_width=int(np.mean(lengths)) * 2, seed=5)
-    four = shape_of(steps, examples)
-    assert (one.rows, four.rows) == (1, 4)
-    assert four.width < one.width
-    assert all(sum(map(len, step)) == 8 for step in steps)
+    width = 2 * int(np.mean([len(example) for example in examples]))
+    one, four = (Plan.training(examples, batch_size=8, pack_width=wanted, seed=5) for wanted in (0, width))
+    assert (one.shape.rows, four.shape.rows) == (1, 4)
+    assert four.row_width < one.row_width
+    assert all(sum(map(len, step)) == 8 for step in four.steps)
 
 
 def test_positions_go_on_where_the_history_ends() -> None:
@@ -184,7 +182,7 @@ def test_positions_go_on_where_the_history_ends() -> None:
         roles=np.array([0, 0, 1]),
         candidates=[np.array([8, 9]), np.array([10, 11, 12])],
     )
-    batch = pack([[0]], [example], shape_of([[[0]]], [example]))
+    (batch,) = Plan([example], [[[0]]]).parts(0)
     assert batch.ids.shape == (1, 16)
     assert batch.positions[0, :8].tolist() == [0, 1, 2, 3, 4, 3, 4, 5]
     assert batch.candidate[0, :8].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]

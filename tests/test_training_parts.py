@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, save_tiny, tiny_heads
@@ -17,7 +18,7 @@ from jaegpt.training.heads import Counts, to_tensors
 from jaegpt.training.loop import ahead, train
 from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.model_folder import load_lm
-from jaegpt.training.packing import pack, parts_of, plan_training, shape_of
+from jaegpt.training.packing import IGNORED, Plan, pack
 
 TESTS = Path(__file__).parent
 TASK = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=random_examples(9, seed=4))
@@ -56,18 +57,23 @@ def test_a_step_computed_in_parts_is_the_same_step(accumulation: int, tiny: Path
 
 
 def test_parts_share_a_steps_rows_equally() -> None:
-    lengths = [len(example) for example in TASK.train]
-    steps = plan_training(lengths, batch_size=8, pack_width=0, seed=5, num_parts=4)
-    assert all(len(step) == 4 for step in steps)
-    for step in steps:
-        parts = parts_of(step, 2)
-        assert [len(part) for part in parts] == [2, 2]
-        assert sorted(i for part in parts for row in part for i in row) == sorted(i for row in step for i in row)
+    plan = Plan.training(TASK.train, batch_size=8, pack_width=0, seed=5, num_parts=2, row_shares=4)
+    assert all(len(step) == 4 for step in plan.steps)
+    whole = Plan(TASK.train, plan.steps)
+    assert whole.shape.width == plan.shape.width
+    for step in range(len(plan.steps)):
+        (rows,) = whole.parts(step)
+        first, second = plan.parts(step)
+        assert np.array_equal(first.ids, rows.ids[0::2])
+        assert np.array_equal(second.ids, rows.ids[1::2])
+        (mine,) = plan.parts(step, first=1, every=2)
+        assert np.array_equal(mine.ids, second.ids), "the second of two processes"
+        assert len(plan.members(step)) == (rows.reply != IGNORED).sum()
 
 
 def test_a_part_without_examples_has_loss_and_gradient_zero(tiny: Path) -> None:
     model = tiny_heads(tiny, dropout=False)
-    batch = to_tensors(pack([[]], TASK.train, shape_of([[[0]]], TASK.train)), CPU.torch_device, CPU.dtype)
+    batch = to_tensors(pack([[]], TASK.train, Plan(TASK.train, [[[0]]]).shape), CPU.torch_device, CPU.dtype)
     losses = model(batch, 1.0, 1.0, Counts(torch.tensor(5), torch.tensor(2)))
     losses.weighted(1.0, 1.0).backward()
     assert (losses.lm.item(), losses.mc.item()) == (0.0, 0.0)
@@ -103,7 +109,7 @@ def test_two_processes_reproduce_one(tiny: Path, tmp_path: Path) -> None:
 def test_adapters_leave_the_base_alone_and_merge_into_the_same_model(tiny: Path) -> None:
     model = tiny_heads(tiny, dropout=False)
     before = {name: weight.clone() for name, weight in weights(model).items()}
-    batch = to_tensors(pack([[0, 1]], TASK.train, shape_of([[[0, 1]]], TASK.train)), CPU.torch_device, CPU.dtype)
+    batch = to_tensors(*Plan(TASK.train, [[[0, 1]]]).parts(0), CPU.torch_device, CPU.dtype)
     untrained = model.logits(model.trunk(batch), batch).detach()
     adapters = add_adapters(model, rank=4, seed=7)
     assert torch.equal(model.logits(model.trunk(batch), batch), untrained), "adapters start without effect"

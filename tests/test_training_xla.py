@@ -80,15 +80,14 @@ STEPS_OF_TWO_SHAPES = """
 import jaegpt.environment
 from helpers.models import random_examples
 from jaegpt.training.devices import choose_device
-from jaegpt.training.packing import pack, plan_epoch, shape_of
+from jaegpt.training.packing import Plan
 from jaegpt.training.runtime import runtime_of
 
 device = choose_device("fp32")
 for count in (2, 2, 6):
     examples = random_examples(count)
-    plan = plan_epoch([len(example) for example in examples], 8, 1, rng=None)
     runtime = runtime_of(device)
-    batch = runtime.place_batch(pack(plan[0], examples, shape_of(plan, examples)))
+    batch = runtime.place_batch(*Plan.once(examples, 8).parts(0))
     alive = batch.ids.float().exp().sum()
     runtime.end_step("step", batch)
     print("width", batch.ids.shape[1])

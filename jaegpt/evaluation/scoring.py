@@ -11,7 +11,7 @@ from tqdm import tqdm
 from jaegpt.evaluation.intervals import Floats, Ints
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
-from jaegpt.training.packing import Batch, Example, pack, plan_epoch, shape_of
+from jaegpt.training.packing import Batch, Example, Plan
 
 BATCH_SIZE = 16
 MAX_LOGITS = 512  # slots whose logits are in memory at once: 0.1 GB for a vocabulary of 50,000
@@ -49,11 +49,9 @@ def score_candidates(
     was_training = model.training
     model.eval()
     results: list[CandidateScores | None] = [None] * len(examples)
-    plan = plan_epoch([len(example) for example in examples], BATCH_SIZE, rows=1, rng=None) if examples else []
-    shape = shape_of(plan, examples) if plan else None
-    for (members,) in tqdm(plan, desc=label, unit="batch", delay=2, disable=None):
-        assert shape is not None
-        packed = pack([members], examples, shape)
+    plan = Plan.once(examples, BATCH_SIZE)
+    for step, (members,) in enumerate(tqdm(plan.steps, desc=label, unit="batch", delay=2, disable=None)):
+        (packed,) = plan.parts(step)
         batch = to_tensors(packed, device.torch_device, device.dtype)
         hidden = model.trunk(batch)
         scores = model.scores(hidden, batch)[0].double().cpu().numpy()  # [examples, candidates]

@@ -21,7 +21,7 @@ from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.model_files import check_numbers
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import to_tensors
-from jaegpt.training.packing import Example, pack, shape_of
+from jaegpt.training.packing import Example, Plan
 
 BATCH_ROWS = 64  # candidates decoded side by side
 MOST_CANDIDATES = 32
@@ -239,10 +239,8 @@ class Speaker:
             )
             for prompt, texts in zip(prompts, candidates, strict=True)
         ]
-        rows = [[number] for number in range(len(examples))]
-        batch = to_tensors(
-            pack(rows, examples, shape_of([rows], examples)), self._at, self.device.dtype, fixed_shapes=True
-        )
+        (packed,) = Plan(examples, [[[number] for number in range(len(examples))]]).parts(0)
+        batch = to_tensors(packed, self._at, self.device.dtype, fixed_shapes=True)
         with torch.inference_mode():
             scores = self.model.scores(self.model.trunk(batch), batch)[:, 0]  # [prompts, candidates]
         return [row[: len(texts)] for row, texts in zip(scores.tolist(), candidates, strict=True)]

@@ -20,7 +20,7 @@ from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import counts_of, train_step
 from jaegpt.training.lora import add_adapters
-from jaegpt.training.packing import examples_from_table, pack, parts_of, plan_training, shape_of
+from jaegpt.training.packing import Plan, examples_from_table
 
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 1e-4, 0.01, 1.0
 
@@ -43,15 +43,13 @@ def main() -> None:
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
     examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])
-    lengths = [len(example) for example in examples]
-    num_parts = config.accumulation * num_devices
-    steps = plan_training(
-        lengths, config.batch_size, config.pack_width, settings["seed"], config.epochs, num_parts=num_parts
-    )
-    runtime, shape = xla.XlaRuntime(device), shape_of(steps, examples, config.accumulation)
-    parts = [runtime.place_batch(pack(part, examples, shape)) for part in parts_of(steps[0], config.accumulation)]
-    members = [examples[index] for row in steps[0] for index in row]
-    counts = counts_of(members, torch_device) if config.accumulation > 1 else None
+    plan = Plan.training(
+        examples, batch_size=config.batch_size, pack_width=config.pack_width, seed=settings["seed"],
+        epochs=config.epochs, num_parts=config.accumulation, row_shares=config.accumulation * num_devices,
+    )  # fmt: skip
+    runtime = xla.XlaRuntime(device)
+    parts = [runtime.place_batch(part) for part in plan.parts(0)]
+    counts = counts_of(plan.members(0), torch_device) if config.accumulation > 1 else None
 
     with torch.device("meta"):  # shapes without data
         described = AutoConfig.from_pretrained(settings["base_model"], local_files_only=True, trust_remote_code=False)

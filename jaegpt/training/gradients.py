@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from jaegpt.training.heads import DoubleHeads, TensorBatch
-from jaegpt.training.packing import Example, pack, plan_epoch, shape_of, subset
+from jaegpt.training.packing import Example, Plan, subset
 from jaegpt.training.runtime import Runtime
 
 GRADIENT_EXAMPLES = 8
@@ -14,8 +14,8 @@ GRADIENT_EXAMPLES = 8
 def probe_batch(examples: Sequence[Example], seed: int, runtime: Runtime) -> TensorBatch:
     """A few training examples, the same at each probe."""
     chosen = subset(examples, GRADIENT_EXAMPLES, seed)
-    plan = plan_epoch([len(example) for example in chosen], GRADIENT_EXAMPLES, runtime.rows, rng=None)
-    return runtime.place_batch(pack(plan[0], chosen, shape_of(plan, chosen)))
+    (packed,) = Plan.once(chosen, GRADIENT_EXAMPLES, runtime.rows).parts(0)
+    return runtime.place_batch(packed)
 
 
 def compare_gradients(model: DoubleHeads, probe: TensorBatch) -> tuple[float, float, float]:

@@ -22,7 +22,7 @@ from jaegpt.training.distributed import Parallel, total
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Example, fill, pack, parts_of, plan_training, shape_of, subset
+from jaegpt.training.packing import Example, Plan, subset
 from jaegpt.training.runtime import runtime_of
 from jaegpt.training.validation import measure
 
@@ -55,7 +55,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     """
     run = _Run(model, task, config, device, scratch)
     run.begin()
-    last = len(run.steps)
+    last = run.num_steps
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
     began = time.monotonic()
     with run.bar, Interruption() as interruption:
@@ -89,21 +89,23 @@ class _Run:
         self.started = time.monotonic()
         self.model, self.task, self.config, self.device, self.scratch = model, task, config, device, scratch
         self.processes, self.runtime = device.processes, runtime_of(device)
-        self.examples = [example if task.w_mc else example.reply_only() for example in task.train]
-        self.lengths = [len(example) for example in self.examples]
-        self.num_parts = config.accumulation * device.processes.count
-        self.steps = plan_training(
-            self.lengths, config.batch_size, config.pack_width, task.seed, config.epochs,
-            num_parts=config.accumulation * device.num_devices,
-        )  # fmt: skip
-        self.shape = shape_of(self.steps, self.examples, self.num_parts)
-        self.evaluate_after = evaluation_steps(len(self.steps), config.epochs, config.evaluations)
+        self.plan = Plan.training(
+            [example if task.w_mc else example.reply_only() for example in task.train],
+            batch_size=config.batch_size,
+            pack_width=config.pack_width,
+            seed=task.seed,
+            epochs=config.epochs,
+            num_parts=config.accumulation * device.processes.count,
+            row_shares=config.accumulation * device.num_devices,
+        )
+        self.num_steps = len(self.plan.steps)
+        self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.valid = subset(task.valid, config.valid_examples, task.seed)
-        self.probe = probe_batch(self.examples, task.seed, self.runtime)
+        self.probe = probe_batch(self.plan.examples, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
-        total = len(self.examples) * config.epochs
+        total = len(self.plan.examples) * config.epochs
         self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
 
     def begin(self) -> None:
@@ -139,18 +141,14 @@ class _Run:
         """Seconds spent on this run, by earlier processes as well."""
         return self.wall_before + time.monotonic() - self.started
 
-    def members(self, step: int) -> list[Example]:
-        """The examples of a step."""
-        return [self.examples[index] for row in self.steps[step] for index in row]
-
     def parts(self, step: int) -> list[TensorBatch]:
         """This process's parts of a step, packed and on the device."""
-        mine = parts_of(self.steps[step], self.num_parts)[self.processes.rank :: self.processes.count]
-        return [self.runtime.place_batch(pack(part, self.examples, self.shape)) for part in mine]
+        packed = self.plan.parts(step, self.processes.rank, self.processes.count)
+        return [self.runtime.place_batch(part) for part in packed]
 
     def batches(self) -> Iterator[tuple[int, list[TensorBatch]]]:
         """The steps that are left to do, each with its parts."""
-        left = range(self.first, len(self.steps))
+        left = range(self.first, self.num_steps)
         return ahead(self.parts, left) if self.runtime.packs_ahead else ((step, self.parts(step)) for step in left)
 
     def step(self, step: int, parts: Sequence[TensorBatch]) -> Results:
@@ -158,8 +156,8 @@ class _Run:
         # Dropout draws from torch's own generator: seeded a step, so that a step can be repeated.
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
-        if self.num_parts > 1:
-            counts = counts_of(self.members(step), self.device.torch_device)
+        if self.plan.num_parts > 1:
+            counts = counts_of(self.plan.members(step), self.device.torch_device)
         results = train_step(
             self.parallel, self.optimizer, parts, self.task.w_lm, self.task.w_mc, self.learning_rate(step), counts
         )
@@ -168,13 +166,13 @@ class _Run:
 
     def learning_rate(self, step: int) -> float:
         """Of the step with this number, from 0."""
-        return learning_rate_at(step, len(self.steps), self.config.learning_rate, self.config.warmup)
+        return learning_rate_at(step, self.num_steps, self.config.learning_rate, self.config.warmup)
 
     def record(self, step: int, results: Results) -> None:
         """Bring a step's losses to the host, check them, and write them down."""
         (lm, mc), norm = total(results[0], self.processes).tolist(), float(results[1])
         loss = self.task.w_lm * lm + self.task.w_mc * mc
-        members = self.members(step)
+        members = self.plan.members(step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             _stop_not_finite(step + 1, loss, [member.example_id for member in members], self.scratch)
         shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
@@ -213,12 +211,12 @@ class _Run:
             "device": self.device.kind,
             "devices": self.device.num_devices,
             "precision": self.device.precision,
-            "steps": len(self.steps),
+            "steps": self.num_steps,
             "epochs": self.config.epochs,
             "examples": seen,
             "examples_per_second": seen / counted["busy_s"],
-            "tokens_per_second": sum(self.lengths) * self.config.epochs / counted["busy_s"],
-            "pack_fill": fill(self.steps, self.lengths),
+            "tokens_per_second": sum(map(len, self.plan.examples)) * self.config.epochs / counted["busy_s"],
+            "pack_fill": self.plan.fill(),
             "compilations": self.runtime.compilations(),
             "peak_memory_mb": peak_memory_mb(),
             "wall_s": self.wall_s(),

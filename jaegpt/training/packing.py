@@ -10,8 +10,10 @@ followed by its candidates, and a step is a few rows of such segments, end to en
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ WIDTH_MULTIPLE = 16
 
 Ints = npt.NDArray[np.int64]
 Step = list[list[int]]  # the numbers of the examples in each row
+Member = TypeVar("Member", bound=Sized)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,84 @@ def subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Examp
     return [examples[index] for index in sorted(chosen)]
 
 
+@dataclass(frozen=True)
+class Plan(Generic[Member]):
+    """Which examples share which row of which step, and the fixed shape that all steps have.
+
+    Attributes:
+        examples: what `steps` number; anything with a length serves for `fill`.
+        steps: `steps[step][row]` lists numbers of examples.
+        num_parts: equal parts of each step, computed one after the other or by several processes.
+        epochs: how often each example is planned.
+    """
+
+    examples: Sequence[Member]
+    steps: list[Step]
+    num_parts: int = 1
+    epochs: int = 1
+
+    @classmethod
+    def training(
+        cls, examples: Sequence[Member], *, batch_size: int, pack_width: int, seed: int, epochs: int = 1,
+        num_parts: int = 1, row_shares: int | None = None,
+    ) -> "Plan[Member]":  # fmt: skip
+        """The steps of all epochs, in an order drawn from `seed`.
+
+        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): what
+        devices and accumulation share among them. `pack_width` 0 makes one row a share; otherwise rows are about that
+        wide.
+        """
+        lengths, shares = [len(example) for example in examples], row_shares or num_parts
+        wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
+        rows = -(-max(1, min(wanted, batch_size)) // shares) * shares
+        orders = (plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, n])) for n in range(epochs))
+        return cls(examples, [step for order in orders for step in order], num_parts, epochs)
+
+    @classmethod
+    def once(cls, examples: Sequence[Member], batch_size: int, rows: int = 1) -> "Plan[Member]":
+        """Each example once, always in the same order: for figures."""
+        return cls(examples, plan_epoch([len(example) for example in examples], batch_size, rows, rng=None))
+
+    def members(self, step: int) -> list[Member]:
+        """The examples of a step."""
+        return [self.examples[index] for row in self.steps[step] for index in row]
+
+    def parts(self: "Plan[Example]", step: int, first: int = 0, every: int = 1) -> list[Batch]:
+        """The arrays of a step's parts: rows 0 1 2 3 in 2 parts -> rows 0 2 and rows 1 3.
+
+        Args:
+            first, every: of several processes each packs its own: the parts first, first + every, ...
+        """
+        rows = self.steps[step]
+        assert len(rows) % self.num_parts == 0, (len(rows), self.num_parts)
+        mine = range(first, self.num_parts, every)
+        return [pack(rows[part :: self.num_parts], self.examples, self.shape) for part in mine]
+
+    @cached_property
+    def shape(self: "Plan[Example]") -> Shape:
+        """The smallest shape that holds every part of every step."""
+        num_labels = [len(example.candidates[-1]) + 1 for example in self.examples]
+        rows = [row for step in self.steps for row in step]
+        return Shape(
+            rows=max(map(len, self.steps)) // self.num_parts,
+            width=self.row_width,
+            labels=max(sum(num_labels[index] for index in row) for row in rows),
+            examples=max(map(len, rows)),
+            candidates=max(len(example.candidates) for example in self.examples),
+        )
+
+    @cached_property
+    def row_width(self) -> int:
+        """Tokens a row needs so that every row of every step fits, a multiple of WIDTH_MULTIPLE."""
+        widest = max(sum(len(self.examples[index]) for index in row) for step in self.steps for row in step)
+        return -(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+
+    def fill(self) -> float:
+        """Share of the rows' tokens that are an example's."""
+        tokens = sum(len(self.examples[index]) for step in self.steps for row in step for index in row)
+        return tokens / (sum(map(len, self.steps)) * self.row_width)
+
+
 def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.random.Generator | None) -> list[Step]:
     """Which examples share which row of which step: `plan[step][row]` lists example numbers, each exactly once.
 
@@ -138,51 +219,6 @@ def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: i
         if len(bins[index]) < most:
             heapq.heappush(heap, (total + lengths[item], index))
     return bins
-
-
-def plan_training(
-    lengths: Sequence[int], batch_size: int, pack_width: int, seed: int, epochs: int = 1, num_parts: int = 1
-) -> list[Step]:
-    """The steps of all epochs, for examples of these lengths.
-
-    Each step has the same number of rows, a multiple of `num_parts`: what devices and accumulation share among them.
-    `pack_width` 0 makes one row a part; otherwise rows are about that wide.
-    """
-    wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
-    rows = -(-max(1, min(wanted, batch_size)) // num_parts) * num_parts
-    plans = [plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, epoch])) for epoch in range(epochs)]
-    return [step for plan in plans for step in plan]
-
-
-def parts_of(step: Step, num_parts: int) -> list[Step]:
-    """The rows of a step in `num_parts` equal parts: rows 0 1 2 3 in 2 parts -> 0 2 and 1 3."""
-    assert len(step) % num_parts == 0, (len(step), num_parts)
-    return [step[part::num_parts] for part in range(num_parts)]
-
-
-def row_width(steps: Sequence[Step], lengths: Sequence[int]) -> int:
-    """Tokens a row needs so that every row of every step fits, a multiple of WIDTH_MULTIPLE."""
-    widest = max(sum(lengths[index] for index in row) for step in steps for row in step)
-    return -(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
-
-
-def fill(steps: Sequence[Step], lengths: Sequence[int]) -> float:
-    """Share of the rows' tokens that are an example's."""
-    tokens = sum(lengths[index] for step in steps for row in step for index in row)
-    return tokens / (sum(map(len, steps)) * row_width(steps, lengths))
-
-
-def shape_of(steps: Sequence[Step], examples: Sequence[Example], num_parts: int = 1) -> Shape:
-    """The smallest shape that holds every step, or each of `num_parts` parts of every step."""
-    num_labels = [len(example.candidates[-1]) + 1 for example in examples]
-    rows = [row for step in steps for row in step]
-    return Shape(
-        rows=max(map(len, steps)) // num_parts,
-        width=row_width(steps, [len(example) for example in examples]),
-        labels=max(sum(num_labels[index] for index in row) for row in rows),
-        examples=max(map(len, rows)),
-        candidates=max(len(example.candidates) for example in examples),
-    )
 
 
 def pack(rows: Step, examples: Sequence[Example], shape: Shape) -> Batch:

@@ -11,7 +11,7 @@ import torch
 from jaegpt.errors import JaegptError
 from jaegpt.training.heads import DoubleHeads, cross_entropy, to_tensors
 from jaegpt.training.model_folder import load_base
-from jaegpt.training.packing import Example, pack, shape_of
+from jaegpt.training.packing import Example, Plan
 
 # Of the length of a float32 result between two orders of summation; a decoder that ignores the packing is off by far
 # more. Relative, so that small weights hide nothing.
@@ -59,7 +59,7 @@ def check_decoder(model: DoubleHeads) -> None:
         raise JaegptError(_refusal(kind, f"its configuration sets {caps[0]}"))
     rng = np.random.default_rng(0)
     examples = [_example(rng, config.vocab_size, history, lengths) for history, lengths in ((5, (2, 4)), (3, (3, 1)))]
-    packed = pack([[0, 1]], examples, shape_of([[[0, 1]]], examples))
+    (packed,) = Plan(examples, [[[0, 1]]]).parts(0)
     was_training = model.training
     model.eval()
     try:

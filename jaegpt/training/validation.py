@@ -12,7 +12,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import total
 from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy
-from jaegpt.training.packing import IGNORED, Example, pack, plan_epoch, shape_of
+from jaegpt.training.packing import IGNORED, Example, Plan
 from jaegpt.training.runtime import runtime_of
 
 BATCH_SIZE = 16
@@ -52,14 +52,13 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
     assert examples, "nothing to measure on"
     was_training = model.training
     model.eval()
-    lengths = [len(example) for example in examples]
     runtime = runtime_of(device)
-    plan = plan_epoch(lengths, BATCH_SIZE * runtime.rows, rows=runtime.rows, rng=None)
-    shape = shape_of(plan, examples)
+    plan = Plan.once(examples, BATCH_SIZE * runtime.rows, runtime.rows)
     counts = []  # one tensor a batch; looked at when all batches are under way
-    mine = plan[device.processes.rank :: device.processes.count]
+    mine = range(device.processes.rank, len(plan.steps), device.processes.count)
     for step in tqdm(mine, desc=label, unit="batch", delay=2, disable=True if label is None else None):
-        batch = runtime.place_batch(pack(step, examples, shape))
+        (packed,) = plan.parts(step)
+        batch = runtime.place_batch(packed)
         counts.append(_count(model, batch))
         runtime.end_step("validation step", batch)
     # The host adds in float64; torch's collectives for GPUs take tensors of the device only.
