@@ -18,7 +18,7 @@ from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.loop import train
 from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.model_folder import load_base, load_lm, load_tuned, save_model
-from jaegpt.training.packing import Example, pack, plan_epoch, shape_of
+from jaegpt.training.packing import Example, Plan, plan_epoch
 from jaegpt.training.packing_check import check_base, check_decoder
 
 SMALL = {
@@ -61,7 +61,7 @@ def double_heads(config: t.PretrainedConfig) -> DoubleHeads:
 
 def packed(examples: list[Example], fixed_shapes: bool) -> TensorBatch:
     plan = plan_epoch([len(example) for example in examples], len(examples), 1, np.random.default_rng(0))
-    batch = pack(plan[0], examples, shape_of(plan, examples))
+    (batch,) = Plan(examples, plan).parts(0)
     return to_tensors(batch, torch.device("cpu"), torch.float32, fixed_shapes)
 
 
