@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jaegpt.tables import read_table
-from jaegpt.training.devices import Device
+from jaegpt.training.devices import Device, open_devices
 from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import counts_of, train_step
@@ -39,7 +39,7 @@ def main() -> None:
 
     settings = json.loads(sys.argv[1])
     config = SimpleNamespace(**settings["train"])
-    torch_device, num_devices = xla.open_devices()
+    torch_device, num_devices = open_devices()
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
     examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])

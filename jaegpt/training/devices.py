@@ -148,8 +148,6 @@ def _xla_kind(chips: int, has_xla: bool) -> str:
 
 def _xla(precision: Precision, chips: int, kind: str) -> Device:
     os.environ["PJRT_DEVICE"] = kind  # torch_xla reads it when it is imported
-    from jaegpt.training.xla import open_devices
-
     torch_device, num_devices = open_devices()
     if precision == "auto":
         dtype = torch.bfloat16 if kind == "TPU" else torch.float32
@@ -164,6 +162,18 @@ def _xla(precision: Precision, chips: int, kind: str) -> Device:
         dtype=dtype,
         reason=f"XLA ({place}), batch rows over {num_devices:,} devices; {_name(dtype)}: {why}",
     )
+
+
+def open_devices() -> tuple[torch.device, int]:
+    """The one virtual device behind which SPMD hides all of XLA's real ones, and how many those are."""
+    # Only here, where XLA was chosen: torch_xla takes over the process.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # only errors from the compiler
+    import torch_xla
+    import torch_xla.runtime as xla_runtime
+
+    if not xla_runtime.is_spmd():
+        xla_runtime.use_spmd()
+    return torch_xla.device(), xla_runtime.global_runtime_device_count()
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -23,7 +23,7 @@ from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Example, Plan, subset
-from jaegpt.training.runtime import runtime_of
+from jaegpt.training.runtimes import runtime_of
 from jaegpt.training.validation import measure
 
 Made = TypeVar("Made")

@@ -48,12 +48,3 @@ class Runtime:
     def compilations(self) -> int:
         """Programs compiled by this process so far."""
         return 0
-
-
-def runtime_of(device: Device) -> Runtime:
-    """The runtime of a device."""
-    if device.kind != "xla":
-        return Runtime(device)
-    from jaegpt.training.xla import XlaRuntime
-
-    return XlaRuntime(device)

@@ -9,11 +9,8 @@ Imported only where XLA was chosen: torch_xla takes over the process.
 
 import jaegpt.environment  # noqa: F401
 
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # of the compiler's lines the errors alone
 
 import numpy as np
 import torch
@@ -21,7 +18,6 @@ import torch_xla
 import torch_xla.core.xla_model as xm
 import torch_xla.debug.metrics as xla_metrics
 import torch_xla.distributed.spmd as spmd
-import torch_xla.runtime as xla_runtime
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from tqdm import tqdm
@@ -34,13 +30,6 @@ from jaegpt.training.runtime import Runtime
 
 AXIS = "data"
 FETCH_EVERY = 16  # steps; the devices work on while the host waits for the losses of a step long done
-
-
-def open_devices() -> tuple[torch.device, int]:
-    """The one virtual device behind which SPMD hides all real ones, and how many those are."""
-    if not xla_runtime.is_spmd():
-        xla_runtime.use_spmd()
-    return torch_xla.device(), xla_runtime.global_runtime_device_count()
 
 
 class XlaRuntime(Runtime):
