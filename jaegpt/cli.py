@@ -5,8 +5,9 @@ import sys
 
 from jaegpt.chat import commands as chat
 from jaegpt.errors import run
-from jaegpt.runs import commands as experiments
-from jaegpt.turing import command as turing_command
+from jaegpt.runs import commands as runs
+from jaegpt.sweep import command as sweep
+from jaegpt.turing import command as turing
 
 
 def main() -> None:
@@ -18,16 +19,7 @@ def _main() -> None:
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")  # a pipe may hold anything
     arguments = _parser().parse_args()
-    if arguments.command == "inspect":
-        from jaegpt.inspection import inspect_export
-
-        print(inspect_export(arguments.path, as_json=arguments.json))
-    elif arguments.command in chat.NAMES:
-        chat.run_command(arguments)
-    elif arguments.command in experiments.NAMES:
-        experiments.run_command(arguments)
-    elif arguments.command == "turing":
-        turing_command.run_command(arguments)
+    arguments.run(arguments)  # each command's parser names the function that runs it
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,10 +35,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    inspect.set_defaults(run=_inspect)
     chat.add_commands(commands)
-    turing_command.add_command(commands)
-    experiments.add_commands(commands)
+    turing.add_command(commands)
+    runs.add_commands(commands)
+    sweep.add_command(commands)
     return parser
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from jaegpt.inspection import inspect_export
+
+    print(inspect_export(arguments.path, as_json=arguments.json))
 
 
 if __name__ == "__main__":

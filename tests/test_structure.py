@@ -80,6 +80,23 @@ def test_packages_import_only_from_those_above_them() -> None:
     assert checked > 50
 
 
+def test_no_modules_import_each_other() -> None:
+    """Neither directly nor in a round, imports inside functions included."""
+    # A stage's module is not imported back, so jaegpt alone is looked at.
+    modules = {str(path): path for path in MODULES if path.parts[0] == "jaegpt"}
+    direct = {
+        name: imported_modules(".".join(path.with_suffix("").parts), depth=1) - {name} for name, path in modules.items()
+    }
+    reached = {name: imported_modules(".".join(path.with_suffix("").parts)) for name, path in modules.items()}
+    rounds = {(name, other) for name, others in direct.items() for other in others if name in reached[other]}
+    rounds -= {(a, b) for a in _PAGE for b in _PAGE}
+    assert sum(map(len, direct.values())) > 100
+    assert rounds == set()
+
+
+_PAGE = ("jaegpt/chat/web.py", "jaegpt/chat/web_layout.py")  # a page and its layout
+
+
 def test_package_files_hold_a_docstring_only() -> None:
     files = [path for path in MODULES if path.name == "__init__.py"]
     assert len(files) >= 6

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaegpt.generation.speaker import GenerateConfig, Speaker
 
-NAMES = ("chat", "web", "serve", "export")
 TUNED_FOLDER = Path("models/jaegpt")
 BASE_FOLDER = Path("data/base_model")
 CONVERSATIONS = Path("data/conversations")  # below data/, which Git never tracks
@@ -27,6 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     chat.add_argument("--once", metavar="TEXT", help="answer this message and end")
     chat.add_argument("--json", action="store_true", help="with --once: print one JSON object")
+    chat.set_defaults(run=_chat)
     web = commands.add_parser(
         "web",
         help="a page for talking to both models",
@@ -46,6 +46,7 @@ def add_commands(commands: Any) -> None:
             help="address to listen on (127.0.0.1, this machine alone); any other asks for a token, see JAEGPT_TOKEN",
         )
         parser.add_argument("--port", type=int, default=port, help=f"port to listen on ({port})")
+        parser.set_defaults(run=_listen)
     serve.add_argument(
         "--allow-origin",
         metavar="URL",
@@ -61,6 +62,7 @@ def add_commands(commands: Any) -> None:
         epilog="example: jaegpt export --gguf models/jaegpt.gguf",
     )
     export.add_argument("--gguf", metavar="FILE", required=True, help="the GGUF file to write")
+    export.set_defaults(run=_export)
 
 
 def add_root_path(parser: argparse.ArgumentParser) -> None:
@@ -70,17 +72,11 @@ def add_root_path(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_command(arguments: argparse.Namespace) -> None:
-    """Run the command that was parsed; its errors are JaegptErrors."""
-    if arguments.command == "chat":
-        _chat(arguments)
-    elif arguments.command == "export":
-        from jaegpt.generation.gguf import export_gguf
+def _export(arguments: argparse.Namespace) -> None:
+    from jaegpt.generation.gguf import export_gguf
 
-        path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
-        print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
-    else:
-        _listen(arguments)
+    path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
+    print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
 
 
 def _chat(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,9 @@ from jaegpt.runs.dvc_lock import flatten, hashes, locked_stages, recorded_params
 
 FIGURES = "metrics/evaluate.json"
 SWEEP_PREFIX = "sweep-"  # of the names that `jaegpt sweep` gives its trials
+# Its tables: one line per trial and parameter, and one line per parameter.
+SWEEP_TRIALS = Path("plots/sweep.csv")
+SWEEP_IMPORTANCE = Path("plots/sweep_importance.csv")
 # Parameters that no figure of the evaluation depends on; records of older runs hold `checkpoint_steps`.
 WITHOUT_EFFECT = (
     "sweep.", "generate.", "fidelity.", "tpu.", "train.evaluations", "train.valid_examples", "train.checkpoint_steps",

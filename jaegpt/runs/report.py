@@ -17,9 +17,16 @@ from jaegpt.evaluation.plain_words import sentences
 from jaegpt.files import write_text, writing_folder
 from jaegpt.runs import pictures as figures
 from jaegpt.runs.dvc_lock import flatten, read_lock
-from jaegpt.runs.records import PRIVATE, SWEEP_PREFIX, Run, out_of_date, shown_value
+from jaegpt.runs.records import (
+    PRIVATE,
+    SWEEP_IMPORTANCE,
+    SWEEP_PREFIX,
+    SWEEP_TRIALS,
+    Run,
+    out_of_date,
+    shown_value,
+)
 from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, num_candidates, weight_groups
-from jaegpt.sweep.results import IMPORTANCE, TRIALS
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
@@ -239,7 +246,7 @@ def _weights(runs: Sequence[Run]) -> Section:
 
 
 def _sweep(root: Path) -> Section:
-    trials, importance = (_csv(root / path) for path in (TRIALS, IMPORTANCE))
+    trials, importance = (_csv(root / path) for path in (SWEEP_TRIALS, SWEEP_IMPORTANCE))
     if not trials or "study" not in trials[0]:  # a file of another version
         return _missing("Sweep", "jaegpt sweep")
     first, number = trials[0], len({row["trial"] for row in trials})

@@ -8,12 +8,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from jaegpt.files import write_csv, write_text
-from jaegpt.runs.records import shown_value
+from jaegpt.runs.records import SWEEP_IMPORTANCE, SWEEP_TRIALS, shown_value
 from jaegpt.sweep.space import Dimension
 from jaegpt.sweep.study import counted, finished, importances, place
 
-TRIALS = Path("plots/sweep.csv")
-IMPORTANCE = Path("plots/sweep_importance.csv")
 PLOTS = Path("plots/dvc.yaml")
 _IMPORTANCE = "  - Sweep importance:\n"  # begins the plot that the first trials have no data for
 COLUMNS = ("study", "model", "trial", "outcome", "lm_loss", "parameter", "setting", "position")
@@ -37,11 +35,11 @@ def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
         if trial.value is not None
         for dimension in dimensions
     ]
-    write_csv(TRIALS, COLUMNS, rows)
+    write_csv(SWEEP_TRIALS, COLUMNS, rows)
     shares = importances(study)
-    write_csv(IMPORTANCE, ("parameter", "importance"), [(key, round(share, 4)) for key, share in shares.items()])
+    write_csv(SWEEP_IMPORTANCE, ("parameter", "importance"), [(key, round(share, 4)) for key, share in shares.items()])
     if rows:
-        plots = Path(__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8")
+        plots = Path(__file__).with_name("plots.yaml").read_text(encoding="utf-8")
         write_text(PLOTS, plots if shares else plots.partition(_IMPORTANCE)[0])
 
 

@@ -24,9 +24,10 @@ def add_command(commands: Any) -> None:
     turing.add_argument(
         "--sheet", action="store_true", help="write a sheet to print, and its key, instead of serving a page"
     )
+    turing.set_defaults(run=_turing)
 
 
-def run_command(arguments: argparse.Namespace) -> None:
+def _turing(arguments: argparse.Namespace) -> None:
     """Serve the page, or write the sheet.
 
     Raises:

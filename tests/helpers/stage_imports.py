@@ -6,23 +6,28 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
-def imported_modules(module: str) -> set[str]:
+def imported_modules(module: str, depth: int | None = None) -> set[str]:
     """Files of jaegpt and stages that `module` needs, itself included, as paths from the project's top folder.
 
-    Package files (`__init__.py`) hold a docstring only (a test checks it) and are left out.
+    `depth` 1 stops at what `module` itself imports; None follows those imports to their end. Package files (`__init__.py`) hold a docstring only (a test checks it) and are left out.
     """
     found: set[str] = set()
-    waiting = [module]
+    waiting = [(module, 0)]
     while waiting:
-        path = _file(waiting.pop())
+        name, level = waiting.pop()
+        path = _file(name)
         if path is None or path.name == "__init__.py" or str(path) in found:
             continue
         found.add(str(path))
+        if level == depth:
+            continue
+        names: list[str] = []
         for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
+                names += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        waiting += [(name, level + 1) for name in names]
     return found
 
 
