@@ -66,6 +66,7 @@ def test_figures_relate_to_a_uniform_guess() -> None:
     figures = evaluation(result, vocabulary=50257, candidates=4, block_size=128)
     assert figures["lm_ratio"] == pytest.approx(1.0)
     assert figures["mc_ratio"] == pytest.approx(1.0)
+    assert figures["candidates"] == 4
     assert figures["perplexity"] == pytest.approx(50257)
     assert "loss" not in figures, "no weight makes the base model's figures change"
     assert figures["seed_accuracy"] == pytest.approx(16 / 12800)

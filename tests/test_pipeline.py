@@ -30,7 +30,7 @@ KEYS = {
     "train": "device devices precision steps epochs examples examples_per_second tokens_per_second compilations "
     "peak_memory_mb wall_s resumed_from_step",
     "evaluate": "loss lm_loss mc_loss lm_ratio mc_ratio perplexity token_accuracy mc_accuracy mc_accuracy_ci "
-    "seed_accuracy examples tokens base",
+    "seed_accuracy candidates examples tokens base",
     "exposure": "canaries exposure",
     "fidelity": "style_score style_score_ci style told_apart shape content hits_own hits_others leak membership_auc "
     "exposure contexts reasons",

@@ -1,7 +1,6 @@
 """The report: what it says of figures known by hand, and the page in a browser."""
 
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from jaegpt.runs.table import make_table
 
 ROOT = Path(__file__).parent.parent
 METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
+METRICS["evaluate"] = METRICS["evaluate"] | {"candidates": 4}
 CURVES = {
     "train": "step,examples,loss,lm_loss,mc_loss,learning_rate\n1,8,4.6,4.5,1.3,1e-5\n2,16,4.4,4.3,1.3,2e-5\n",
     "valid": "step,loss,lm_loss,mc_loss,token_accuracy,mc_accuracy\n0,5,4.9,1.4,0.2,0.2\n2,4,3.9,1.3,0.3,0.4\n",
@@ -133,12 +133,15 @@ def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
         sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])
         assert said in sections[0].text[1]
         assert "A guess picks it in 25%" in sections[0].text[1]
+    for candidates in (None, 1):  # not known, or nothing to choose from
+        sections = make_sections(project, {"evaluate": evaluate | {"candidates": candidates}}, [])
+        assert len(sections[0].text) == 1
 
 
 def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures: list[Any] = []
     monkeypatch.setattr("jaegpt.runs.pictures.svg", lambda spec: str(pictures.append(spec)))
-    two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2)}
+    two = {"mc_loss": 0.6, "candidates": 2}
     pair = [run_of(f"pair{w_mc:g}", w_mc, "experiment", epochs=2, **two) for w_mc in (200.0, 0.02, 0.2)]
     section = _weights([*RUNS[:2], *pair])
     assert "The picture is of the 3 rows with train.epochs 2." in section.text
@@ -150,7 +153,7 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
     both = _weights([*RUNS, *pair])
     assert not any("picture" in sentence for sentence in both.text), "all rows are in it"
     assert {value["group"] for value in pictures[-1]["data"]["values"]} == {"train.epochs 1", "train.epochs 2"}
-    figures.weights({"": [row | {"mc_ratio": None} for row in make_table(RUNS)["rows"]]})
+    figures.weights({"": [row | {"candidates": None} for row in make_table(RUNS)["rows"]]})
     assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share cannot be told"
 
 

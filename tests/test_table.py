@@ -21,7 +21,7 @@ from jaegpt.sweep.space import parse_dimension
 from jaegpt.sweep.study import counted, finished, place
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
-        "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "examples": 100}  # fmt: skip
+        "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "candidates": 4, "examples": 100}  # fmt: skip
 
 
 def run_of(name: str, w_mc: float, kind: str = "experiment", state: str = "done", **figures: Any) -> Run:
@@ -81,10 +81,10 @@ def test_what_decides_when_to_look_makes_no_runs_differ() -> None:
 
 
 def test_an_easier_choice_is_no_rival() -> None:
-    two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2), "mc_accuracy": 0.7}
+    two = {"mc_loss": 0.6, "mc_ratio": 0.6 / math.log(2), "mc_accuracy": 0.7, "candidates": 2}
     four = {"mc_loss": 1.1, "mc_ratio": 1.1 / math.log(4), "mc_accuracy": 0.5}
     table = make_table([run_of("a", 1.0, **two), run_of("b", 2.0, **four), run_of("c", 3.0),
-                        run_of("d", 4.0, mc_ratio=None)])  # fmt: skip
+                        run_of("d", 4.0, mc_loss=0.1, mc_ratio=None, candidates=None)])  # fmt: skip
     best = {row["experiment"]: {key for key in row["best"] if key.startswith("mc_")} for row in table["rows"]}
     assert best == {"a": set(), "b": {"mc_loss", "mc_ratio", "mc_accuracy"}, "c": set(), "d": set()}
     assert "different numbers of candidates (2, 4)" in table_text(table)

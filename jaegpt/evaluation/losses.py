@@ -23,6 +23,7 @@ def evaluation(result: Measurement, *, vocabulary: int, candidates: int, block_s
         "mc_accuracy": result.mc_accuracy,
         "mc_accuracy_ci": list(wilson_interval(result.mc_accuracy, result.examples)),
         "seed_accuracy": result.seed_hits / (result.examples * block_size),
+        "candidates": candidates,
         "examples": result.examples,
         "tokens": result.tokens,
     }

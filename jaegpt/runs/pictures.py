@@ -11,7 +11,6 @@ from typing import Any
 import vl_convert
 
 from jaegpt.errors import JaegptError
-from jaegpt.runs.table import num_candidates
 
 Spec = dict[str, Any]
 
@@ -155,7 +154,7 @@ def weights(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     }
     accuracy: Spec = {"title": "accuracy (95 % interval)", "scale": {"zero": False}, "type": "quantitative"}
     dashes = {"type": "rule", "strokeDash": [4, 4], "color": "#888"}
-    choices = {number for rows in groups.values() for row in rows if (number := num_candidates(row))}
+    choices = {row["candidates"] for rows in groups.values() for row in rows if (row["candidates"] or 0) > 1}
     chances = [{"mark": dashes, "encoding": {"y": {"datum": 1 / number}}} for number in sorted(choices)]
     return svg(
         {

@@ -26,7 +26,7 @@ from jaegpt.runs.records import (
     out_of_date,
     shown_value,
 )
-from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, num_candidates, weight_groups
+from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, weight_groups
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
@@ -153,7 +153,7 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
         f"On {found['examples']:,} replies it never saw, the model finds the next token with a perplexity of "
         f"{found['perplexity']:.1f}; the untouched base model needs {base['perplexity']:.1f}.",
     ]
-    if candidates := num_candidates(found):  # else there is nothing to choose from
+    if (candidates := found.get("candidates") or 0) > 1:  # else it is not known, or there is nothing to choose from
         chance = 1 / candidates
         text.append(
             f"Among the true reply and others of the same person, its classification head picks the true one in "

@@ -1,6 +1,5 @@
 """`jaegpt table`: the seed's table of loss weights over the runs at hand, with real accuracies beside its own."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,7 +27,7 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
     Returns:
         rows: one a run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
             which no other row is better, `changed` the other parameters in which the rows differ (#1, #2 ... where
-            they may name people).
+            they may name people). `candidates` is null in records from before it was kept.
         bases: the figures of the untouched base model, once for each set of replies it was measured on; `changed` as
             of the rows that share them, null where those differ.
         without_figures: the runs that have none, and why.
@@ -45,6 +44,7 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
             "w_mc": run.params.get("w_mc"),
             **{key: run.figures.get(key) for key in COLUMNS},
             "mc_accuracy_ci": run.figures.get("mc_accuracy_ci"),
+            "candidates": run.figures.get("candidates"),
             "examples": run.figures.get("examples"),
             "changed": {key: run.params.get(key) for key in differing},
             "best": [],
@@ -82,7 +82,7 @@ def notes_on(table: Mapping[str, Any]) -> list[str]:
             f"The rows were measured on different examples ({', '.join(f'{count:,}' for count in counts)}): "
             "compare losses only within one number."
         )
-    choices = sorted({number for row in table["rows"] if (number := num_candidates(row))})
+    choices = sorted({row["candidates"] for row in table["rows"] if row["candidates"]})
     if len(choices) > 1:
         notes.append(
             f"The rows chose among different numbers of candidates ({', '.join(map(str, choices))}): compare L_MC and "
@@ -131,12 +131,6 @@ def cell(key: str, row: Mapping[str, Any]) -> str:
     if key == "token_accuracy":
         return f"{value:.1%}"
     return f"{value:.5f}" if key == "seed_accuracy" else f"{value:.3f}"
-
-
-def num_candidates(figures: Mapping[str, Any]) -> int | None:
-    """How many replies there were to choose from: L_MC/H_MC divides by its logarithm. None where it cannot be told."""
-    loss, ratio = figures["mc_loss"], figures["mc_ratio"]
-    return round(math.exp(loss / ratio)) if ratio and math.isfinite(loss) else None
 
 
 def weight_groups(
@@ -230,7 +224,7 @@ def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
         groups: dict[Any, list[dict[str, Any]]] = {}
         for row in rows:
             if row[key] is not None:  # figures on other examples are no rivals, nor those of an easier choice
-                kind = (row["examples"], num_candidates(row) if key in OF_CANDIDATES else None)
+                kind = (row["examples"], row["candidates"] if key in OF_CANDIDATES else None)
                 groups.setdefault(kind, []).append(row)
         for group in groups.values():
             if len(group) > 1:
