@@ -151,6 +151,7 @@ def test_every_parameter_has_a_field_and_every_field_a_commented_parameter() -> 
         section = params.section(name, getattr(importlib.import_module(module), cls))
         assert {field.name for field in dataclasses.fields(section)} == set(content[name])
     keys = [index for index, line in enumerate(lines) if line.strip() and not line.strip().startswith(("#", "-"))]
+    keys = [index for index in keys if not lines[index].startswith("    ")]  # parts of a value, such as sweep.space's
     uncommented = [
         lines[index] for index in keys if not lines[index - 1].strip().startswith("#") and lines[index].split(":")[1]
     ]

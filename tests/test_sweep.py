@@ -8,15 +8,20 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.clones import clone, set_params
+from helpers.clones import ROOT, clone, set_params
 from helpers.commands import call, environment
+from ruamel.yaml import YAML
 
-from jaegpt.sweep.space import TAIL, SweepConfig, parse_dimension
+from jaegpt.errors import JaegptError
+from jaegpt.params import Params
+from jaegpt.sweep.snapshot import fixed_settings
+from jaegpt.sweep.space import TAIL, SweepConfig, make_dimension
 from jaegpt.sweep.trial import clear_leftovers
 
-SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
+SPACE = {"train.learning_rate": {"loguniform": [0.001, 0.01]}, "w_mc": {"choice": [0, 0.5, 1]}}
 SWEEP = ("jaegpt", "sweep", "--trials", "3")
 
 
@@ -87,9 +92,12 @@ def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: P
 
 def test_another_space_or_setting_is_another_study(project: Path) -> None:
     for changes, said in (
-        ({"sweep__space": SPACE[:1]}, "another space (differing lines: `w_mc = choice(0, 0.5, 1)`)"),
+        (
+            {"sweep__space": {key: SPACE[key] for key in list(SPACE)[:1]}},
+            "another space (differing: `w_mc: {choice: [0, 0.5, 1]}`)",
+        ),
         ({"train__batch_size": 4}, "other settings or code (train.batch_size 8 there, 4 here"),
-        ({"sweep__space": ["w_mcc = uniform(0, 1)"]}, "params.yaml: sweep.space: there is no parameter `w_mcc`."),
+        ({"sweep__space": {"w_mcc": {"uniform": [0, 1]}}}, "params.yaml: sweep.space: there is no parameter `w_mcc`."),
     ):
         set_params(project, **changes)
         try:
@@ -129,7 +137,7 @@ def test_what_a_killed_sweep_left_is_ended_and_removed(tmp_path: Path) -> None:
 
 
 def test_draws_become_settings_and_back() -> None:
-    learning_rate = parse_dimension("train.learning_rate = lognormal(-10, 3.33)")
+    learning_rate = make_dimension("train.learning_rate", {"lognormal": [-10, 3.33]})
     assert learning_rate.setting(0.5) == pytest.approx(math.exp(-10), rel=1e-3)
     assert learning_rate.draw(math.exp(-10)) == pytest.approx(0.5)
     assert learning_rate.draw(1e9) is None, "beyond the tail"
@@ -137,27 +145,51 @@ def test_draws_become_settings_and_back() -> None:
     assert 0 < low < 1e-8
     assert 0.5 < high < 2
     for mean in (-11, -8, -7):  # rounding carries one end or the other beyond its quantile
-        dimension = parse_dimension(f"train.learning_rate = lognormal({mean}, 2)")
+        dimension = make_dimension("train.learning_rate", {"lognormal": [mean, 2]})
         ends = [dimension.setting(end) for end in (TAIL, 1 - TAIL)]
         assert [dimension.position(end) for end in ends] == pytest.approx([TAIL, 1 - TAIL], rel=1e-2)
         assert [dimension.draw(end * by) for end, by in zip(ends, (0.99, 1.01), strict=True)] == [None, None]
-    weight = parse_dimension("w_mc = loguniform(0.01, 100)")
+    weight = make_dimension("w_mc", {"loguniform": [0.01, 100]})
     assert weight.position(1) == pytest.approx(0.5)
     assert weight.draw(0) is None
-    sizes = parse_dimension("train.batch_size = choice(16, 1, 8, 4)")
+    sizes = make_dimension("train.batch_size", {"choice": [16, 1, 8, 4]})
     assert [sizes.setting(number) for number in range(4)] == [1, 4, 8, 16]
     assert sizes.position(16) == 1
 
 
-@pytest.mark.parametrize(("lines", "said"), [
-    ([], "space is empty"),
-    (["w_mc 1"], "cannot read 'w_mc 1'"),
-    (["w_mc = uniform(2, 1)"], "uniform takes the lowest and the highest number"),
-    (["w_mc = loguniform(0, 1)"], "loguniform takes"),
-    (["train.epochs = integer(1, 2.5)"], "integer takes"),
-    (["w_mc = choice(1)"], "choice takes at least two values"),
-    (["w_mc = uniform(0, 1)", "w_mc = uniform(0, 2)"], "two lines for `w_mc`"),
+@pytest.mark.parametrize(("space", "said"), [
+    ({}, "sweep.space must hold parameters, .*, found {}"),
+    (["w_mc = uniform(0, 1)"], "sweep.space must hold parameters, "),
+    ({"w_mc": 1}, "sweep.space.w_mc must be one kind with its values, such as `uniform: .0, 1.`, found 1"),
+    ({"w_mc": {"uniform": [0, 1], "choice": [0, 1]}}, "sweep.space.w_mc must be one kind"),
+    ({"w_mc": {"unifrom": [0, 1]}}, "sweep.space.w_mc: there is no kind `unifrom`. There are lognormal, loguniform, "),
+    ({"w_mc": {"uniform": [2, 1]}}, "uniform takes the lowest and the highest number, found .2, 1."),
+    ({"w_mc": {"uniform": [0, 1, 2]}}, "uniform takes the lowest and the highest number, found .0, 1, 2."),
+    ({"w_mc": {"uniform": "0, 1"}}, "uniform takes the lowest and the highest number, found '0, 1'"),
+    ({"w_mc": {"uniform": [False, True]}}, "uniform takes"),
+    ({"w_mc": {"uniform": [0, math.inf]}}, "uniform takes"),
+    ({"w_mc": {"loguniform": [0, 1]}}, "loguniform takes"),
+    ({"w_mc": {"lognormal": [0, 0]}}, "lognormal takes the mean and the standard deviation"),
+    ({"train.epochs": {"integer": [1, 2.5]}}, "sweep.space.train.epochs: integer takes"),
+    ({"w_mc": {"choice": [1]}}, "choice takes at least two different values"),
+    ({"w_mc": {"choice": [1, 1.0]}}, "choice takes at least two different values"),
+    ({"w_mc": {"choice": [[1], [2]]}}, "choice takes at least two different values"),
 ])  # fmt: skip
-def test_spaces_that_are_none_are_refused(lines: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said.replace("(", r"\(")):
-        SweepConfig(space=lines, random_trials=1, keep_percent=100)
+def test_spaces_that_are_none_are_refused(space: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    with path.open("w", encoding="utf-8") as file:
+        YAML(typ="safe").dump({"sweep": {"space": space, "random_trials": 1, "keep_percent": 100}}, file)
+    with pytest.raises(JaegptError, match=f"params.yaml: {said}" if said.startswith("sweep.") else said):
+        Params(path).section("sweep", SweepConfig)
+
+
+def test_the_space_of_params_yaml_is_read_as_typed() -> None:
+    found = Params(ROOT / "params.yaml").section("sweep", SweepConfig).dimensions
+    assert [str(dimension) for dimension in found] == [
+        "train.learning_rate: {lognormal: [-10, 3.33]}",
+        "w_mc: {loguniform: [0.000912, 1096.6]}",
+        "train.epochs: {integer: [1, 4]}",
+        "train.batch_size: {choice: [1, 4, 8, 16]}",
+    ]
+    words = make_dimension("model", {"choice": ["tiny", "1", True]})
+    assert [words.setting(value) for value in words.arguments] == ["tiny", "1", True], "a text of digits stays one"

@@ -21,7 +21,7 @@ from jaegpt.sweep.sweep import Budget
 from jaegpt.sweep.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, _Reader
 from jaegpt.training.loop import evaluation_steps
 
-SPACE = ["train.learning_rate = loguniform(0.001, 0.01)", "w_mc = choice(0, 0.5, 1)"]
+SPACE = {"train.learning_rate": {"loguniform": [0.001, 0.01]}, "w_mc": {"choice": [0, 0.5, 1]}}
 
 
 class FakeRunner:

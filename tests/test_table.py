@@ -17,7 +17,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
 from jaegpt.runs.table import make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
-from jaegpt.sweep.space import parse_dimension
+from jaegpt.sweep.space import make_dimension
 from jaegpt.sweep.study import counted, finished, place
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
@@ -194,7 +194,7 @@ def test_figures_that_lack_one_are_none(tmp_path: Path) -> None:
         assert _figures(tmp_path, "workspace") == ({}, f"{FIGURES} {reason}")
 
 
-DIMENSION = parse_dimension("train.learning_rate = uniform(0, 1)")
+DIMENSION = make_dimension("train.learning_rate", {"uniform": [0, 1]})
 
 
 def study_of(*trials: tuple[float | None, str], state: TrialState = TrialState.FAIL, **attributes: Any) -> optuna.Study:

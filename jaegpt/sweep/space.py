@@ -1,7 +1,7 @@
-"""The space that `jaegpt sweep` searches: a line of params.yaml a parameter, and how a draw becomes a setting."""
+"""The space that `jaegpt sweep` searches, and how a draw becomes a parameter's setting."""
 
 import math
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -9,7 +9,8 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-# Of a lognormal, the parts below and above are never drawn: a normal distribution has no ends, a search space does.
+# A lognormal is cut off at these quantiles, TAIL and 1 - TAIL: a normal distribution has no ends, a search space needs
+# two.
 TAIL = 0.001
 DIGITS = 4  # of a drawn number: more would only make names and files longer
 
@@ -18,42 +19,42 @@ _KINDS = {
     "loguniform": "the lowest and the highest number",
     "uniform": "the lowest and the highest number",
     "integer": "the lowest and the highest whole number",
-    "choice": "at least two values",
+    "choice": "at least two different values",
 }
-_LINE = re.compile(r"\s*([\w.]+)\s*=\s*(\w+)\s*\((.*)\)\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """Section `sweep` of params.yaml.
 
-    space: what is searched, a line a parameter: `NAME = KIND(ARGUMENTS)`, with the kinds lognormal(mean, sd) of the
-        logarithm, loguniform(low, high), uniform(low, high), integer(low, high) and choice(value, value, ...).
+    space: what is searched: parameter -> {kind: values}, such as `w_mc: {loguniform: [0.001, 1000]}`, with the kinds
+        lognormal [mean, deviation] of the logarithm, loguniform [low, high], uniform [low, high], integer [low, high]
+        and choice [value, value, ...]. Checked here, since its keys are other parameters' names.
     random_trials: trials drawn at random before the Gaussian process chooses.
     keep_percent: a trial is stopped when its validation loss is not among this percentage of the lowest that finished
         trials had at the same point; 100 stops none for that.
     """
 
-    space: list[str]
+    space: object
     random_trials: int
     keep_percent: float
 
     def __post_init__(self) -> None:
-        if not self.space:
-            raise ValueError("space is empty. Give at least one line such as `w_mc = loguniform(0.001, 1000)`.")
+        if not isinstance(self.space, Mapping) or not self.space:
+            raise ValueError(
+                f"space must hold parameters, such as `w_mc: {{loguniform: [0.001, 1000]}}`, found {self.space!r}."
+            )
         if self.random_trials < 1:
             raise ValueError(f"random_trials must be at least 1, found {self.random_trials}.")
         if not 0 < self.keep_percent <= 100:
             raise ValueError(f"keep_percent must be above 0 and at most 100, found {self.keep_percent}.")
-        names = [dimension.name for dimension in self.dimensions]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"space has two lines for `{name}`; one parameter has one line.")
+        assert self.dimensions, self.space
 
-    @property
+    @cached_property
     def dimensions(self) -> list["Dimension"]:
-        """The lines, parsed, in their order."""
-        return [parse_dimension(line) for line in self.space]
+        """The parameters of the space, checked, in their order."""
+        assert isinstance(self.space, Mapping)
+        return [make_dimension(name, content) for name, content in self.space.items()]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Dimension:
     arguments: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return f"{self.name} = {self.kind}({', '.join(map(str, self.arguments))})"
+        return f"{self.name}: {{{self.kind}: [{', '.join(map(str, self.arguments))}]}}"
 
     @cached_property
     def distribution(self) -> BaseDistribution:
@@ -73,7 +74,9 @@ class Dimension:
         if self.kind == "lognormal":
             return FloatDistribution(TAIL, 1 - TAIL)
         if self.kind == "choice":
-            return IntDistribution(0, len(self.arguments) - 1) if self._in_order else _categories(self.arguments)
+            if self._in_order:
+                return IntDistribution(0, len(self.arguments) - 1)
+            return CategoricalDistribution(self.arguments)
         if self.kind == "integer":
             return IntDistribution(*self.arguments)
         low, high = self.arguments
@@ -120,49 +123,39 @@ class Dimension:
     @property
     def _in_order(self) -> bool:
         """Numbers stand in an order that the Gaussian process can use; words do not."""
-        return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in self.arguments)
+        return all(map(_is_number, self.arguments))
 
 
-def parse_dimension(line: str) -> Dimension:
-    """`w_mc = loguniform(0.001, 1000)` as a Dimension.
+def make_dimension(name: str, content: Any) -> Dimension:
+    """A parameter of the space, such as `w_mc` with `{"loguniform": [0.001, 1000]}`, as a Dimension.
 
     Raises:
-        ValueError: the line has another form, or its numbers make no range.
+        ValueError: it has another form, or its numbers make no range.
     """
-    found = _LINE.fullmatch(line)
-    if not found or found[2] not in _KINDS:
+    if not isinstance(content, Mapping) or len(content) != 1:
         raise ValueError(
-            f"space: cannot read {line!r}. Write `NAME = KIND(ARGUMENTS)`, with one of the kinds {', '.join(_KINDS)}."
+            f"space.{name} must be one kind with its values, such as `uniform: [0, 1]`, found {content!r}."
         )
-    name, kind, inside = found.groups()
-    arguments = tuple(_value(text.strip()) for text in inside.split(",") if text.strip())
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in arguments)
+    ((kind, values),) = content.items()
+    if kind not in _KINDS:
+        raise ValueError(f"space.{name}: there is no kind `{kind}`. There are {', '.join(_KINDS)}.")
+    values = values if isinstance(values, list) else []
+    numbers = all(map(_is_number, values))
     if kind == "choice":
-        fits = len(arguments) > 1 and len(set(arguments)) == len(arguments)
+        plain = all(_is_number(value) or isinstance(value, (str, bool)) for value in values)
+        fits = plain and len(values) > 1 and len(set(values)) == len(values)
     else:
-        fits = len(arguments) == 2 and numbers
+        fits = len(values) == 2 and numbers
     if fits and kind == "lognormal":
-        fits = arguments[1] > 0
+        fits = values[1] > 0
     elif fits and kind != "choice":
-        low, high = arguments
+        low, high = values
         fits = low < high and (kind != "loguniform" or low > 0)
-        fits = fits and (kind != "integer" or all(isinstance(end, int) for end in arguments))
+        fits = fits and (kind != "integer" or all(isinstance(end, int) for end in values))
     if not fits:
-        raise ValueError(f"space: {kind} takes {_KINDS[kind]}, found {line!r}.")
-    if kind == "choice" and numbers:
-        arguments = tuple(sorted(arguments))
-    return Dimension(name, kind, arguments)
+        raise ValueError(f"space.{name}: {kind} takes {_KINDS[kind]}, found {content[kind]!r}.")
+    return Dimension(name, kind, tuple(sorted(values) if kind == "choice" and numbers else values))
 
 
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return number if math.isfinite(number) else text
-    return {"true": True, "false": False}.get(text.lower(), text.strip("'\""))
-
-
-def _categories(values: tuple[Any, ...]) -> BaseDistribution:
-    return CategoricalDistribution(values)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -90,7 +90,7 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
         return
     differing = [f"`{line}`" for line in [*made["space"], *space] if line not in made["space"] or line not in space]
     if differing:
-        what = f"another space (differing lines: {', '.join(differing)})"
+        what = f"another space (differing: {', '.join(differing)})"
     else:
         keys = sorted({*made["fixed"], *fixed})
         keys = [key for key in keys if made["fixed"].get(key) != fixed.get(key)]

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent.parent
 def imported_modules(module: str, depth: int | None = None) -> set[str]:
     """Files of jaegpt and stages that `module` needs, itself included, as paths from the project's top folder.
 
-    `depth` 1 stops at what `module` itself imports; None follows those imports to their end. Package files (`__init__.py`) hold a docstring only (a test checks it) and are left out.
+    `depth` 1 stops at what `module` itself imports; None follows those imports to their end. Package files
+    (`__init__.py`) import nothing of the project (a test checks it) and are left out.
     """
     found: set[str] = set()
     waiting = [(module, 0)]
