@@ -17,7 +17,6 @@ from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.params import Params
-from jaegpt.sweep.snapshot import fixed_settings
 from jaegpt.sweep.space import TAIL, SweepConfig, make_dimension
 from jaegpt.sweep.trial import clear_leftovers
 
