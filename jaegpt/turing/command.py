@@ -50,7 +50,8 @@ def _turing(arguments: argparse.Namespace) -> None:
         print(f"{sheet}: print it, or open it in a browser. It holds real messages: mind who gets it.")
         print(f"{key}: the key")
         return
-    from jaegpt.chat.access import bind, serve
+    from jaegpt.chat.access import bind
+    from jaegpt.chat.connections import serve
     from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.turing.page import Games, make_page
 

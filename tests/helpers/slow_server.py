@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from jaegpt.chat.access import Guard, bind, serve
+from jaegpt.chat.access import Guard, bind
+from jaegpt.chat.connections import serve
 from jaegpt.chat.server import make_app
 from jaegpt.chat.worker import Worker
 from jaegpt.generation.speaker import GenerateConfig, Reply
