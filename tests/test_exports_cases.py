@@ -22,7 +22,7 @@ from helpers.export_fixtures import (
 )
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports import reading, sources
+from jaegpt.exports import archives, first_pass
 from jaegpt.exports.extract import survey_export
 from jaegpt.exports.people import NAMELESS, clean_name
 
@@ -217,11 +217,11 @@ def test_a_file_that_vanishes_while_it_is_read_is_the_projects_error(
     monkeypatch.setenv("JAEGPT_WORKERS", "1")
     path = write_folder(tmp_path / "e", GOOD)
 
-    def vanished(entry: sources.Entry) -> bytes:
+    def vanished(entry: archives.Entry) -> bytes:
         (path / THREAD / "message_1.json").unlink(missing_ok=True)
-        return sources.read_bytes(entry)
+        return archives.read_bytes(entry)
 
-    monkeypatch.setattr(reading, "read_bytes", vanished)
+    monkeypatch.setattr(first_pass, "read_bytes", vanished)
     with pytest.raises(JaegptError, match=r"1 file cannot be read:\n.*message_1\.json: cannot be opened"):
         read(path, tmp_path / "out")
 
