@@ -17,13 +17,14 @@ from helpers.page_models import SEED, SHAPE, Watched, load_both, save_both, web_
 from helpers.page_server import page_running
 from test_turing import contexts, generated
 
-from jaegpt.chat import turing, web
+from jaegpt.chat import web
 from jaegpt.chat.conversation import Conversation, Exchange
 from jaegpt.chat.pages import HEADERS, checked_prefix
 from jaegpt.chat.web import Page, make_page
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import MAX_TEXT, clean_text, make_prompt
 from jaegpt.generation.speaker import Speaker
+from jaegpt.turing import page
 
 STATIC = {"/page.css": {"GET"}, "/page.js": {"GET"}, "/icon.svg": {"GET"}}
 ROUTES = {
@@ -78,7 +79,7 @@ def test_the_routes_are_these_and_no_others(kind: str, worker: Watched, tmp_path
     if kind == "web":
         app = make_page(Page(worker, CONFIG, SEED, SHAPE))
     else:
-        app = turing.make_page(turing.Games(contexts(), generated(), 20, 1337, tmp_path))
+        app = page.make_page(page.Games(contexts(), generated(), 20, 1337, tmp_path))
     found = {route.path: set(route.methods) for route in app.routes}  # type: ignore[attr-defined]
     assert found == ROUTES[kind]
     assert not any("{" in path for path in found), "no route takes a path or an address"

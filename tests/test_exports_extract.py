@@ -11,7 +11,7 @@ from helpers.export_fixtures import TALKS, expected, files_of, read, workers, wr
 
 import stages.extract
 from jaegpt.errors import JaegptError
-from jaegpt.exports import extract, parts, reading
+from jaegpt.exports import extract, first_pass, second_pass
 from jaegpt.sample import write_sample
 from jaegpt.tables import SCHEMAS, part_paths, read_part
 
@@ -44,8 +44,8 @@ def test_the_same_rows_for_any_size_of_batch_and_part(
 ) -> None:
     monkeypatch.setenv("JAEGPT_WORKERS", "1")
     _, whole = read(sample, tmp_path / "whole")
-    monkeypatch.setattr(reading, "BATCH_BYTES", 100_000)
-    monkeypatch.setattr(parts, "MAX_PART_MESSAGES", 3_000)
+    monkeypatch.setattr(first_pass, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(second_pass, "MAX_PART_MESSAGES", 3_000)
     _, cut = read(sample, tmp_path / "cut")
     assert len(part_paths(tmp_path / "cut")) > 20
     assert cut.equals(whole)
@@ -54,12 +54,12 @@ def test_the_same_rows_for_any_size_of_batch_and_part(
 def test_a_part_needs_neighbouring_batches_only(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What keeps the memory of a part from growing with the export: it never opens all of the scratch files."""
     monkeypatch.setenv("JAEGPT_WORKERS", "1")
-    monkeypatch.setattr(reading, "BATCH_BYTES", 100_000)
-    monkeypatch.setattr(parts, "MAX_PART_MESSAGES", 3_000)
-    jobs: list[parts.PartJob] = []
+    monkeypatch.setattr(first_pass, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(second_pass, "MAX_PART_MESSAGES", 3_000)
+    jobs: list[second_pass.PartJob] = []
 
     def seen(function, items, label):  # type: ignore[no-untyped-def]
-        jobs.extend(item for item in items if isinstance(item, parts.PartJob))
+        jobs.extend(item for item in items if isinstance(item, second_pass.PartJob))
         return [function(item) for item in items]
 
     monkeypatch.setattr(extract, "map_parts", seen)
@@ -75,7 +75,7 @@ def test_a_part_needs_neighbouring_batches_only(sample: Path, tmp_path: Path, mo
 
 def test_parts_hold_whole_threads_in_order(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_WORKERS", "1")
-    monkeypatch.setattr(parts, "MAX_PART_MESSAGES", 3_000)
+    monkeypatch.setattr(second_pass, "MAX_PART_MESSAGES", 3_000)
     read(sample, tmp_path / "out")
     seen: list[str] = []
     for path in part_paths(tmp_path / "out"):
