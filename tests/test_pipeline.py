@@ -14,6 +14,7 @@ import pytest
 from helpers.browser import open_page
 from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
 from helpers.commands import call, started
+from helpers.network import addresses, tracing
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
@@ -43,6 +44,7 @@ COLUMNS = {
     "language": ["thread", "messages", "told", "share_kept", "dropped", "kept"],
 }
 
+NETWORK_LOG = "../network"  # of the whole `dvc repro`
 # Commands of the README that would take minutes, on less.
 SHORTER = {
     "dvc exp run --queue -S 'w_mc=0.01,0.1,1,10,100'": "dvc exp run --queue -S 'w_mc=0.01' evaluate",
@@ -56,9 +58,39 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this tree after `dvc repro`."""
     folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
     call(folder, sys.executable, "-m", "jaegpt.runs.plots_page")  # as the Makefile does
-    output = call(folder, "dvc", "repro")
+    output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
     assert "train" in stages_run(output)
     return folder
+
+
+def test_the_pipeline_speaks_to_no_other_machine(project: Path) -> None:
+    assert addresses(project / NETWORK_LOG) == set()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["jaegpt", "chat", "--once", "hello"],
+        ["jaegpt", "report"],
+        ["jaegpt", "web", "--port", "0"],
+        ["jaegpt", "serve", "--port", "0"],
+        ["jaegpt", "turing", "--port", "0"],
+    ],
+    ids=lambda command: command[1],
+)
+def test_no_command_speaks_to_another_machine(project: Path, tmp_path: Path, command: list[str]) -> None:
+    traced = [*tracing(tmp_path / "network"), *command]
+    if "--port" in command:
+        started(project, *traced)
+    else:
+        call(project, *traced)
+    assert addresses(tmp_path / "network") == set()
+
+
+def test_nobody_else_on_this_machine_can_read_what_the_pipeline_made(project: Path) -> None:
+    for top in ("data", "models", ".dvc"):  # the cache lies in .dvc
+        assert any(path.is_file() for path in (project / top).rglob("*"))
+        assert (project / top).stat().st_mode & 0o077 == 0, top
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -37,12 +37,12 @@ def started(folder: Path, *command: str) -> str:
     """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
     with subprocess.Popen(
         command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8",
-        preexec_fn=_mind_interrupts,
+        preexec_fn=_mind_interrupts, start_new_session=True,
     ) as server:  # fmt: skip
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
-            server.send_signal(signal.SIGINT)
+            os.killpg(server.pid, signal.SIGINT)  # as a terminal does: also what a tracer has started
             assert server.wait(timeout=60) == 0, "it ends when it is told to"
         finally:
             server.kill()
