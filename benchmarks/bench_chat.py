@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from transformers import GenerationConfig
 
+from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.generation.speaker import GenerateConfig, Speaker
 from jaegpt.tables import read_table
 
@@ -26,7 +27,7 @@ CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=0.8, no_repeat_ngram=3
 
 def plain(speaker: Speaker, history: History, count: int) -> int:
     """Tokens written by transformers' own generate with the same sampling settings."""
-    ids = speaker.encoder.history(history[-speaker.num_history :])[0]
+    ids = encode_history(speaker.encoder, history[-speaker.num_history :])[0]
     stop = speaker.encoder.end_of_turn[-1]
     settings = GenerationConfig(
         do_sample=True,

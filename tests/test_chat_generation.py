@@ -14,6 +14,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import clean_text
 from jaegpt.generation.sampling import sample
@@ -123,7 +124,7 @@ def test_the_head_chooses_and_its_scores_are_those_of_each_candidate_alone(tuned
     drawn = [tuned.replies([history], CONFIG, seed)[0].text for seed in range(8)]
     expected = []
     for text in drawn:
-        row = torch.tensor([[*ids, *tuned.encoder.candidate(text)]])
+        row = torch.tensor([[*ids, *encode_candidate(tuned.encoder, text)]])
         with torch.no_grad():
             hidden = tuned.model.lm.base_model(input_ids=row).last_hidden_state[0, -1]
             expected.append(float(tuned.model.score(hidden)))
@@ -192,9 +193,9 @@ def test_no_tokens_come_twice_in_a_row_of_n(tuned: Speaker) -> None:
 def test_only_the_last_turns_are_shown_as_training_encoded_them(tuned: Speaker) -> None:
     turns = [(index % 2 == 1, f"turn {index}") for index in range(9)]
     prompt = tuned.prompt(turns, CONFIG)
-    assert (prompt.ids, prompt.roles) == tuned.encoder.history(turns[-4:])
+    assert (prompt.ids, prompt.roles) == encode_history(tuned.encoder, turns[-4:])
     assert not prompt.shortened
-    assert speaker_with(tuned, num_history=1).prompt(turns, CONFIG).ids == tuned.encoder.history(turns[-1:])[0]
+    assert speaker_with(tuned, num_history=1).prompt(turns, CONFIG).ids == encode_history(tuned.encoder, turns[-1:])[0]
 
 
 def speaker_with(one: Speaker, **changes: Any) -> Speaker:
@@ -209,7 +210,7 @@ def test_what_is_too_long_is_cut_to_the_block(form: str, request: pytest.Fixture
     one: Speaker = request.getfixturevalue(form)
     room = one.block_size - CONFIG.max_tokens - 1
     old = [(False, "o" * 50), (True, "p" * 50), (False, "the last")]
-    assert one.prompt(old, CONFIG).ids == one.encoder.history(old[1:])[0], "whole turns go first"
+    assert one.prompt(old, CONFIG).ids == encode_history(one.encoder, old[1:])[0], "whole turns go first"
     assert not one.prompt(old, CONFIG).shortened
     for text in ("a" * 99_990 + " the end!", "😀" * 25_000 + " the end!", "ה" * 50_000 + " the end!"):
         prompt = one.prompt([(False, "before"), (True, "it"), (False, text)], CONFIG)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from helpers import encoding_reference
 from helpers.models import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer
 
 from jaegpt.dialogue import chat_template, encode_table, text_tokens
-from jaegpt.dialogue.encode_table import encode_examples
+from jaegpt.dialogue.encode_table import encode_candidate, encode_examples, encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS
@@ -53,17 +54,17 @@ def chat(tiny: Path, tmp_path: Path) -> Encoder:
 
 
 def test_the_plain_form_ends_each_turn_with_the_end_of_text_token(plain: Encoder) -> None:
-    ids, roles = plain.history(TURNS)
+    ids, roles = encode_history(plain, TURNS)
     end = "<|endoftext|>"
     assert plain.decode(ids) == f"hey you there?{end}yes <|im_end|> é{end}good{end}"
     first, second = len("hey you there?") + 1, len("yes <|im_end|> é".encode()) + 1
     assert roles == [0] * first + [1] * second + [0] * 5
     assert ids.count(plain.tokenizer.token_to_id("<|endoftext|>")) == 3
-    assert plain.candidate("ok")[-1] == plain.tokenizer.token_to_id("<|endoftext|>")
+    assert encode_candidate(plain, "ok")[-1] == plain.tokenizer.token_to_id("<|endoftext|>")
 
 
 def test_the_chat_template_makes_the_owner_the_assistant(chat: Encoder) -> None:
-    ids, roles = chat.history(TURNS)
+    ids, roles = encode_history(chat, TURNS)
     assert chat.decode(ids) == (
         "<|im_start|>user\nhey you there?<|im_end|>\n<|im_start|>assistant\nyes <|im_end|> é<|im_end|>\n"
         "<|im_start|>user\ngood<|im_end|>\n<|im_start|>assistant\n"
@@ -71,7 +72,7 @@ def test_the_chat_template_makes_the_owner_the_assistant(chat: Encoder) -> None:
     assert len(ids) == len(roles)
     start, end = map(chat.tokenizer.token_to_id, ("<|im_start|>", "<|im_end|>"))
     assert (ids.count(start), ids.count(end)) == (4, 3), "what a person wrote never becomes a control token"
-    assert chat.candidate("ok") == [*chat.tokenize(["ok"])[0], end]
+    assert encode_candidate(chat, "ok") == [*chat.tokenize(["ok"])[0], end]
 
 
 def test_a_trained_row_is_what_transformers_would_render(chat: Encoder, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_trained_row_is_what_transformers_would_render(chat: Encoder, tmp_path
     messages = [{"role": "assistant" if owner else "user", "content": text} for owner, text in turns]
     messages.append({"role": "assistant", "content": "fine"})
     whole = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(messages, tokenize=True)["input_ids"]
-    row = chat.history(turns)[0] + chat.candidate("fine")
+    row = encode_history(chat, turns)[0] + encode_candidate(chat, "fine")
     assert row == whole[: len(row)]
     assert chat.decode(whole[len(row) :]) == "\n"
 
@@ -117,7 +118,7 @@ def test_templates_are_rendered_as_transformers_renders_them(name: str, tiny: Pa
 )
 def test_a_template_that_cannot_be_used_is_a_clear_error(template: str, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(JaegptError, match="chat template"):
-        Encoder(chat_folder(tiny, tmp_path, template)).history([(False, "hey")])
+        encode_history(Encoder(chat_folder(tiny, tmp_path, template)), [(False, "hey")])
 
 
 LETTERS = "ab 1'!s\n\t\u00a0\u3000\x85\0é안😂"
@@ -181,7 +182,7 @@ def examples_table(rows: list[dict]) -> pa.Table:
 
 
 @pytest.mark.parametrize("form", ["plain", "chat"])
-def test_rows_of_a_table_are_encoded_as_single_calls_are(form: str, request: pytest.FixtureRequest) -> None:
+def test_columns_are_encoded_as_turns_one_by_one(form: str, request: pytest.FixtureRequest) -> None:
     encoder: Encoder = request.getfixturevalue(form)
     rows = [
         {"history": TURNS, "reply": "sure", "distractors": ["no", "good", ""]},
@@ -192,10 +193,13 @@ def test_rows_of_a_table_are_encoded_as_single_calls_are(form: str, request: pyt
     encoded = encode_examples(table, encoder).to_pylist()
     assert len(encoded) == 3
     for found, row in zip(encoded, rows, strict=True):
-        ids, roles = encoder.history(row["history"])
+        ids, roles = encoding_reference.history(encoder, row["history"])
         assert found["history_ids"] == ids
         assert found["history_roles"] == roles
-        assert found["candidate_ids"] == [encoder.candidate(text) for text in [*row["distractors"], row["reply"]]]
+        texts = [*row["distractors"], row["reply"]]
+        assert found["candidate_ids"] == [encoding_reference.candidate(encoder, text) for text in texts]
+        assert encode_history(encoder, row["history"]) == (ids, roles), "the chat's way, which is the same"
+        assert [encode_candidate(encoder, text) for text in texts] == found["candidate_ids"]
     assert [row["split"] for row in encoded] == ["train", "valid", "train"]
     assert encode_examples(table.slice(0, 0), encoder).num_rows == 0
 
@@ -205,15 +209,15 @@ def test_a_template_that_must_begin_with_the_other_side_leaves_the_owners_first_
 ) -> None:
     encoder = Encoder(chat_folder(tiny, tmp_path, ALTERNATING))
     turns = [(True, "me first"), (False, "hey"), (True, "yes"), (False, "so?")]
-    assert encoder.history(turns) == encoder.history(turns[1:])
+    assert encode_history(encoder, turns) == encode_history(encoder, turns[1:])
     table = examples_table([{"history": turns, "reply": "ok", "distractors": ["no"]}])
-    assert encode_examples(table, encoder)["history_ids"].to_pylist() == [encoder.history(turns)[0]]
+    assert encode_examples(table, encoder)["history_ids"].to_pylist() == [encode_history(encoder, turns)[0]]
 
 
 def test_a_template_that_refuses_is_a_clear_error(tiny: Path, tmp_path: Path) -> None:
     encoder = Encoder(chat_folder(tiny, tmp_path, ALTERNATING))
     with pytest.raises(JaegptError, match="refuses the roles assistant"):
-        encoder.history([(True, "me first")])
+        encode_history(encoder, [(True, "me first")])
     for template, why in (("| upper }}", "changes or hides"), ("* 2 }}", "text twice")):
         shout = (
             CHATML.replace("m['content'] + ", "")
@@ -222,17 +226,17 @@ def test_a_template_that_refuses_is_a_clear_error(tiny: Path, tmp_path: Path) ->
             + "{% endfor %}"
         )
         with pytest.raises(JaegptError, match=f"chat template .*{why}.* Choose another"):
-            Encoder(chat_folder(tiny, tmp_path, shout)).history([(False, "hey")])
+            encode_history(Encoder(chat_folder(tiny, tmp_path, shout)), [(False, "hey")])
 
 
 def test_a_template_with_todays_date_does_not_depend_on_the_day(tiny: Path, tmp_path: Path) -> None:
     encoder = Encoder(chat_folder(tiny, tmp_path, "{{ strftime_now('%d %b %Y') }}" + CHATML))
-    assert encoder.decode(encoder.history([(False, "hey")])[0]).startswith("01 Jan 2024")
+    assert encoder.decode(encode_history(encoder, [(False, "hey")])[0]).startswith("01 Jan 2024")
 
 
 def test_the_templates_own_tokens_are_at_hand(tiny: Path, tmp_path: Path) -> None:
     encoder = Encoder(chat_folder(tiny, tmp_path, "{{ bos_token }}" + CHATML))
-    assert encoder.decode(encoder.history([(False, "hey")])[0]).startswith("<|endoftext|><|im_start|>user")
+    assert encoder.decode(encode_history(encoder, [(False, "hey")])[0]).startswith("<|endoftext|><|im_start|>user")
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import encoding_reference
 from helpers.models import save_tiny
 from test_encoding import CHATML, chat_folder, examples_table
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -13,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer
 
-from jaegpt.dialogue.encode_table import encode_examples
+from jaegpt.dialogue.encode_table import encode_candidate, encode_examples, encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
 
 # What Qwen3 does: after the last question, an answer is shown with what was thought before it, be it nothing.
@@ -100,10 +101,11 @@ def sentencepiece_folder(folder: Path, prefix: str, template: str | None) -> Pat
 
 
 def row(encoder: Encoder) -> list[int]:
-    """A training row, from single calls; a table's must be the same."""
-    ids, roles = encoder.history(TURNS)
-    candidate = encoder.candidate(REPLY)
+    """A training row, turn by turn; a table's and the chat's must be the same."""
+    ids, roles = encoding_reference.history(encoder, TURNS)
+    candidate = encoding_reference.candidate(encoder, REPLY)
     assert len(ids) == len(roles)
+    assert (encode_history(encoder, TURNS), encode_candidate(encoder, REPLY)) == ((ids, roles), candidate)
     table = examples_table([{"history": TURNS, "reply": REPLY, "distractors": []}])
     encoded = encode_examples(table, encoder).to_pylist()[0]
     assert (encoded["history_ids"], encoded["history_roles"]) == (ids, roles)
@@ -126,7 +128,7 @@ def test_no_room_is_left_for_a_thought(template: str, tiny: Path, tmp_path: Path
     found = row(encoder)
     assert found == whole[: len(found)]
     assert encoder.decode(whole[len(found) :]) == "\n"
-    prompt = encoder.decode(encoder.history(TURNS)[0])
+    prompt = encoder.decode(encode_history(encoder, TURNS)[0])
     assert "</think>" in prompt[-12:], "the thought is closed before the reply"
     assert prompt == rendered(encoder, TURNS, prompt=True)
 
@@ -139,11 +141,11 @@ def test_added_tokens_that_are_not_special_are_text_as_well(tiny: Path, tmp_path
     assert not encoder.controls & set(ids)
     assert encoder.decode(ids) == text
     assert think < encoder.controls
-    assert sum(token in think for token in encoder.history([(False, text)])[0]) == 2, "the template's own"
+    assert sum(token in think for token in encode_history(encoder, [(False, text)])[0]) == 2, "the template's own"
     table = examples_table([{"history": [(False, text)], "reply": text, "distractors": []}])
     encoded = encode_examples(table, encoder).to_pylist()[0]
-    assert encoded["history_ids"] == encoder.history([(False, text)])[0]
-    assert encoded["candidate_ids"] == [encoder.candidate(text)]
+    assert encoded["history_ids"] == encode_history(encoder, [(False, text)])[0]
+    assert encoded["candidate_ids"] == [encode_candidate(encoder, text)]
 
 
 def test_an_added_word_that_the_model_makes_of_letters_stays_a_word(tiny: Path, tmp_path: Path) -> None:
@@ -177,7 +179,7 @@ def test_control_tokens_that_the_model_itself_could_spell_stay_text(kind: str, t
         (ids,) = encoder.tokenize([text])
         assert 1 not in ids
         assert encoder.tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == text
-    assert encoder.candidate("hi")[-1] == 1
+    assert encode_candidate(encoder, "hi")[-1] == 1
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -203,14 +205,14 @@ def test_without_a_template_a_history_begins_as_the_tokenizer_begins_a_text(pref
     whole = encoder.tokenizer.encode("</s>".join([*(text for _, text in TURNS), REPLY]) + "</s>")
     assert whole.tokens[0] == "<s>"
     assert row(encoder) == whole.ids
-    assert encoder.history([])[0] == whole.ids[:1]
+    assert encode_history(encoder, [])[0] == whole.ids[:1]
 
 
 def test_a_template_that_writes_the_beginning_itself_does_not_get_it_twice(tmp_path: Path) -> None:
     encoder = Encoder(sentencepiece_folder(tmp_path / "model", "first", "{{ bos_token }}" + NAMED))
     start = encoder.tokenizer.token_to_id("<s>")
-    assert encoder.history(TURNS)[0][0] == start
-    assert encoder.history(TURNS)[0].count(start) == 1
+    assert encode_history(encoder, TURNS)[0][0] == start
+    assert encode_history(encoder, TURNS)[0].count(start) == 1
 
 
 def test_tokens_that_take_the_space_after_them_are_met_as_they_are(tmp_path: Path) -> None:

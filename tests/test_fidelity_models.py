@@ -9,7 +9,7 @@ import torch
 from helpers.chats import chat_tables
 from helpers.models import CPU, random_examples, save_tiny
 
-from jaegpt.dialogue.encode_table import encode_examples
+from jaegpt.dialogue.encode_table import encode_candidate, encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.baselines import OtherReply, other_replies
@@ -147,9 +147,9 @@ def test_other_peoples_distractors_come_from_the_thread_and_another_session(tiny
         own = tokens[context.example_id].candidates
         assert trial.is_own == (True,) * 3 + (False,) * 3
         assert [ids.tolist() for ids in trial.example.candidates[:3]] == [ids.tolist() for ids in own[:3]]
-        assert trial.example.candidates[-1].tolist() == encoder.candidate(context.reply)
+        assert trial.example.candidates[-1].tolist() == encode_candidate(encoder, context.reply)
         allowed = [
-            encoder.candidate(other.text)
+            encode_candidate(encoder, other.text)
             for other in chats.others
             if other.thread_id == context.thread_id and other.session_index != context.session_index
         ]

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from jaegpt.base_model import save_base_model
 from jaegpt.chat.commands import trained_shape
 from jaegpt.dialogue.bounded import MOST_S
+from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.generation.gguf import export_gguf
@@ -250,5 +251,5 @@ def test_a_template_that_runs_wild_is_one_clear_line(
     monkeypatch.setattr("jaegpt.dialogue.bounded.MOST_S", MOST_S / 5)
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     with pytest.raises(JaegptError, match="model: its chat template") as found:
-        Encoder(folder).history([(False, "a"), (True, "b"), (False, "c")])
+        encode_history(Encoder(folder), [(False, "a"), (True, "b"), (False, "c")])
     assert "\n" not in str(found.value)

@@ -1,4 +1,4 @@
-"""A part of the table `examples` into a part of `tokens`, whole columns at a time.
+"""Histories and replies into token ids, whole columns at a time: a table's, and the chat's one row, by the same code.
 
 A history is a row of pieces: what closes a turn, what opens the next, its text, and so on. Each distinct word is
 tokenized once; the rest is looking up and laying end to end.
@@ -6,7 +6,7 @@ tokenized once; the rest is looking up and laying end to end.
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.encoding import Encoder, Ids
+from jaegpt.dialogue.encoding import Encoder, Ids, Turn
 from jaegpt.tables import SCHEMAS, column
 
 Ints = npt.NDArray[np.int64]
@@ -131,22 +131,13 @@ def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
     is_owner, texts, of_row = _joined_turns(column(examples, "history"))
     distractors, replies = column(examples, "distractors"), column(examples, "reply")
     num_others = pc.list_value_length(distractors).to_numpy(zero_copy_only=False).astype(np.int64)
-    spoken = pa.concat_arrays([texts, distractors.flatten(), replies]).dictionary_encode()
-    pieces = _tokenized(spoken.dictionary, encoder)
-    pieces.with_space = lambda: _tokenized(pc.binary_join_element_wise("", spoken.dictionary, " "), encoder)
-    numbers = spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    pieces, numbers = _numbered(pa.concat_arrays([texts, distractors.flatten(), replies]), encoder)
     of_turns, of_others, of_replies = np.split(numbers, np.cumsum([len(texts), int(num_others.sum())]))
 
     ids, roles, lengths = _histories(encoder, pieces, is_owner, of_turns, np.bincount(of_row, minlength=len(examples)))
     # The reply comes after the distractors of its row, and every candidate is followed by what ends a turn.
-    candidates = np.insert(of_others, np.cumsum(num_others), of_replies)
-    if encoder.reply_spaced:
-        candidates = pieces.spaced(candidates)
-    opening, closing = (
-        np.full_like(candidates, pieces.number(ids)) for ids in (encoder.reply_opening, encoder.end_of_turn)
-    )
-    candidate_ids, taken = pieces.gather(np.column_stack([opening, candidates, closing]).ravel())
-    inner = _lists(taken.reshape(-1, 3).sum(axis=1), pa.array(candidate_ids, pa.int32()))
+    candidate_ids, taken = _candidates(encoder, pieces, np.insert(of_others, np.cumsum(num_others), of_replies))
+    inner = _lists(taken, pa.array(candidate_ids, pa.int32()))
     columns = {
         "example_id": column(examples, "example_id"),
         "split": column(examples, "split"),
@@ -155,6 +146,41 @@ def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
         "candidate_ids": _lists(num_others + 1, inner),
     }
     return pa.table(columns, schema=SCHEMAS["tokens"])
+
+
+def encode_history(encoder: Encoder, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+    """Context turns -> ids up to where the owner's reply begins, and as many roles (1 = owner, 0 = other).
+
+    Raises:
+        JaegptError: the model's template refuses such turns.
+    """
+    row = [{"is_owner": is_owner, "text": text} for is_owner, text in turns]
+    is_owner, texts, of_row = _joined_turns(pa.array([row], SCHEMAS["examples"].field("history").type))
+    pieces, numbers = _numbered(texts, encoder)
+    ids, roles, _ = _histories(encoder, pieces, is_owner, numbers, np.bincount(of_row, minlength=1))
+    return ids.tolist(), roles.tolist()
+
+
+def encode_candidate(encoder: Encoder, text: str) -> list[int]:
+    """A reply -> ids, closed by the end-of-turn token, so that the model learns to stop."""
+    pieces, numbers = _numbered(pa.array([text], pa.string()), encoder)
+    return list(_candidates(encoder, pieces, numbers)[0].tolist())
+
+
+def _numbered(texts: pa.Array, encoder: Encoder) -> tuple[_Pieces, Ints]:
+    """The distinct texts as pieces, and [texts] the number of each."""
+    spoken = texts.dictionary_encode()
+    pieces = _tokenized(spoken.dictionary, encoder)
+    pieces.with_space = lambda: _tokenized(pc.binary_join_element_wise("", spoken.dictionary, " "), encoder)
+    return pieces, spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _candidates(encoder: Encoder, pieces: _Pieces, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+    """The ids of candidates end to end, and [candidates] their lengths; `numbers`: [candidates] of their texts."""
+    texts = pieces.spaced(numbers) if encoder.reply_spaced else numbers
+    opening, closing = (np.full_like(texts, pieces.number(ids)) for ids in (encoder.reply_opening, encoder.end_of_turn))
+    ids, taken = pieces.gather(np.column_stack([opening, texts, closing]).ravel())
+    return ids, taken.reshape(-1, 3).sum(axis=1)
 
 
 def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, Ints]:

@@ -96,26 +96,6 @@ class Encoder:
         """Ids to text, special tokens spelled out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
-    def history(self, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
-        """Context turns -> ids up to where the owner's reply begins, and as many roles (1 = owner, 0 = other)."""
-        joined = join_neighbours(turns)
-        layout = self.layout(tuple(is_owner for is_owner, _ in joined))
-        joined = joined[layout.skipped :]
-        texts = [" " * spaced + text for spaced, (_, text) in zip(layout.spaced, joined, strict=True)]
-        ids: list[int] = []
-        roles: list[int] = []
-        role = 0
-        for (closing, opening), (is_owner, _), content in zip(layout.before, joined, self.tokenize(texts), strict=True):
-            ids += [*closing, *opening, *content]
-            roles += [role] * len(closing) + [int(is_owner)] * (len(opening) + len(content))
-            role = int(is_owner)
-        closing, opening = layout.after
-        return [*ids, *closing, *opening], [*roles, *[role] * len(closing), *[1] * len(opening)]
-
-    def candidate(self, text: str) -> list[int]:
-        """A reply -> ids, closed by the end-of-turn token, so that the model learns to stop."""
-        return [*self.reply_opening, *self.tokenize([" " * self.reply_spaced + text])[0], *self.end_of_turn]
-
     def layout(self, owners: tuple[bool, ...]) -> Layout:
         """What stands around the texts of turns by these (alternating) speakers.
 
@@ -242,17 +222,6 @@ class Encoder:
             if whole == (*self._control(shown, continues), *self.tokenize([" " * spaced + _PROBE])[0]):
                 return shown, spaced
         return piece, False
-
-
-def join_neighbours(turns: Sequence[Turn]) -> list[Turn]:
-    """Neighbouring turns of one role become one: [(F, "a"), (F, "b"), (T, "c")] -> [(F, "a b"), (T, "c")]."""
-    joined: list[Turn] = []
-    for is_owner, text in turns:
-        if joined and joined[-1][0] == is_owner:
-            joined[-1] = (is_owner, f"{joined[-1][1]} {text}")
-        else:
-            joined.append((is_owner, text))
-    return joined
 
 
 def _taken_apart(text: str, marks: Sequence[str]) -> list[str]:

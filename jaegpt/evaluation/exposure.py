@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.intervals import Floats
@@ -98,10 +99,10 @@ def canary_examples(
     num_distractors = len(ordinary[0].candidates) - 1
     examples = []
     for canary in canaries:
-        history, roles = encoder.history([(False, canary.question)])
+        history, roles = encode_history(encoder, [(False, canary.question)])
         for copy in range(canary.repeats):
             others = rng.choice(len(ordinary), num_distractors)
-            reply = np.array(encoder.candidate(canary.reply(canary.number)), np.int64)
+            reply = np.array(encode_candidate(encoder, canary.reply(canary.number)), np.int64)
             examples.append(
                 Example(
                     example_id=f"canary-{canary.place}-{copy}",
@@ -147,8 +148,10 @@ def _alternatives(canary: Canary, encoder: Encoder, rng: np.random.Generator) ->
     """The canary's own reply, then those with other numbers, packed under their common history."""
     drawn = rng.choice(10**6 - 1, NUM_ALTERNATIVES, replace=False)
     numbers = [f"{number + (number >= int(canary.number)):06d}" for number in drawn.tolist()]  # steps over its own
-    history, roles = encoder.history([(False, canary.question)])
-    replies = [np.array(encoder.candidate(canary.reply(number)), np.int64) for number in (canary.number, *numbers)]
+    history, roles = encode_history(encoder, [(False, canary.question)])
+    replies = [
+        np.array(encode_candidate(encoder, canary.reply(number)), np.int64) for number in (canary.number, *numbers)
+    ]
     return [
         Example(
             example_id=f"{canary.place}-{start}",

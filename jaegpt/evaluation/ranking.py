@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaegpt.dialogue.draws import thread_key
+from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.baselines import OtherReply
 from jaegpt.evaluation.contexts import Context
@@ -58,7 +59,7 @@ def trials(
             continue
         *own, reply = example.candidates
         texts = _drawn(context, by_thread[context.thread_id], others, len(own), seed)
-        foreign = [np.array(encoder.candidate(text), np.int64) for text in texts]
+        foreign = [np.array(encode_candidate(encoder, text), np.int64) for text in texts]
         whole = replace(example, candidates=[*own, *foreign, reply])
         if not whole.fits(block_size):
             whole, foreign = example, []

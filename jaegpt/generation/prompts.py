@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
 
@@ -49,10 +50,10 @@ def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, roo
     if not history:
         raise JaegptError("there is nothing to reply to: the conversation is empty.")
     turns = [(is_owner, keep_end(text)) for is_owner, text in history[-num_history:]]
-    ids, roles = encoder.history(turns)
+    ids, roles = encode_history(encoder, turns)
     while len(ids) > room and len(turns) > 1:
         turns = turns[1:]
-        ids, roles = encoder.history(turns)
+        ids, roles = encode_history(encoder, turns)
     too_long = len(ids) > room
     if too_long:
         ids, roles = _cut(encoder, turns[0], room)
@@ -63,11 +64,11 @@ def _cut(encoder: Encoder, turn: Turn, room: int) -> tuple[list[int], list[int]]
     """The history of this one turn, with as much of its end as fits."""
     is_owner, text = turn
     content = encoder.tokenize([text])[0]
-    keep = room - len(encoder.history([(is_owner, "")])[0])
+    keep = room - len(encode_history(encoder, [(is_owner, "")])[0])
     while keep > 0:
         # The end of a text, decoded and encoded again, may take a token or two more than it did.
         end = encoder.decode(content[-keep:]).lstrip("\ufffd")
-        ids, roles = encoder.history([(is_owner, end)])
+        ids, roles = encode_history(encoder, [(is_owner, end)])
         if len(ids) <= room:
             return ids, roles
         keep -= len(ids) - room

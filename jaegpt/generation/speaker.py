@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
+from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import decode
@@ -235,7 +236,7 @@ class Speaker:
                 example_id="",
                 history=np.array(prompt.ids),
                 roles=np.array(prompt.roles),
-                candidates=[np.array(self.encoder.candidate(text)) for text in texts],
+                candidates=[np.array(encode_candidate(self.encoder, text)) for text in texts],
             )
             for prompt, texts in zip(prompts, candidates, strict=True)
         ]
