@@ -18,7 +18,7 @@ from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs,
 from jaegpt.runs.table import make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
 from jaegpt.sweep.space import make_dimension
-from jaegpt.sweep.study import counted, finished, place
+from jaegpt.sweep.study import counted, finished
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
         "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "candidates": 4, "examples": 100}  # fmt: skip
@@ -226,13 +226,9 @@ def test_trials_that_failed_do_not_count() -> None:
     assert describe(study, [DIMENSION])[0] == "sweep: 1 done, 1 stopped, 1 diverged, 1 failed"
 
 
-def test_the_best_trial_is_applied_where_it_was_run() -> None:
-    for attributes in ({}, {"place": place()}):
-        assert "sweep: to work with it: dvc exp apply sweep-x-000" in describe(
-            study_of((3.5, "done"), **attributes), [DIMENSION]
-        )
-    lines = describe(study_of((3.5, "done"), place="ida:/home/ida/jaegpt"), [DIMENSION])
-    assert "sweep: the best trial was run on ida:/home/ida/jaegpt; apply it there: dvc exp apply sweep-x-000" in lines
+def test_the_best_trial_is_named_by_what_applies_it() -> None:
+    lines = describe(study_of((3.6, "done"), (3.5, "done"), (3.0, "stopped")), [DIMENSION])
+    assert "sweep: to work with it: dvc exp apply sweep-x-001" in lines
 
 
 def test_importance_is_drawn_once_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
