@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
-from jaegpt.runs.table import make_table, table_text
+from jaegpt.runs.table import WIDTH, frame_of, make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
 from jaegpt.sweep.space import make_dimension
 from jaegpt.sweep.study import counted, finished
@@ -43,7 +43,7 @@ def test_rows_stand_by_weight_and_the_best_of_each_column_is_marked() -> None:
     assert "mc_accuracy" not in best["a"] | best["c"]
     assert [base["lm_loss"] for base in table["bases"]] == [5.0]
     text = table_text(table)
-    assert "60.0% (20.0%-30.0%)*" in text
+    assert "60.0% (20.0-30.0)*" in text
     assert "3.600*" in text
     assert "3.700 " in text
     assert "untouched base model" in text
@@ -67,9 +67,23 @@ def test_the_base_model_stands_once_for_each_set_of_replies() -> None:
         (5.0, 100, {"session.percentile": None, "train.epochs": None}),
         (4.4, 50, {"session.percentile": 99, "train.epochs": None}),
     ]
-    *_, last = (line for line in table_text(table).splitlines() if "untouched base model" in line)
-    assert "4.400" in last
-    assert last.split()[-5:] == ["99", "50", "untouched", "base", "model"]
+    last = frame_of(table).iloc[-1]
+    assert last.name == "untouched base model"
+    assert (last["L_LM"], last["percentile"], last["epochs"], last["examples"]) == ("4.400 ", "99", "", "50")
+
+
+def test_a_table_fits_a_terminal() -> None:
+    runs = [run_of("a", 0.123, lm_loss=3.6), run_of("b", 100.0, lm_loss=13.7)]
+    narrow = table_text(make_table(runs))
+    assert max(map(len, narrow.splitlines())) <= WIDTH
+    assert narrow.count("w_mc") == 1, "nothing stands below"
+    changes = [{"dataset.train_fraction": 0.5, "train.epochs": 2, "x.epochs": 4}, {"model": "a/long-name-of-a-model"}]
+    runs = [dataclasses.replace(run, params={**run.params, **more}) for run, more in zip(runs, changes, strict=True)]
+    wide = make_table(runs)
+    assert max(map(len, table_text(wide).splitlines())) <= WIDTH
+    heads = {"train_fraction", "train.epochs", "x.epochs", "model"}
+    assert heads <= set(frame_of(wide).columns), frame_of(wide).columns
+    assert all(head in table_text(wide) for head in heads)
 
 
 def test_what_decides_when_to_look_makes_no_runs_differ() -> None:
@@ -149,7 +163,7 @@ def test_a_runs_parameters_are_those_of_the_stages_that_made_its_figures(tmp_pat
 
 def test_figures_of_a_model_that_was_trained_again_are_told(tmp_path: Path) -> None:
     lock = LOCK | {"train": LOCK["train"] | {"outs": [{"path": "models/jaegpt", "md5": "newer"}]}}
-    assert recorded(tmp_path, lock).note == "from before models/jaegpt was made anew; run `dvc repro`"
+    assert recorded(tmp_path, lock).note == "from before models/jaegpt was made again; run `dvc repro`"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`jaegpt report`: one page with the figures of the current run and of the experiments, and its pictures as files."""
 
-import csv
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
@@ -26,7 +26,7 @@ from jaegpt.runs.records import (
     out_of_date,
     shown_value,
 )
-from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, weight_groups
+from jaegpt.runs.table import STARRED, frame_of, make_table, notes_on, weight_groups
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
@@ -56,6 +56,7 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["with_code"] = _with_code
+    environment.filters["as_table"] = _as_table
     page = environment.get_template("report.html").render(sections=sections, picture=_inlined)
     with writing_folder(folder) as unfinished:
         write_text(unfinished / PAGE, page)
@@ -80,6 +81,12 @@ def _inlined(drawn: str, name: str) -> Markup:
 def _with_code(sentence: str) -> Markup:
     """What stands between backticks as code."""
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(sentence))))
+
+
+def _as_table(rows: Sequence[Sequence[str]]) -> Markup:
+    """The rows, whose first is the head, as an HTML table."""
+    with pd.option_context("display.max_colwidth", None):  # pandas would cut longer texts
+        return Markup(pd.DataFrame(rows[1:], columns=list(rows[0])).to_html(index=False, border=0))
 
 
 def _file_name(name: str) -> str:
@@ -235,7 +242,8 @@ def _weights(runs: Sequence[Run]) -> Section:
     title = "Runs side by side"
     if not table["rows"]:
         return _missing(title, "dvc exp run -S w_mc=1")
-    rows: list[Sequence[str]] = [*cells_of(table, PRIVATE)]
+    frame = frame_of(table, PRIVATE).reset_index()
+    rows: list[Sequence[str]] = [list(frame.columns), *frame.to_numpy().tolist()]
     text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
     groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
     if not groups:
@@ -300,7 +308,4 @@ def _settings(root: Path, notes: Sequence[str]) -> Section:
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.is_file() else []
