@@ -1,4 +1,4 @@
-"""What is told of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
+"""What is said of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
 
 import dataclasses
 import hashlib
@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
-from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
+from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs
 from jaegpt.runs.table import WIDTH, frame_of, make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
 from jaegpt.sweep.space import make_dimension
@@ -142,7 +142,7 @@ PARAMS = {"w_mc": 1.0, "seed": 7, "export.owner": "Zoe"}
 
 
 def recorded(folder: Path, lock: dict[str, Any], kind: str = "workspace", **params: Any) -> Run:
-    """A run as its folder's records tell it."""
+    """A run as its folder's records have it."""
     (folder / "metrics").mkdir(exist_ok=True)
     (folder / FIGURES).write_bytes(FILE)
     (folder / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
@@ -161,7 +161,7 @@ def test_a_runs_parameters_are_those_of_the_stages_that_made_its_figures(tmp_pat
     assert run.note == "from before params.yaml was changed (export.owner); run `dvc repro`"
 
 
-def test_figures_of_a_model_that_was_trained_again_are_told(tmp_path: Path) -> None:
+def test_figures_of_a_model_that_was_trained_again_are_noted(tmp_path: Path) -> None:
     lock = LOCK | {"train": LOCK["train"] | {"outs": [{"path": "models/jaegpt", "md5": "newer"}]}}
     assert recorded(tmp_path, lock).note == "from before models/jaegpt was made again; run `dvc repro`"
 
@@ -179,15 +179,6 @@ def test_an_experiment_that_was_not_evaluated_has_no_figures(tmp_path: Path, loc
     run = recorded(tmp_path, lock, "experiment", w_mc=w_mc)
     assert (run.state, run.figures, run.params["w_mc"]) == ("without figures", {}, w_mc)
     assert run.note == "it was not run as far as `evaluate`"
-
-
-def test_what_was_made_before_its_inputs_is_out_of_date() -> None:
-    model, newer = ({"path": "models/jaegpt", "md5": md5} for md5 in "ab")
-    lock = {"train": LOCK["train"] | {"outs": [model]}, "fidelity": {"deps": [model], "params": {}}}
-    assert not out_of_date(lock, "fidelity")
-    assert not out_of_date(lock, "block_size"), "nothing is known of it"
-    assert out_of_date(lock | {"train": lock["train"] | {"outs": [newer]}}, "fidelity")
-    assert out_of_date(LOCK, "tpu_report"), "with another w_mc"
 
 
 def test_a_folder_inside_a_clone_is_no_clone(tmp_path: Path) -> None:
@@ -216,11 +207,11 @@ def study_of(*trials: tuple[float | None, str], state: TrialState = TrialState.F
     study = optuna.create_study()
     for number, (loss, outcome) in enumerate(trials):
         rate = number / 10
-        told = {"outcome": outcome, "settings": {DIMENSION.name: rate}, "experiment": f"sweep-x-{number:03d}"}
+        known = {"outcome": outcome, "settings": {DIMENSION.name: rate}, "experiment": f"sweep-x-{number:03d}"}
         study.add_trial(
             optuna.create_trial(
                 params={DIMENSION.name: rate}, distributions={DIMENSION.name: DIMENSION.distribution}, value=loss,
-                state=state if loss is None else TrialState.COMPLETE, user_attrs=told | attributes,
+                state=state if loss is None else TrialState.COMPLETE, user_attrs=known | attributes,
             )
         )  # fmt: skip
     return study

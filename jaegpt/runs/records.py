@@ -171,17 +171,6 @@ def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]
     return recorded, f"from before params.yaml was changed ({shown})" if changed else ""
 
 
-def out_of_date(stages: Mapping[str, Any], name: str) -> bool:
-    """Whether what dvc.lock records of a stage was made before its inputs, or with other parameters than the model."""
-    if name not in stages:
-        return False
-    made = {path: md5 for stage in stages.values() for path, md5 in hashes(stage, "outs").items()}
-    if any(made.get(path, md5) != md5 for path, md5 in hashes(stages[name], "deps").items()):
-        return True
-    ours, models = recorded_params(stages, [name]), recorded_params(stages, ["train"])
-    return any(models[key] != value for key, value in ours.items() if key in models)
-
-
 def shown_value(key: str, value: Any) -> Any:
     """A parameter's value as others may see it: of a model in a folder of this machine the last name only."""
     local = key == "model" and str(value).startswith(("/", ".", "~"))
