@@ -66,7 +66,7 @@ def check_model() -> None:
     """Make sure that the replies are those of models/jaegpt: `dvc exp apply` brings another model, but not its replies.
 
     Raises:
-        JaegptError: they are not, or it cannot be told.
+        JaegptError: they are not, or DVC cannot say.
     """
     if not Path("dvc.lock").is_file():
         return
