@@ -6,6 +6,7 @@ from jaegpt.exports.extract import read_export
 from jaegpt.exports.tracking import refuse_tracked
 from jaegpt.files import write_json, writing_folder
 from jaegpt.params import Params
+from jaegpt.training.progress import followed
 
 
 def main() -> None:
@@ -28,7 +29,8 @@ def main() -> None:
     }
     write_json("metrics/extract.json", metrics)
     print(f"data/messages: {report.messages_kept:,} of {report.messages_read:,} messages in {report.threads:,} threads")
-    print(f"owner: {report.owner}, {report.owner_messages:,} messages")
+    owner = "(name left out)" if followed() else report.owner
+    print(f"owner: {owner}, {report.owner_messages:,} messages")
     for reason, count in report.dropped.items():
         print(f"dropped: {count:,} {reason}")
     if report.suspects:

@@ -16,6 +16,7 @@ from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.model_folder import load_base, load_lm, save_model
 from jaegpt.training.packing import examples_from_table
+from jaegpt.training.progress import note
 
 
 def main() -> None:
@@ -49,6 +50,7 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         valid=examples_from_table(tokens, "valid", block_size),
     )
     if folder:
+        note("begun")
         print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}

@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +22,14 @@ from jaegpt.runs.table import make_table, table_text
 from jaegpt.sweep.snapshot import fixed_settings, private_salt
 from jaegpt.sweep.space import SweepConfig
 from jaegpt.sweep.study import open_study
-from jaegpt.sweep.trial import Runner, Watch, _Reader
+from jaegpt.sweep.trial import Runner, TrialFailed, Watch
 from jaegpt.tables import read_table
 from stages import extract, filter_language
 
 ROOT = Path(__file__).parent.parent
 OWNER = "Zoë Somebody"
 NAMES = [f"{first} {last}" for first in ("Ann", "Bo", "Cyd", "Dee", "Eve") for last in ("Ash", "Birk", "Colt", "Dorn")]
-SPACE = SweepConfig(space=["w_mc = choice(0, 1)"], random_trials=1, keep_percent=100)
+SPACE = SweepConfig(space={"w_mc": {"choice": [0, 1]}}, random_trials=1, keep_percent=100)
 LEAST = 8  # hexadecimal digits of an id that tell two of a few thousand names apart
 
 
@@ -107,17 +109,15 @@ def test_a_study_holds_nothing_to_try_names_against(project: tuple[Path, list[st
     assert stat.S_IMODE(Path("sweeps/salt").stat().st_mode) == 0o600
     fixed = fixed_settings(folder, {"model": "tiny"}, {"w_mc"}, salt)
     for _ in range(2):  # the second time it is the same study
-        open_study("names", SPACE, fixed, 1, None)
+        open_study("names", SPACE, fixed, 1)
     assert found_in(Path("sweeps/names.db").read_bytes(), folders) == []
     assert fixed["model"] == "'tiny'"
     assert "w_mc" not in fixed
     assert not [key for key in fixed if key.startswith(("generate.", "fidelity.", "jaegpt/chat"))], "no loss needs them"
-    # Another name is another study; with another salt, and for a study that others read, names do not show.
+    # Another name is another study; another salt hashes otherwise.
     other = fixed_settings(folder, {"model": "tiny", "export.exclude": [NAMES[1]]}, {"w_mc"}, salt)
     assert [key for key in fixed if fixed[key] != other[key]] == ["export.exclude"]
     assert fixed_settings(folder, {"model": "tiny"}, {"w_mc"}, b"other")["export.owner"] != fixed["export.owner"]
-    shared = fixed_settings(folder, {"model": "tiny"}, {"w_mc"})
-    assert shared == {key: value for key, value in fixed.items() if not key.startswith("export.")}
 
 
 def test_the_table_tells_values_that_may_be_names_apart_by_numbers() -> None:
@@ -134,17 +134,25 @@ def test_the_table_tells_values_that_may_be_names_apart_by_numbers() -> None:
     assert found_in((table_text(table) + json.dumps(table)).encode(), []) == []
 
 
-def test_the_log_of_a_trial_names_no_owner_and_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = tmp_path / "python"  # in the place of DVC
-    program.write_text(f"#!/bin/sh\necho before\necho 'owner: {OWNER} (named by profile), 3 messages'\n", "utf-8")
-    program.chmod(0o755)
-    monkeypatch.setattr("jaegpt.sweep.trial.sys.executable", str(program))
+def test_the_log_of_a_trial_names_no_owner_and_is_private(
+    project: tuple[Path, list[str]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder, folders = project
+    extract.main()  # typed by hand it says whom it took
+    assert f"owner: {OWNER} (" in capfd.readouterr().out
     log = tmp_path / "sweep-x-000.log"
     log.write_text("of an earlier version, for all to read", encoding="utf-8")
     log.chmod(0o644)
-    watch = Watch(on_validation=lambda quarter, loss: False, on_data_ready=lambda: None)
-    reader = _Reader({"train.batch_size": 8, "train.evaluations": 4}, watch)
-    runner = Runner(SimpleNamespace(), tmp_path)  # type: ignore[arg-type]
-    assert runner._follow(tmp_path, "sweep-x-000", {}, tmp_path / "scratch", reader) == 0
-    assert log.read_text(encoding="utf-8") == "before\nowner: (name left out)\n"
+    program = tmp_path / "dvc"  # in the place of DVC: a trial that ends after its first stage
+    program.write_text(f"#!/bin/sh\ncd '{folder}'\n'{sys.executable}' -m stages.extract\nexit 3\n", encoding="utf-8")
+    program.chmod(0o755)
+    snapshot: Any = SimpleNamespace(copy=nullcontext)
+    watch = Watch(on_validation=lambda interval, loss: False, on_data_ready=lambda: None)
+    with pytest.raises(TrialFailed, match="ended with code 3"):
+        Runner(snapshot, tmp_path, [str(program)]).run(
+            "sweep-x-000", {}, {"train.epochs": 1, "train.evaluations": 4}, watch
+        )
+    text = log.read_text(encoding="utf-8")
+    assert re.search(r"^owner: \(name left out\), [1-9]\d* messages$", text, re.MULTILINE), text
+    assert found_in(text.encode(), folders) == []
     assert stat.S_IMODE(log.stat().st_mode) == 0o600

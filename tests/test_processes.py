@@ -221,7 +221,7 @@ def test_the_wheel_holds_what_the_commands_read(tmp_path: Path) -> None:
     code = """
 import jaegpt.runs.report as report, jaegpt.sweep.results as results, pathlib
 assert "installed" in report.__file__
-assert pathlib.Path(results.__file__).with_name("sweep_plots.yaml").read_text(encoding="utf-8")
+assert pathlib.Path(results.__file__).with_name("plots.yaml").read_text(encoding="utf-8")
 assert pathlib.Path(report.__file__).with_name("report.html").read_text(encoding="utf-8")
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import open_page
+from helpers.commands import call
 from test_fidelity_words import FIGURES as FIDELITY
 
 from jaegpt.errors import JaegptError
@@ -154,11 +155,12 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
     assert not any("picture" in sentence for sentence in both.text), "all rows are in it"
     assert {value["group"] for value in pictures[-1]["data"]["values"]} == {"train.epochs 1", "train.epochs 2"}
     figures.weights({"": [row | {"candidates": None} for row in make_table(RUNS)["rows"]]})
-    assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share cannot be told"
+    assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share is not known"
 
 
-def test_curves_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_left_out_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {"Training losses": "<svg/>"})
+    monkeypatch.setattr("jaegpt.runs.report.changed_since", lambda root, stages: {})
     (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
 
     def learning(count: int) -> list[str]:
@@ -170,33 +172,44 @@ def test_curves_left_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert learning(MOST_CURVES + 2)[1] == "Of 8 experiments the first 6 are drawn."
 
 
-def test_figures_of_another_model_or_of_other_settings_are_told(
+def test_figures_of_another_model_or_of_other_settings_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {})
-    (tmp_path / "params.yaml").write_text("w_mc: 2\nmodel: /home/zoe/models/own\n", encoding="utf-8")
+    (tmp_path / "params.yaml").write_text("w_mc: 2\nseed: 1\nmodel: /home/zoe/models/own\n", encoding="utf-8")
+    deps = {"fidelity": "models/jaegpt", "block_size": "data/tokens", "tpu_report": "data/tokens"}
+    stages = {name: {"cmd": "true", "deps": [dep, "jaegpt/code.py"], "params": ["seed"]} for name, dep in deps.items()}
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": stages}), encoding="utf-8")
+    inputs = [tmp_path / name for name in ("models/jaegpt", "data/tokens", "jaegpt/code.py")]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a", encoding="utf-8")
+    for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], ["dvc", "commit", "--force"]):
+        call(tmp_path, *command)
     note = "from before params.yaml was changed (w_mc 1.0 -> 2); run `dvc repro`"
     named = {"w_mc": 1.0, "export.owner": "Zoë Somebody"}
     run = Run(name="workspace", rev="workspace", kind="workspace", state="done", params=named,
               figures=METRICS["evaluate"], note=note)  # fmt: skip
 
-    def sections(model: str) -> dict[str, str]:
-        lock: dict[str, Any] = {
-            "train": {"outs": [{"path": "models/jaegpt", "md5": "a"}]},
-            "encode": {"outs": [{"path": "data/tokens", "md5": "a"}]},
-            "fidelity": {"deps": [{"path": "models/jaegpt", "md5": model}]},
-            "block_size": {"deps": [{"path": "data/tokens", "md5": model}]},
-            "tpu_report": {"deps": [{"path": "data/tokens", "md5": model}]},
-        }
-        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
+    def sections() -> dict[str, str]:
         made = make_sections(tmp_path, {**METRICS, "fidelity": FIDELITY, "tpu": TPU}, [run, *RUNS])
         return {section.title: f"{section.text} {section.rows}" for section in made}
 
-    other, same = sections("b"), sections("a")
-    sound = next(title for title in other if title.startswith("Does it sound"))
-    for title in (sound, "Block size", "On a TPU"):
-        assert "not of this run, but of an earlier one" in other[title], title
-        assert "not of this run" not in same[title], title
+    def old() -> list[str]:
+        return [title for title, text in sections().items() if "not of this run, but of an earlier one" in text]
+
+    same = sections()
+    sound = next(title for title in same if title.startswith("Does it sound"))
+    assert old() == []
+    inputs[2].write_text("edited", encoding="utf-8")
+    inputs[1].rename(tmp_path / "away")
+    assert old() == [], "code is no figure's run, and what is not here is not another's"
+    (tmp_path / "away").rename(inputs[1])
+    inputs[0].write_text("another model", encoding="utf-8")
+    assert old() == [sound]
+    params = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(params.replace("seed: 1", "seed: 2"), encoding="utf-8")
+    assert old() == ["Block size", sound, "On a TPU"]
     assert "both w_lm and w_mc above 0" in same["The two tasks' gradients"], "nothing is drawn here"
     for title in ("Did it learn?", "Settings, and how to repeat it"):
         assert f"Mind: {note}." in same[title]

@@ -64,10 +64,13 @@ def test_every_stage_module_is_in_the_pipeline() -> None:
     assert len(modules) >= 11
 
 
+_FRONT_DOORS = ("cli.py", "inspection.py", "project.py")  # the command line and the notebook's door may use all
+
+
 def test_packages_import_only_from_those_above_them() -> None:
     checked = 0
     for path in MODULES:
-        if path.parts[0] != "jaegpt" or path.name in ("cli.py", "inspection.py"):  # the command line may use all
+        if path.parts[0] != "jaegpt" or path.name in _FRONT_DOORS:
             continue
         place = PACKAGES.index(path.parts[1]) if len(path.parts) > 2 else -1
         for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
@@ -96,6 +99,7 @@ def test_no_modules_import_each_other() -> None:
 def test_package_files_hold_a_docstring_only() -> None:
     files = [path for path in MODULES if path.name == "__init__.py"]
     assert len(files) >= 6
+    files.remove(Path("jaegpt/__init__.py"))  # hands out open_project, and loads it when it is asked for
     for path in files:
         body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
         assert len(body) == 1, path

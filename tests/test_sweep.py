@@ -5,6 +5,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -54,6 +55,7 @@ def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: P
     assert "sweep: study 'tiny': 1 trials there, 2 to go" in output
     assert "sweep: uncommitted changes are part of every trial: " in output
     assert "params.yaml" in output
+    assert re.search(r"sweep: trial 2: validation lm_loss [\d.]+ after 1.00 epochs", output), "followed as it trains"
     assert "sweep: 3 done" in output
     assert "sweep: to work with it: dvc exp apply sweep-tiny-" in output
     left = {path.name for path in (project / ".dvc/tmp/sweep/tiny").iterdir() if path.suffix != ".log"}

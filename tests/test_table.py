@@ -1,4 +1,4 @@
-"""What is told of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
+"""What is said of runs and of trials known by hand: `jaegpt table`, and the lines and tables of a sweep."""
 
 import dataclasses
 import hashlib
@@ -14,11 +14,11 @@ from optuna.trial import TrialState
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
-from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs, out_of_date
-from jaegpt.runs.table import make_table, table_text
+from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs
+from jaegpt.runs.table import WIDTH, frame_of, make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
 from jaegpt.sweep.space import make_dimension
-from jaegpt.sweep.study import counted, finished, place
+from jaegpt.sweep.study import counted, finished
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
         "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "candidates": 4, "examples": 100}  # fmt: skip
@@ -43,7 +43,7 @@ def test_rows_stand_by_weight_and_the_best_of_each_column_is_marked() -> None:
     assert "mc_accuracy" not in best["a"] | best["c"]
     assert [base["lm_loss"] for base in table["bases"]] == [5.0]
     text = table_text(table)
-    assert "60.0% (20.0%-30.0%)*" in text
+    assert "60.0% (20.0-30.0)*" in text
     assert "3.600*" in text
     assert "3.700 " in text
     assert "untouched base model" in text
@@ -67,9 +67,23 @@ def test_the_base_model_stands_once_for_each_set_of_replies() -> None:
         (5.0, 100, {"session.percentile": None, "train.epochs": None}),
         (4.4, 50, {"session.percentile": 99, "train.epochs": None}),
     ]
-    *_, last = (line for line in table_text(table).splitlines() if "untouched base model" in line)
-    assert "4.400" in last
-    assert last.split()[-5:] == ["99", "50", "untouched", "base", "model"]
+    last = frame_of(table).iloc[-1]
+    assert last.name == "untouched base model"
+    assert (last["L_LM"], last["percentile"], last["epochs"], last["examples"]) == ("4.400 ", "99", "", "50")
+
+
+def test_a_table_fits_a_terminal() -> None:
+    runs = [run_of("a", 0.123, lm_loss=3.6), run_of("b", 100.0, lm_loss=13.7)]
+    narrow = table_text(make_table(runs))
+    assert max(map(len, narrow.splitlines())) <= WIDTH
+    assert narrow.count("w_mc") == 1, "nothing stands below"
+    changes = [{"dataset.train_fraction": 0.5, "train.epochs": 2, "x.epochs": 4}, {"model": "a/long-name-of-a-model"}]
+    runs = [dataclasses.replace(run, params={**run.params, **more}) for run, more in zip(runs, changes, strict=True)]
+    wide = make_table(runs)
+    assert max(map(len, table_text(wide).splitlines())) <= WIDTH
+    heads = {"train_fraction", "train.epochs", "x.epochs", "model"}
+    assert heads <= set(frame_of(wide).columns), frame_of(wide).columns
+    assert all(head in table_text(wide) for head in heads)
 
 
 def test_what_decides_when_to_look_makes_no_runs_differ() -> None:
@@ -128,7 +142,7 @@ PARAMS = {"w_mc": 1.0, "seed": 7, "export.owner": "Zoe"}
 
 
 def recorded(folder: Path, lock: dict[str, Any], kind: str = "workspace", **params: Any) -> Run:
-    """A run as its folder's records tell it."""
+    """A run as its folder's records have it."""
     (folder / "metrics").mkdir(exist_ok=True)
     (folder / FIGURES).write_bytes(FILE)
     (folder / "dvc.lock").write_text(json.dumps({"stages": lock}), encoding="utf-8")
@@ -147,9 +161,9 @@ def test_a_runs_parameters_are_those_of_the_stages_that_made_its_figures(tmp_pat
     assert run.note == "from before params.yaml was changed (export.owner); run `dvc repro`"
 
 
-def test_figures_of_a_model_that_was_trained_again_are_told(tmp_path: Path) -> None:
+def test_figures_of_a_model_that_was_trained_again_are_noted(tmp_path: Path) -> None:
     lock = LOCK | {"train": LOCK["train"] | {"outs": [{"path": "models/jaegpt", "md5": "newer"}]}}
-    assert recorded(tmp_path, lock).note == "from before models/jaegpt was made anew; run `dvc repro`"
+    assert recorded(tmp_path, lock).note == "from before models/jaegpt was made again; run `dvc repro`"
 
 
 @pytest.mark.parametrize(
@@ -165,15 +179,6 @@ def test_an_experiment_that_was_not_evaluated_has_no_figures(tmp_path: Path, loc
     run = recorded(tmp_path, lock, "experiment", w_mc=w_mc)
     assert (run.state, run.figures, run.params["w_mc"]) == ("without figures", {}, w_mc)
     assert run.note == "it was not run as far as `evaluate`"
-
-
-def test_what_was_made_before_its_inputs_is_out_of_date() -> None:
-    model, newer = ({"path": "models/jaegpt", "md5": md5} for md5 in "ab")
-    lock = {"train": LOCK["train"] | {"outs": [model]}, "fidelity": {"deps": [model], "params": {}}}
-    assert not out_of_date(lock, "fidelity")
-    assert not out_of_date(lock, "block_size"), "nothing is known of it"
-    assert out_of_date(lock | {"train": lock["train"] | {"outs": [newer]}}, "fidelity")
-    assert out_of_date(LOCK, "tpu_report"), "with another w_mc"
 
 
 def test_a_folder_inside_a_clone_is_no_clone(tmp_path: Path) -> None:
@@ -202,11 +207,11 @@ def study_of(*trials: tuple[float | None, str], state: TrialState = TrialState.F
     study = optuna.create_study()
     for number, (loss, outcome) in enumerate(trials):
         rate = number / 10
-        told = {"outcome": outcome, "settings": {DIMENSION.name: rate}, "experiment": f"sweep-x-{number:03d}"}
+        known = {"outcome": outcome, "settings": {DIMENSION.name: rate}, "experiment": f"sweep-x-{number:03d}"}
         study.add_trial(
             optuna.create_trial(
                 params={DIMENSION.name: rate}, distributions={DIMENSION.name: DIMENSION.distribution}, value=loss,
-                state=state if loss is None else TrialState.COMPLETE, user_attrs=told | attributes,
+                state=state if loss is None else TrialState.COMPLETE, user_attrs=known | attributes,
             )
         )  # fmt: skip
     return study
@@ -226,13 +231,9 @@ def test_trials_that_failed_do_not_count() -> None:
     assert describe(study, [DIMENSION])[0] == "sweep: 1 done, 1 stopped, 1 diverged, 1 failed"
 
 
-def test_the_best_trial_is_applied_where_it_was_run() -> None:
-    for attributes in ({}, {"place": place()}):
-        assert "sweep: to work with it: dvc exp apply sweep-x-000" in describe(
-            study_of((3.5, "done"), **attributes), [DIMENSION]
-        )
-    lines = describe(study_of((3.5, "done"), place="ida:/home/ida/jaegpt"), [DIMENSION])
-    assert "sweep: the best trial was run on ida:/home/ida/jaegpt; apply it there: dvc exp apply sweep-x-000" in lines
+def test_the_best_trial_is_named_by_what_applies_it() -> None:
+    lines = describe(study_of((3.6, "done"), (3.5, "done"), (3.0, "stopped")), [DIMENSION])
+    assert "sweep: to work with it: dvc exp apply sweep-x-001" in lines
 
 
 def test_importance_is_drawn_once_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

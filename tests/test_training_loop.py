@@ -20,7 +20,8 @@ from jaegpt.training.loop import Log, evaluation_steps, train
 from jaegpt.training.model_card import speed
 from jaegpt.training.model_folder import load_base, load_tuned, save_model
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Batch
+from jaegpt.training.packing import Batch, Plan
+from jaegpt.training.progress import VARIABLE, Follower
 from jaegpt.training.validation import Measurement
 
 
@@ -153,19 +154,19 @@ class Clock:
 
 def test_speed_is_examples_over_the_seconds_of_training(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    measured, packed = loop.measure, loop.pack
+    measured, packed = loop.measure, Plan.parts
 
     def measure(*arguments: object) -> Measurement:
         clock.now += 100
         return measured(*arguments)  # type: ignore[arg-type]
 
-    def slow_pack(*arguments: object) -> Batch:
+    def slow_pack(*arguments: object) -> list[Batch]:
         clock.now += 10
         return packed(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(loop, "measure", measure)
-    monkeypatch.setattr(loop, "pack", slow_pack)
+    monkeypatch.setattr(Plan, "parts", slow_pack)
     monkeypatch.setattr(loop, "ahead", lambda make, steps: ((step, make(step)) for step in steps))
     figures = run(tiny)[1].figures
     seconds = figures["examples"] / figures["examples_per_second"]
@@ -199,6 +200,19 @@ def test_a_validation_that_is_not_finite_stops_the_training_there(
 def test_a_loss_that_is_not_finite_stops_with_step_and_examples(tiny: Path) -> None:
     with pytest.raises(JaegptError, match=r"step \d+ is .*not finite.*Lower train.learning_rate.*examples: \d+"):
         run(tiny, learning_rate=1e30)
+
+
+def test_a_run_writes_down_how_far_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "progress.jsonl"))
+    follower = Follower(tmp_path / "progress.jsonl")
+    _, log = run(tiny, epochs=2, evaluations=2)
+    events = follower.new_events()
+    assert [event["event"] for event in events] == ["validation"] * len(log.valid)
+    assert [(event["step"], event["lm_loss"]) for event in events] == [(row[0], row[2]) for row in log.valid]
+    assert {event["steps"] for event in events} == {log.train[-1][0]} == {events[-1]["step"]}
+    with pytest.raises(JaegptError, match="not finite"):
+        run(tiny, learning_rate=1e30)
+    assert [event["event"] for event in follower.new_events()][-1] == "not finite"
 
 
 def test_a_loss_that_is_not_finite_names_the_last_checkpoint(

@@ -36,12 +36,6 @@ def check_lock(folder: Path) -> None:
     )
 
 
-def read_lock(folder: Path) -> dict[str, Any]:
-    """`locked_stages` of the dvc.lock in `folder`."""
-    path = folder / "dvc.lock"
-    return locked_stages(path.read_bytes() if path.is_file() else None)
-
-
 def recorded_params(stages: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """The parameters that these stages ran with, by dotted name."""
     recorded: dict[str, Any] = {}

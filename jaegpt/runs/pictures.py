@@ -38,7 +38,7 @@ _CONFIG = {
     "view": {"stroke": None},
 }
 _WIDTH, _HEIGHT = 400, 240
-_TITLE_LETTERS = 42  # of a line
+_TITLE_LETTERS = 42  # per line
 _NAMES = {"labelLimit": 240, "minExtent": 190}  # an axis with room for names, in whatever font
 MANY_POINTS = 200  # of a curve that is drawn smoothed, above its own faint line
 
@@ -73,7 +73,7 @@ def dvc_plots(root: Path, experiments: Sequence[str] = ()) -> dict[str, str]:
 def _readable(spec: Spec) -> Spec:
     """DVC's specification for a picture that nobody can point at.
 
-    Of a single run, curves are told apart by colour; DVC keeps colour for runs, and dashes its curves. Of several runs
+    Of a single run, each curve has a colour; DVC keeps colour for runs, and dashes its curves. Of several runs
     the total loss goes: it is in units of their weights, and would hide the rest.
     """
     spec |= {"width": _WIDTH, "height": _HEIGHT}
@@ -171,7 +171,7 @@ def weights(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
                         "y": {
                             "field": "lm_loss",
                             "type": "quantitative",
-                            "title": "nats a token",
+                            "title": "nats per token",
                             "scale": {"zero": False},
                         },
                     },

@@ -8,7 +8,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -141,8 +141,8 @@ def _recorded(run: Run, root: Path) -> Run:
     digest = hashlib.md5(_content(root, run.rev, FIGURES) or b"").hexdigest()
     params, note = _made_with(stages, digest, run.params)
     if note and run.kind == "experiment":
-        return _with(run, state="without figures", figures={}, note="it was not run as far as `evaluate`")
-    return _with(run, note=f"{note}; run `dvc repro`" if note else "", params={**run.params, **params})
+        return replace(run, state="without figures", figures={}, note="it was not run as far as `evaluate`")
+    return replace(run, note=f"{note}; run `dvc repro`" if note else "", params={**run.params, **params})
 
 
 def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -159,7 +159,7 @@ def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]
     for name in (*needed, "evaluate"):
         for path, md5 in deps[name].items():
             if made.get(path, md5) != md5:
-                return recorded, f"from before {path} was made anew"
+                return recorded, f"from before {path} was made again"
     changed = [key for key in sorted(recorded) if key in params and recorded[key] != params[key]]
     changed = [key for key in changed if not key.startswith(WITHOUT_EFFECT)]
     shown = ", ".join(
@@ -171,25 +171,10 @@ def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]
     return recorded, f"from before params.yaml was changed ({shown})" if changed else ""
 
 
-def out_of_date(stages: Mapping[str, Any], name: str) -> bool:
-    """Whether what dvc.lock records of a stage was made before its inputs, or with other parameters than the model."""
-    if name not in stages:
-        return False
-    made = {path: md5 for stage in stages.values() for path, md5 in hashes(stage, "outs").items()}
-    if any(made.get(path, md5) != md5 for path, md5 in hashes(stages[name], "deps").items()):
-        return True
-    ours, models = recorded_params(stages, [name]), recorded_params(stages, ["train"])
-    return any(models[key] != value for key, value in ours.items() if key in models)
-
-
 def shown_value(key: str, value: Any) -> Any:
     """A parameter's value as others may see it: of a model in a folder of this machine the last name only."""
     local = key == "model" and str(value).startswith(("/", ".", "~"))
     return PurePath(value).name if local else value
-
-
-def _with(run: Run, **changes: Any) -> Run:
-    return Run(**{**run.__dict__, **changes})
 
 
 def _content(root: Path, rev: str, name: str) -> bytes | None:

@@ -1,6 +1,5 @@
 """`jaegpt report`: one page with the figures of the current run and of the experiments, and its pictures as files."""
 
-import csv
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -8,25 +7,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
+from jaegpt.dvc_status import changed_since
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.files import write_text, writing_folder
 from jaegpt.runs import pictures as figures
-from jaegpt.runs.dvc_lock import flatten, read_lock
+from jaegpt.runs.dvc_lock import flatten
 from jaegpt.runs.records import (
     PRIVATE,
     SWEEP_IMPORTANCE,
     SWEEP_PREFIX,
     SWEEP_TRIALS,
     Run,
-    out_of_date,
     shown_value,
 )
-from jaegpt.runs.table import STARRED, cells_of, make_table, notes_on, weight_groups
+from jaegpt.runs.table import STARRED, frame_of, make_table, notes_on, weight_groups
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
@@ -56,6 +56,7 @@ def write_report(root: Path, runs: Sequence[Run], folder: Path) -> Path:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["with_code"] = _with_code
+    environment.filters["as_table"] = _as_table
     page = environment.get_template("report.html").render(sections=sections, picture=_inlined)
     with writing_folder(folder) as unfinished:
         write_text(unfinished / PAGE, page)
@@ -80,6 +81,12 @@ def _inlined(drawn: str, name: str) -> Markup:
 def _with_code(sentence: str) -> Markup:
     """What stands between backticks as code."""
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(sentence))))
+
+
+def _as_table(rows: Sequence[Sequence[str]]) -> Markup:
+    """The rows, whose first is the head, as an HTML table."""
+    with pd.option_context("display.max_colwidth", None):  # pandas would cut longer texts
+        return Markup(pd.DataFrame(rows[1:], columns=list(rows[0])).to_html(index=False, border=0))
 
 
 def _file_name(name: str) -> str:
@@ -108,8 +115,14 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
     gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
     if not gradients.pictures:
         gradients.text = ["Not measured: training with both w_lm and w_mc above 0 (`dvc repro`) makes these figures."]
-    stages = read_lock(root)
-    old = {name for name in ("block_size", "fidelity", "tpu_report") if out_of_date(stages, name)}
+    changed = changed_since(root, ("block_size", "fidelity", "tpu_report"))
+    # Other data, another model or other parameters make figures those of another run; edited code does not, nor does
+    # data that is not here, as in a fresh clone.
+    old = {
+        name
+        for name, changes in changed.items()
+        if any(how == "modified" and not path.startswith(("jaegpt/", "stages/")) for path, how in changes.items())
+    }
     return [
         _evaluation(metrics.get("evaluate"), notes),
         _data(metrics, drawn("Languages of threads"), old),
@@ -134,10 +147,10 @@ _ON_GRADIENTS = (
 )
 
 
-def _told_old(name: str, old: Collection[str]) -> list[str]:
-    """What to say of figures that are not of the run that the evaluation is of."""
+def _noted_old(name: str, old: Collection[str]) -> list[str]:
+    """What to say of figures that are not of the current data, model and parameters."""
     command = _COMMAND.get(name, f"dvc repro {name}")
-    return [f"These figures are not of this run, but of an earlier one: `{command}` makes them anew."] * (name in old)
+    return [f"These figures are not of this run, but of an earlier one: `{command}` makes them again."] * (name in old)
 
 
 def _missing(title: str, command: str) -> Section:
@@ -212,7 +225,7 @@ def _block_size(found: Mapping[str, Any] | None, old: Collection[str]) -> list[s
         return ["Not measured yet: `dvc repro block_size` makes these figures."]
     times = found["tokens_padded"] / max(found["tokens_packed"], 1)
     return [
-        *_told_old("block_size", old),
+        *_noted_old("block_size", old),
         f"Recommended: {found['recommended']} tokens, the smallest that holds 99 % of the examples. Packed, they take "
         f"{found['tokens_packed']:,} tokens, {times:.1f} times fewer than in padded rows.",
     ]
@@ -235,7 +248,8 @@ def _weights(runs: Sequence[Run]) -> Section:
     title = "Runs side by side"
     if not table["rows"]:
         return _missing(title, "dvc exp run -S w_mc=1")
-    rows: list[Sequence[str]] = [*cells_of(table, PRIVATE)]
+    frame = frame_of(table, PRIVATE).reset_index()
+    rows: list[Sequence[str]] = [list(frame.columns), *frame.to_numpy().tolist()]
     text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
     groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
     if not groups:
@@ -264,7 +278,7 @@ def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
-    text = [*_told_old("fidelity", old), *sentences(found)]
+    text = [*_noted_old("fidelity", old), *sentences(found)]
     return Section(title, text, [], {"Style": figures.style(found["style"])} if found["style"] else {})
 
 
@@ -272,7 +286,7 @@ def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     compiled = {name: entry for name, entry in (found or {}).items() if entry.get("compiles") is not None}
     if not compiled:
         return _missing("On a TPU", _COMMAND["tpu_report"])
-    rows: list[Sequence[str]] = [("slice", "compiles", "memory a device (GB)", "step at least (ms)", "epoch (min)")]
+    rows: list[Sequence[str]] = [("slice", "compiles", "memory per device (GB)", "step at least (ms)", "epoch (min)")]
     for name, entry in compiled.items():
         if not entry["compiles"]:
             rows.append((name, f"no: {entry['message']}", "", "", ""))
@@ -283,7 +297,7 @@ def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
         speed = (f"{1000 * step_s:.1f}", f"{minutes:.2f}") if step_s else ("", "")
         rows.append((name, "yes", memory, *speed))
     text = ["What the real TPU compiler says of a run's training step, and the bound its operations and bytes set."]
-    text += _told_old("tpu_report", old)
+    text += _noted_old("tpu_report", old)
     return Section("On a TPU", text, rows)
 
 
@@ -300,7 +314,4 @@ def _settings(root: Path, notes: Sequence[str]) -> Section:
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records") if path.is_file() else []

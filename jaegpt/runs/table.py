@@ -4,28 +4,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
 from jaegpt.runs.records import PRIVATE, SWEEP_PREFIX, WITHOUT_EFFECT, Run, shown_value
 
-# Figure of metrics/evaluate.json -> its column's head, and whether more of it is better.
+# Figure of metrics/evaluate.json -> its column's head, and whether more of it is better. H is the entropy of a guess.
 COLUMNS = {
     "mc_loss": ("L_MC", False),
-    "mc_ratio": ("L_MC/H_MC", False),
+    "mc_ratio": ("L_MC/H", False),
     "lm_loss": ("L_LM", False),
-    "lm_ratio": ("L_LM/H_LM", False),
-    "seed_accuracy": ("seed_accuracy", True),
-    "token_accuracy": ("token accuracy", True),
-    "mc_accuracy": ("MC accuracy (95 %)", True),
+    "lm_ratio": ("L_LM/H", False),
+    "seed_accuracy": ("seed acc", True),
+    "token_accuracy": ("token acc", True),
+    "mc_accuracy": ("MC acc (95 %)", True),
 }
 OF_CANDIDATES = ("mc_loss", "mc_accuracy")  # the more replies to choose from, the worse; L_MC/H_MC allows for it
 BASE = "untouched base model"
+WIDTH = 100  # characters of a terminal; columns beyond it follow below the others
 STARRED = "best of its column, of the rows measured on the same replies"
 
 
 def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]:
-    """The rows, best w_mc first named, as one JSON object.
+    """The runs side by side, as one JSON object.
 
     Returns:
-        rows: one a run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
+        rows: one per run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
             which no other row is better, `changed` the other parameters in which the rows differ (#1, #2 ... where
             they may name people). `candidates` is null in records from before it was kept.
         bases: the figures of the untouched base model, once for each set of replies it was measured on; `changed` as
@@ -66,7 +69,10 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
 
 def table_text(table: Mapping[str, Any]) -> str:
     """The table for a terminal; `*` marks the best of a column."""
-    lines = _grid(table) if table["rows"] else ["No run has figures yet. `dvc exp run -S w_mc=1` makes one."]
+    lines = ["No run has figures yet. `dvc exp run -S w_mc=1` makes one."]
+    if table["rows"]:
+        text = frame_of(table).rename_axis(None).to_string(line_width=WIDTH)
+        lines = [*(line.rstrip() for line in text.splitlines()), "", f"* {STARRED}"]
     notes = notes_on(table)
     if table["trials_left_out"]:
         notes.append(f"{table['trials_left_out']:,} trials of sweeps are not shown; `jaegpt table --all` shows them.")
@@ -93,31 +99,24 @@ def notes_on(table: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def cells_of(table: Mapping[str, Any], private: tuple[str, ...] = ()) -> list[list[str]]:
-    """The table's head, its rows and those of the base model, as text; without the parameters that begin as `private`.
+def frame_of(table: Mapping[str, Any], private: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The rows and those of the base model by experiment, as text; without the parameters that begin as `private`.
 
-    The number of examples is a column where the rows differ in it.
+    A parameter's column is named by its last part, where no other has the same. The number of examples is a column
+    where the rows differ in it.
     """
     changed = [key for key in table["rows"][0]["changed"] if not key.startswith(private)]
+    last = [key.rpartition(".")[2] for key in changed]
+    heads = [name if last.count(name) == 1 else key for key, name in zip(changed, last, strict=True)]
     several = len({row["examples"] for row in table["rows"]}) > 1
-    examples = ["examples"] if several else []
-    cells = [["w_mc", *(head for head, _ in COLUMNS.values()), *changed, *examples, "experiment"]]
+    lines, names = [], []
     for row in [*table["rows"], *table["bases"]]:
         marks = [cell(key, row) + ("*" if key in row["best"] else " ") for key in COLUMNS]
         others = [_short(shown_value(key, row["changed"][key])) for key in changed] + [f"{row['examples']:,}"] * several
-        name = " = ".join([row["experiment"], *row["also"]])
-        cells.append([_short(row["w_mc"]), *marks, *others, name])
-    return cells
-
-
-def _grid(table: Mapping[str, Any]) -> list[str]:
-    cells = cells_of(table)
-    widths = [max(len(line[index]) for line in cells) for index in range(len(cells[0]))]
-    aligned = [
-        "  ".join([text.rjust(width) for text, width in zip(line[:-1], widths, strict=False)] + [line[-1]])
-        for line in cells
-    ]
-    return [aligned[0], "-" * max(map(len, aligned)), *aligned[1:], "", f"* {STARRED}"]
+        lines.append([_short(row["w_mc"]), *marks, *others])
+        names.append(" = ".join([row["experiment"], *row["also"]]))
+    columns = ["w_mc", *(head for head, _ in COLUMNS.values()), *heads, *["examples"] * several]
+    return pd.DataFrame(lines, index=pd.Index(names, name="experiment"), columns=columns)
 
 
 def cell(key: str, row: Mapping[str, Any]) -> str:
@@ -127,7 +126,7 @@ def cell(key: str, row: Mapping[str, Any]) -> str:
         return "-"
     if key == "mc_accuracy":
         low, high = row["mc_accuracy_ci"]
-        return f"{value:.1%} ({low:.1%}-{high:.1%})"
+        return f"{value:.1%} ({100 * low:.1f}-{100 * high:.1f})"
     if key == "token_accuracy":
         return f"{value:.1%}"
     return f"{value:.5f}" if key == "seed_accuracy" else f"{value:.3f}"

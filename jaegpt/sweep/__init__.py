@@ -1,1 +1,1 @@
-"""The search for the settings of the lowest loss; each trial is a DVC experiment."""
+"""The search for the settings of the lowest loss: space, study, snapshot, trials, results."""

@@ -22,9 +22,6 @@ def add_command(commands: Any) -> None:
     sweep.add_argument("--workers", type=int, default=1, help="trials at a time (1)")
     sweep.add_argument("--model", help="base model of every trial, instead of the one in params.yaml")
     sweep.add_argument("--study", metavar="NAME", help="name of the study (the base model's)")
-    sweep.add_argument(
-        "--storage", metavar="URL", help="database that several machines share, such as postgresql://user@host/sweeps"
-    )
     sweep.set_defaults(run=_sweep)
 
 
@@ -48,4 +45,4 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     trials = TRIALS if arguments.trials is None and arguments.minutes is None else arguments.trials
     budget = Budget(trials=trials, minutes=arguments.minutes, workers=arguments.workers)
-    sweep(config, params, overrides, budget, name, arguments.storage)
+    sweep(config, params, overrides, budget, name)

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from jaegpt.files import write_csv, write_text
 from jaegpt.runs.records import SWEEP_IMPORTANCE, SWEEP_TRIALS, shown_value
 from jaegpt.sweep.space import Dimension
-from jaegpt.sweep.study import counted, finished, importances, place
+from jaegpt.sweep.study import counted, finished, importances
 
 PLOTS = Path("plots/dvc.yaml")
 _IMPORTANCE = "  - Sweep importance:\n"  # begins the plot that the first trials have no data for
@@ -18,7 +18,7 @@ COLUMNS = ("study", "model", "trial", "outcome", "lm_loss", "parameter", "settin
 
 
 def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
-    """Write both tables, a line a trial and parameter, and a line a parameter; and what `dvc plots` draws of them."""
+    """Write both tables (a line per trial and parameter; a line per parameter), and what `dvc plots` draws of them."""
     model = study.user_attrs.get("fixed", {}).get("model", "").strip("'")  # unless it is searched, too
     rows = [
         (
@@ -75,9 +75,7 @@ def describe(
         lines.append("sweep: importance: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
     lines.append(f"sweep: best: {best_text}")
     if best:
-        apply, where = f"dvc exp apply {best.user_attrs['experiment']}", best.user_attrs.get("place", place())
-        elsewhere = f"sweep: the best trial was run on {where}; apply it there: {apply}"
-        lines.append(f"sweep: to work with it: {apply}" if where == place() else elsewhere)
+        lines.append(f"sweep: to work with it: dvc exp apply {best.user_attrs['experiment']}")
         lines.append("sweep: parallel coordinates and importance as pictures: dvc plots show, jaegpt report")
     return lines
 

@@ -101,16 +101,14 @@ def take_snapshot(root: Path) -> Snapshot:
     )
 
 
-def fixed_settings(
-    root: Path, overrides: Mapping[str, Any], searched: set[str], salt: bytes | None = None
-) -> dict[str, str]:
+def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str], salt: bytes) -> dict[str, str]:
     """What a trial's loss depends on besides the parameters searched: other parameters, and the code's hashes.
 
     Read from dvc.yaml: all that `evaluate` and the stages before it list. Trials of one study must agree in all of it.
 
     Args:
         salt: under which parameters that may name people are hashed, so that who has the study but not the salt cannot
-            try names; None leaves them out.
+            try names.
     """
     yaml = YAML(typ="safe")
     stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -123,13 +121,13 @@ def fixed_settings(
             for key, value in params.items():
                 if not (key == listed or key.startswith(f"{listed}.")) or key in searched:
                     continue
-                if not key.startswith(PRIVATE):
-                    settings[key] = repr(value)
-                elif salt is not None:
-                    settings[key] = hmac.new(salt, repr(value).encode(), hashlib.sha256).hexdigest()
+                text = repr(value)
+                private = key.startswith(PRIVATE)
+                settings[key] = hmac.new(salt, text.encode(), hashlib.sha256).hexdigest() if private else text
         for dep in deps[name]:
-            if dep.endswith(".py"):
-                settings[dep] = hashlib.md5((root / dep).read_bytes()).hexdigest()
+            if dep.startswith(("jaegpt/", "stages/")):  # a file, or a folder of them
+                files = sorted((root / dep).rglob("*.py")) or [root / dep]
+                settings[dep] = hashlib.md5(b"".join(path.read_bytes() for path in files)).hexdigest()
     return dict(sorted(settings.items()))
 
 

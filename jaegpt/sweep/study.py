@@ -1,8 +1,7 @@
-"""The study of a sweep: Optuna's record of its trials, in a file of its own or in a database that machines share."""
+"""The study of a sweep: Optuna's record of its trials, in a file of its own."""
 
 import fcntl
 import os
-import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from jaegpt.runs.records import PRIVATE
 from jaegpt.sweep.space import Dimension, SweepConfig
 
 FOLDER = Path("sweeps")  # not in Git
-HEARTBEAT_S = 60  # of a trial on a shared database; one without a heartbeat for STALE_S is run again
-STALE_S = 2 * HEARTBEAT_S
 # Trials that must be there before one is compared with them.
 MIN_RIVALS = 3
 LEAST_FOR_IMPORTANCE = 8
@@ -28,36 +25,24 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
-def open_study(
-    name: str, config: SweepConfig, fixed: Mapping[str, str], seed: int, storage: str | None
-) -> optuna.Study:
-    """The study `name`, made if there is none.
+def open_study(name: str, config: SweepConfig, fixed: Mapping[str, str], seed: int) -> optuna.Study:
+    """The study `name`, kept in sweeps/NAME.db; made if there is none.
 
     Args:
         fixed: what its trials must agree in, as `fixed_settings` gives it.
-        storage: the URL of a database that several machines share; None keeps the study in sweeps/NAME.db.
 
     Raises:
-        JaegptError: the database cannot be reached, or the study was made with another space or other settings.
+        JaegptError: the file is no study, or the study was made with another space or other settings.
     """
-    url = storage or f"sqlite:///{FOLDER / name}.db"
-    if not storage:
-        FOLDER.mkdir(mode=0o700, exist_ok=True)
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    path = FOLDER / f"{name}.db"
     try:
         study = optuna.create_study(
             study_name=name,
             direction="minimize",
             load_if_exists=True,
-            storage=optuna.storages.RDBStorage(
-                url,
-                # SQLite locks the whole file; workers wait for each other.
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
-                heartbeat_interval=HEARTBEAT_S if storage else None,
-                grace_period=STALE_S if storage else None,
-                heartbeat_stale_trial_callback=(
-                    optuna.storages.RetryHeartbeatStaleTrialCallback() if storage else None
-                ),
-            ),
+            # SQLite locks the whole file; workers wait for each other.
+            storage=optuna.storages.RDBStorage(f"sqlite:///{path}", {"connect_args": {"timeout": 60}}),
             pruner=(
                 optuna.pruners.PercentilePruner(
                     config.keep_percent, n_startup_trials=MIN_RIVALS, n_min_trials=MIN_RIVALS
@@ -66,15 +51,13 @@ def open_study(
                 else optuna.pruners.NopPruner()
             ),
         )
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        where = f"the storage {_without_password(url)}" if storage else f"{FOLDER / name}.db"
+    except (SQLAlchemyError, ValueError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        advice = "Check the URL, and that its driver is installed" if storage else "Move the file away"
-        raise JaegptError(f"sweep: {where} cannot be used ({reason}). {advice}.") from None
+        raise JaegptError(f"sweep: {path} cannot be used ({reason}). Move the file away.") from None
     _check_same(study, name, [str(dimension) for dimension in config.dimensions], dict(fixed))
-    # A resumed study draws on, it does not draw again; machines that share one draw differently.
+    # A resumed study gets another seed than a new one: with the same it would draw the settings it has tried already.
     study.sampler = optuna.samplers.GPSampler(
-        seed=None if storage else seed + len(study.trials),
+        seed=seed + len(study.trials),
         n_startup_trials=config.random_trials,
         warn_independent_sampling=False,
     )
@@ -86,7 +69,7 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
     made = study.user_attrs
     if "space" not in made:
         study.set_user_attr("fixed", fixed)
-        study.set_user_attr("space", space)  # the last: where it stands, both do
+        study.set_user_attr("space", space)  # written last: its presence means both are complete
         return
     differing = [f"`{line}`" for line in [*made["space"], *space] if line not in made["space"] or line not in space]
     if differing:
@@ -98,7 +81,7 @@ def _check_same(study: optuna.Study, name: str, space: list[str], fixed: dict[st
             return
         what = "other settings or code (" + ", ".join(
             key
-            if key.endswith(".py") or key.startswith(PRIVATE)
+            if key.startswith(("jaegpt/", "stages/")) or key.startswith(PRIVATE)
             else f"{key} {made['fixed'].get(key)} there, {fixed.get(key)} here"
             for key in keys[:4]
         )
@@ -125,17 +108,12 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that a budget counts: those that failed tell nothing of their settings."""
+    """The trials that a budget counts: those that failed say nothing about their settings."""
     return [trial for trial in finished(study) if trial.user_attrs["outcome"] != "failed"]
 
 
-def place() -> str:
-    """This clone among those that share a study: host:folder."""
-    return f"{socket.gethostname()}:{Path.cwd()}"
-
-
 def reopen_interrupted(study: optuna.Study) -> int:
-    """Queue the trials again that an earlier sweep left running; for a study that nobody else works on."""
+    """Queue the trials again that an earlier sweep left running."""
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in left:
         study.tell(trial.number, state=TrialState.FAIL)
@@ -189,14 +167,9 @@ def only_sweep(folder: Path) -> Iterator[None]:
             file.seek(0)
             raise JaegptError(
                 f"sweep: another one runs in this clone (process {file.read().strip() or 'unknown'}). Wait for it or "
-                "stop it. `--workers 2` runs two trials at a time; another clone or machine joins with --storage."
+                "stop it. `--workers 2` runs two trials at a time."
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://...@{tail}" if at else url

@@ -1,7 +1,7 @@
 """`jaegpt sweep`: Bayesian search with a Gaussian process for the settings of the lowest evaluation lm_loss.
 
 Every trial is a DVC experiment named sweep-STUDY-NUMBER, so it is cached, and `dvc exp apply` brings it back. A trial
-that was stopped or that diverged is no experiment, but the Gaussian process is told its loss, lest it look there again.
+that was stopped or that diverged is no experiment, but the Gaussian process gets its loss, to look elsewhere.
 """
 
 import jaegpt.environment  # noqa: F401  before torch, which Optuna's sampler imports
@@ -9,12 +9,12 @@ import jaegpt.environment  # noqa: F401  before torch, which Optuna's sampler im
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -22,9 +22,9 @@ from optuna.trial import FrozenTrial, TrialState
 from jaegpt.errors import JaegptError
 from jaegpt.runs.records import SWEEP_PREFIX
 from jaegpt.sweep.results import describe, write_results
-from jaegpt.sweep.snapshot import Snapshot, fixed_settings, private_salt, take_snapshot
-from jaegpt.sweep.space import SweepConfig
-from jaegpt.sweep.study import FOLDER, STALE_S, counted, draw, only_sweep, open_study, place, reopen_interrupted
+from jaegpt.sweep.snapshot import fixed_settings, private_salt, take_snapshot
+from jaegpt.sweep.space import Dimension, SweepConfig
+from jaegpt.sweep.study import FOLDER, counted, draw, only_sweep, open_study, reopen_interrupted
 from jaegpt.sweep.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
 
 WORK = Path(".dvc/tmp/sweep")
@@ -61,7 +61,6 @@ def sweep(
     overrides: Mapping[str, Any],
     budget: Budget,
     name: str,
-    storage: str | None = None,
 ) -> None:
     """Run trials until the budget is spent, in the project at the working directory; print as they come.
 
@@ -86,32 +85,45 @@ def sweep(
         if snapshot.changed:
             shown = ", ".join(snapshot.changed[:5]) + (", ..." if len(snapshot.changed) > 5 else "")
             print(f"sweep: uncommitted changes are part of every trial: {shown}")
-        # Machines that share a study have no secret in common: there the owner sees to it that their exports agree.
-        salt = None if storage else private_salt(FOLDER / "salt")
-        fixed = fixed_settings(root, overrides, {dimension.name for dimension in dimensions}, salt)
-        study = open_study(name, config, fixed, params["seed"], storage)
-        _Sweep(study, snapshot, config, {**params, **overrides}, overrides, budget, storage is not None).run()
+        searched = {dimension.name for dimension in dimensions}
+        fixed = fixed_settings(root, overrides, searched, private_salt(FOLDER / "salt"))
+        study = open_study(name, config, fixed, params["seed"])
+        folder = WORK / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runner = Runner(snapshot, folder.resolve())
+        Search(study, runner, dimensions, {**params, **overrides}, overrides, budget).run()
 
 
-class _Sweep:
-    """A sweep at work."""
+class Trials(Protocol):
+    """What runs a search's trials: a `Runner`. After `stop_all`, `run` raises Interrupted."""
+
+    folder: Path
+    stopping: bool
+
+    def run(self, name: str, settings: Mapping[str, Any], params: Mapping[str, Any], watch: Watch) -> Outcome: ...
+    def stop_all(self) -> None: ...
+    def kill_all(self) -> None: ...
+
+
+class Search:
+    """A sweep at work: lets the study choose settings, has trials run, and says what came of them.
+
+    Args:
+        params: of every trial, by dotted name, but for what is searched.
+        overrides: those of them that a trial has to set.
+    """
 
     def __init__(
         self,
         study: optuna.Study,
-        snapshot: Snapshot,
-        config: SweepConfig,
+        runner: Trials,
+        dimensions: Sequence[Dimension],
         params: Mapping[str, Any],
         overrides: Mapping[str, Any],
         budget: Budget,
-        shared: bool,
     ) -> None:
-        self.study, self.snapshot, self.config, self.budget, self.shared = study, snapshot, config, budget, shared
+        self.study, self.runner, self.dimensions, self.budget = study, runner, dimensions, budget
         self.params, self.overrides = params, overrides
-        self.dimensions = config.dimensions
-        folder = WORK / study.study_name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.runner = Runner(snapshot, folder.resolve())
         self.data_ready = threading.Event()
         self.first = threading.Lock()
         self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
@@ -122,7 +134,7 @@ class _Sweep:
     def run(self) -> None:
         """Take the study up, run trials, and say how it ended."""
         study = self.study
-        reopened = 0 if self.shared else reopen_interrupted(study)
+        reopened = reopen_interrupted(study)
         there = len(counted(study))
         if not there:
             self._begin_with_todays_settings()
@@ -146,10 +158,9 @@ class _Sweep:
             if self.error:
                 raise self.error
         except (KeyboardInterrupt, Interrupted):
-            when = f", here or on another machine, {STALE_S} s after its last sign of life" if self.shared else ""
             raise JaegptError(
                 "sweep: stopped. What had finished is kept. Type the same command again to go on; the interrupted "
-                f"trial is run again{when}."
+                "trial is run again."
             ) from None
         finally:
             write_results(study, self.dimensions)
@@ -161,7 +172,7 @@ class _Sweep:
         return None if self.budget.trials is None else max(self.budget.trials - len(counted(self.study)), 0)
 
     def _begin_with_todays_settings(self) -> None:
-        """The first trial is params.yaml as it stands, if the space holds it: what is found is measured against it."""
+        """The first trial is today's params.yaml, if the space holds it: what is found is measured against it."""
         draws = {dimension.name: dimension.draw(self.params.get(dimension.name)) for dimension in self.dimensions}
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
         queued = [trial.system_attrs.get("fixed_params", trial.params) for trial in waiting]
@@ -172,15 +183,13 @@ class _Sweep:
         settings = {**self.overrides, **draw(trial, self.dimensions)}
         searched = {dimension.name: settings[dimension.name] for dimension in self.dimensions}
         trial.set_user_attr("settings", searched)
-        if self.shared:
-            trial.set_user_attr("place", place())
         name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
         # The loss before training; one that goes on at a checkpoint does not measure it again.
         begun = [one.user_attrs for one in self.study.get_trials(deepcopy=False) if "untrained" in one.user_attrs]
         untrained = [one["untrained"] for one in begun if one["settings"] == searched][-1:]
 
-        def on_validation(quarter: int, loss: float) -> bool:
-            return self._hopeless(trial, quarter, loss, untrained)
+        def on_validation(interval: int, loss: float) -> bool:
+            return self._hopeless(trial, interval, loss, untrained)
 
         with self._after_the_first():
             started = time.monotonic()
@@ -192,8 +201,7 @@ class _Sweep:
                     raise Interrupted from error
                 if isinstance(error, TrialFailed):
                     trial.set_user_attr("outcome", "failed")
-                    # It may name people, and a shared study is read elsewhere.
-                    trial.set_user_attr("reason", f"see its log on {place()}" if self.shared else str(error))
+                    trial.set_user_attr("reason", str(error))
                 else:
                     self.error = error
                 raise
@@ -213,21 +221,21 @@ class _Sweep:
             raise TrialFailed(f"{outcome.state} before the first validation")
         return min(known) if outcome.state == "stopped" else max(known)
 
-    def _hopeless(self, trial: optuna.Trial, quarter: int, loss: float, untrained: list[float]) -> bool:
-        """Whether a loss after so many quarters of an epoch says that the trial is not worth finishing."""
-        if quarter == 0:
+    def _hopeless(self, trial: optuna.Trial, interval: int, loss: float, untrained: list[float]) -> bool:
+        """Whether a loss after so many validation intervals says that the trial is not worth finishing."""
+        if interval == 0:
             untrained[:] = [loss]
             trial.set_user_attr("untrained", loss)
             return False
-        print(f"sweep: trial {trial.number}: validation lm_loss {loss:.3f} after {self._epochs(quarter)}", flush=True)
+        print(f"sweep: trial {trial.number}: validation lm_loss {loss:.3f} after {self._epochs(interval)}", flush=True)
         if not loss < float("inf"):
             return True
-        trial.report(loss, quarter)
-        an_epoch = quarter >= self.params["train.evaluations"]
+        trial.report(loss, interval)
+        an_epoch = interval >= self.params["train.evaluations"]
         return trial.should_prune() or (an_epoch and bool(untrained) and loss >= untrained[0])
 
-    def _epochs(self, quarter: int) -> str:
-        return f"{quarter / max(1, self.params['train.evaluations']):.2f} epochs"
+    def _epochs(self, interval: int) -> str:
+        return f"{interval / max(1, self.params['train.evaluations']):.2f} epochs"
 
     @contextmanager
     def _after_the_first(self) -> Iterator[None]:

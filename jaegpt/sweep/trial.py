@@ -12,22 +12,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from jaegpt.runs.records import FIGURES, SWEEP_PREFIX
 from jaegpt.sweep.snapshot import TARGETS, Snapshot
+from jaegpt.training.progress import VARIABLE, Follower
 
 STOP_S = 30  # a process that was asked to end has this long, to write its checkpoint, before it is ended
 
-_EXAMPLES = re.compile(r"train: ([\d,]+) examples")
-_VALIDATION = re.compile(r"step ([\d,]+): validation lm_loss ([-\w.]+)")
-_ERROR = re.compile(r"(?:ERROR|error): (.+)")
-_DATA_READY = re.compile(r"(?:Running stage|Stage) '(?:train|evaluate)'")
-_OWNER = re.compile(r"^owner: [^\n]*")  # as `extract` prints whom it takes for the owner
-_NOT_FINITE = "is not finite"  # of the trainer's message when a loss or its gradient is infinite or not a number
+POLL_S = 0.1  # between looks at how far a trial is
+_DVC = (sys.executable, "-m", "dvc")
 
 
 class TrialFailed(Exception):
@@ -52,9 +49,9 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What a trial tells while it runs.
+    """What is done as a trial runs.
 
-    on_validation: (quarters of an epoch seen, or however often an epoch is validated; lm_loss) -> whether to stop.
+    on_validation: (validation intervals seen, `train.evaluations` per epoch; lm_loss) -> whether to stop.
     on_data_ready: the data stages are done, so that another trial finds them in the cache.
     """
 
@@ -63,12 +60,17 @@ class Watch:
 
 
 class Runner:
-    """Runs trials of one study; `stop_all` may be called from another thread or a signal handler."""
+    """Runs trials of one study; `stop_all` may be called from another thread or a signal handler.
 
-    def __init__(self, snapshot: Snapshot, folder: Path) -> None:
-        self.snapshot, self.folder = snapshot, folder
+    Args:
+        folder: for the copies and logs of trials.
+        dvc: the command that takes `exp run ...`.
+    """
+
+    def __init__(self, snapshot: Snapshot, folder: Path, dvc: Sequence[str] = _DVC) -> None:
+        self.snapshot, self.folder, self.dvc = snapshot, folder, dvc
         self.stopping = False
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def stop_all(self) -> None:
         """Ask every running trial to end."""
@@ -89,7 +91,7 @@ class Runner:
 
         Args:
             settings: parameters to set, by dotted name.
-            params: all parameters of the trial, for the length of an epoch.
+            params: all parameters of the trial; train.epochs and train.evaluations say what an interval is.
 
         Raises:
             TrialFailed: the pipeline ended with an error; its output is in `folder`/NAME.log.
@@ -101,54 +103,55 @@ class Runner:
         scratch = self.folder / "scratch" / hashlib.md5(repr(sorted(settings.items())).encode()).hexdigest()[:16]
         copy = self.folder / name
         shutil.rmtree(copy, ignore_errors=True)
-        reader = _Reader(params, watch)
         with self.snapshot.copy(copy):
-            code = self._follow(copy, name, settings, scratch, reader)
+            progress = _Progress(copy / ".dvc/tmp/progress.jsonl", params, watch)  # gone with the copy
+            code = self._follow(copy, name, settings, scratch, progress)
             if self.stopping and code:
                 raise Interrupted
             shutil.rmtree(scratch, ignore_errors=True)
-            if reader.stopped:
-                return Outcome(state="diverged" if reader.diverged else "stopped", loss=reader.last)
-            if code and _NOT_FINITE in reader.error:
-                return Outcome(state="diverged", loss=reader.last)
+            if progress.diverged or progress.stopped:
+                return Outcome(state="diverged" if progress.diverged else "stopped", loss=progress.last)
             if code:
-                raise TrialFailed(reader.error or f"`dvc exp run` ended with code {code}")
+                raise TrialFailed(self._reason(name) or f"`dvc exp run` ended with code {code}")
             self.snapshot.keep_experiment(copy, name)
             loss = json.loads((copy / FIGURES).read_text(encoding="utf-8"))["lm_loss"]
         return Outcome(state="done", loss=loss)
 
-    def _follow(self, copy: Path, name: str, settings: Mapping[str, Any], scratch: Path, reader: "_Reader") -> int:
-        """Start the experiment and read along until it ends or is hopeless; its exit code."""
+    def _follow(self, copy: Path, name: str, settings: Mapping[str, Any], scratch: Path, progress: "_Progress") -> int:
+        """Start the experiment and follow it until it ends or is hopeless; its exit code."""
         changes = [part for key, value in settings.items() for part in ("-S", f"{key}={_quoted(value)}")]
-        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes, *TARGETS]
+        command = [*self.dvc, "exp", "run", "--name", name, *changes, *TARGETS]
         with (
             _private(self.folder / f"{name}.log") as log,
             _alive(self.folder / f"{name}.pid") as alive,
             subprocess.Popen(
-                command, cwd=copy, env=_environment(scratch), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                encoding="utf-8", errors="replace", start_new_session=True, pass_fds=(alive.fileno(),),
+                command, cwd=copy, env=_environment(scratch, progress.path), stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True, pass_fds=(alive.fileno(),),
             ) as process,
         ):  # fmt: skip
             self._running.add(process)
-            if self.stopping:  # since it was asked for the last time
+            if self.stopping:  # stop_all may have run after run() had looked, and before this process was in its set
                 _signal(process, signal.SIGTERM)
             try:
                 alive.write(f"{process.pid}\n")
                 alive.flush()
-                assert process.stdout is not None
-                for line in process.stdout:
-                    log.write(_OWNER.sub("owner: (name left out)", line))
-                    if reader.read(line.strip()):
+                while process.poll() is None:
+                    progress.look()
+                    if progress.stopped:
                         _signal(process, signal.SIGKILL)
-                        break
-                if not reader.stopped:
-                    return process.wait(STOP_S)
-                return process.wait()
-            except subprocess.TimeoutExpired:
-                return -1
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(POLL_S)
+                progress.look()
+                return process.returncode
             finally:
-                _signal(process, signal.SIGKILL)  # a worker that outlived it, too
+                _signal(process, signal.SIGKILL)  # also a worker that outlived it
                 self._running.discard(process)
+
+    def _reason(self, name: str) -> str:
+        """The first error in a trial's output, without its mark."""
+        with open(self.folder / f"{name}.log", encoding="utf-8", errors="replace") as log:
+            lines = (line.strip().partition(": ") for line in log)
+            return next((text for mark, _, text in lines if mark in ("error", "ERROR")), "")
 
 
 def clear_leftovers(work: Path) -> int:
@@ -173,7 +176,7 @@ def clear_leftovers(work: Path) -> int:
 
 
 def _private(path: Path) -> TextIO:
-    """A file to write that nobody else may read: what stages print can name people and files of the export."""
+    """A file to write that nobody else may read: errors of stages can name people and files of the export."""
     path.unlink(missing_ok=True)  # one of an earlier version may be open to others
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
 
@@ -189,31 +192,34 @@ def _alive(path: Path) -> Iterator[TextIO]:
             path.unlink()
 
 
-class _Reader:
-    """Makes sense of the pipeline's output, a line at a time."""
+class _Progress:
+    """How far a trial is, from the file that its training writes."""
 
-    def __init__(self, params: Mapping[str, Any], watch: Watch) -> None:
-        self.watch = watch
-        self.batch_size, self.evaluations = params["train.batch_size"], params["train.evaluations"]
-        self.examples = 0
-        self.last, self.error, self.stopped, self.diverged = math.inf, "", False, False
+    def __init__(self, path: Path, params: Mapping[str, Any], watch: Watch) -> None:
+        self.path, self.watch = path, watch
+        self.intervals = params["train.epochs"] * params["train.evaluations"]
+        self.last, self.stopped, self.diverged = math.inf, False, False
+        self._follower = Follower(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
 
-    def read(self, line: str) -> bool:
-        """Whether the trial should be stopped."""
-        if found := _EXAMPLES.match(line):
-            self.examples = int(found[1].replace(",", ""))
-        elif _DATA_READY.match(line):
-            self.watch.on_data_ready()
-        elif (found := _ERROR.match(line)) and not self.error:
-            self.error = found[1]
-        elif (found := _VALIDATION.match(line)) and self.examples:
-            loss = float(found[2])
-            self.diverged = not math.isfinite(loss)
-            self.last = self.last if self.diverged else loss
-            steps = int(found[1].replace(",", ""))
-            quarter = round(steps / math.ceil(self.examples / self.batch_size) * self.evaluations)
-            self.stopped = self.watch.on_validation(max(quarter, min(steps, 1)), loss)  # 0 is before training alone
-        return self.stopped
+    def look(self) -> None:
+        """Act on what is new."""
+        for event in self._follower.new_events():
+            if self.stopped:
+                return
+            if event["event"] == "begun":
+                self.watch.on_data_ready()
+            elif event["event"] == "not finite":
+                self.diverged = True
+            elif event["event"] == "validation":
+                self._validated(event)
+
+    def _validated(self, event: Mapping[str, Any]) -> None:
+        loss = math.nan if event["lm_loss"] is None else event["lm_loss"]
+        self.diverged = not math.isfinite(loss)
+        self.last = self.last if self.diverged else loss
+        interval = round(event["step"] / event["steps"] * self.intervals)
+        self.stopped = self.watch.on_validation(max(interval, min(event["step"], 1)), loss)  # only step 0 is untrained
 
 
 def _quoted(value: Any) -> str:
@@ -222,19 +228,19 @@ def _quoted(value: Any) -> str:
     return text if re.fullmatch(r"[\w.+/-]+", text) else "'" + text.replace("'", "\\'") + "'"
 
 
-def _environment(scratch: Path) -> dict[str, str]:
+def _environment(scratch: Path, progress: Path) -> dict[str, str]:
     programs = Path(sys.executable).parent  # `python` in dvc.yaml is this one, whether or not its environment is active
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return {
         **os.environ,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYTHONUNBUFFERED": "1",  # otherwise the validation losses come in one piece at the end
+        VARIABLE: str(progress),
         "HF_HOME": os.environ.get("HF_HOME") or str(cache / "huggingface"),
         "XDG_CACHE_HOME": str(scratch.resolve()),
     }
 
 
-def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """To the whole group: dvc, the stage, and the stage's workers."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)

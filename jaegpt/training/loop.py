@@ -23,6 +23,7 @@ from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Example, Plan, subset
+from jaegpt.training.progress import note
 from jaegpt.training.runtimes import runtime_of
 from jaegpt.training.validation import measure
 
@@ -71,6 +72,7 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
             if done in run.evaluate_after:
                 run.evaluate(done)
             if interruption.signal:
+                run.note("stopped", step=done)
                 _stop_interrupted(done, interruption.signal, run.save(done), scratch)
             if due:
                 run.save(done)
@@ -174,6 +176,7 @@ class _Run:
         loss = self.task.w_lm * lm + self.task.w_mc * mc
         members = self.plan.members(step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            self.note("not finite", step=step + 1)
             _stop_not_finite(step + 1, loss, [member.example_id for member in members], self.scratch)
         shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
         seen = (self.log.train[-1][1] if self.log.train else 0) + len(members)
@@ -189,6 +192,7 @@ class _Run:
             loss = task.w_lm * result.lm_loss + task.w_mc * result.mc_loss
             row = (step, loss, result.lm_loss, result.mc_loss, result.token_accuracy, result.mc_accuracy)
             self.log.valid.append(row)
+            self.note("validation", steps=self.num_steps, **dict(zip(VALID_COLUMNS, row, strict=True)))
             self.say(
                 f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
                 f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
@@ -198,6 +202,11 @@ class _Run:
         if task.w_lm and task.w_mc:
             self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
             self.runtime.end_step("comparison of gradients", self.probe)
+
+    def note(self, event: str, **figures: Any) -> None:
+        """Write an event down for who follows the run; of several processes, the first one does."""
+        if not self.processes.rank:
+            note(event, **figures)
 
     def say(self, line: str) -> None:
         """Print beside the progress bar; of several processes, the first one does."""

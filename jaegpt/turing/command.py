@@ -66,22 +66,14 @@ def check_model() -> None:
     """Make sure that the replies are those of models/jaegpt: `dvc exp apply` brings another model, but not its replies.
 
     Raises:
-        JaegptError: they are not, or it cannot be told.
+        JaegptError: they are not, or DVC cannot say.
     """
     if not Path("dvc.lock").is_file():
         return
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
+    from jaegpt.dvc_status import changed_since
     from jaegpt.errors import JaegptError
 
-    try:
-        with Repo(".") as repo:
-            entries = repo.status(targets=["fidelity"]).get("fidelity", [])
-    except DvcException as error:
-        reason = " ".join(str(error).split())
-        raise JaegptError(f"turing: DVC cannot tell whose replies these are ({reason}).") from None
-    changed = [path for entry in entries if isinstance(entry, dict) for paths in entry.values() for path in paths]
+    changed = changed_since(Path("."), ["fidelity"])["fidelity"]
     found = [path for path in ("models/jaegpt", "data/replies_tuned") if path in changed]
     if found:
         raise JaegptError(
