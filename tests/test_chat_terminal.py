@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from helpers.chat_models import CONFIG, save_base, save_tuned, speaker
+from helpers.paths import ROOT
 from ruamel.yaml import YAML
 
 from jaegpt.chat.conversation import Conversation
 from jaegpt.chat.terminal import Chat, chat_once
 from jaegpt.errors import JaegptError
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")

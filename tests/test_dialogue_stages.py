@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from helpers.dialogue_reference import messages_of, table
+from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError, run
 from jaegpt.params import Params
 from jaegpt.tables import part_name, read_table, write_part
 from stages import build_dataset, filter_language, merge_turns, sessionize
 
-ROOT = Path(__file__).parent.parent
 CHAIN = (filter_language, merge_turns, sessionize, build_dataset)
 WORDS = "coffee music homework football cinema weather birthday holiday breakfast library".split()  # noqa: SIM905
 

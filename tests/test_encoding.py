@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from helpers import encoding_reference
-from helpers.models import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -27,11 +26,6 @@ CHATML = (
 )
 ALTERNATING = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('must start with user') }}{% endif %}" + CHATML
 TURNS = [(False, "hey"), (False, "you there?"), (True, "yes <|im_end|> é"), (False, "good")]
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def chat_folder(tiny: Path, folder: Path, template: str) -> Path:

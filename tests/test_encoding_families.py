@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from helpers import encoding_reference
-from helpers.models import save_tiny
 from test_encoding import CHATML, chat_folder, examples_table
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram
@@ -58,11 +57,6 @@ def thinking_folder(tiny: Path, folder: Path, template: str) -> Path:
     tokenizer.add_tokens(["<think>", "</think>"])
     tokenizer.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def legacy(tokenizer: Tokenizer) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 from helpers.export_fixtures import TALKS, expected, files_of, read, workers, write_folder
+from helpers.paths import ROOT
 
 import stages.extract
 from jaegpt.errors import JaegptError
 from jaegpt.exports import extract, first_pass, second_pass
 from jaegpt.sample import write_sample
 from jaegpt.tables import SCHEMAS, part_paths, read_part
-
-ROOT = Path(__file__).parent.parent
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 from helpers.export_fixtures import OWNER, START, Talk, files_of, read, write_folder
+from helpers.paths import ROOT
 
 from jaegpt.exports import second_pass as parts
 from jaegpt.exports.config import ExportConfig
 from jaegpt.inspection import inspect_export
 from jaegpt.params import Params
 from jaegpt.sample import write_sample
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_lines_of_another_language_become_suspects(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.chats import chat_tables
-from helpers.models import CPU, random_examples, save_tiny
+from helpers.models import CPU, random_examples
 
 from jaegpt.dialogue.encode_table import encode_candidate, encode_examples
 from jaegpt.dialogue.encoding import Encoder
@@ -49,11 +49,6 @@ TRAIN = TrainConfig(
     lora_rank=0,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

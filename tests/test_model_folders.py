@@ -16,6 +16,7 @@ import pytest
 import torch
 from helpers.chat_models import CONFIG, SHAPE, save_chat_base, save_tuned, speaker
 from helpers.models import save_tiny
+from helpers.paths import ROOT
 from safetensors.torch import load_file, save_file
 
 from jaegpt.base_model import save_base_model
@@ -27,7 +28,6 @@ from jaegpt.errors import JaegptError
 from jaegpt.generation.gguf import export_gguf
 from jaegpt.training.model_folder import load_base, load_tuned
 
-ROOT = Path(__file__).parent.parent
 CODE = "from pathlib import Path\nPath({!r}).write_text('ran')\nfrom transformers import PretrainedConfig as Evil\n"
 
 

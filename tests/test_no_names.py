@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from helpers.clones import set_params
+from helpers.paths import ROOT
 
 from jaegpt.runs.records import Run
 from jaegpt.runs.table import make_table, table_text
@@ -26,7 +27,6 @@ from jaegpt.sweep.trial import Runner, TrialFailed, Watch
 from jaegpt.tables import read_table
 from stages import extract, filter_language
 
-ROOT = Path(__file__).parent.parent
 OWNER = "Zoë Somebody"
 NAMES = [f"{first} {last}" for first in ("Ann", "Bo", "Cyd", "Dee", "Eve") for last in ("Ash", "Birk", "Colt", "Dorn")]
 SPACE = SweepConfig(space={"w_mc": {"choice": [0, 1]}}, random_trials=1, keep_percent=100)

@@ -13,6 +13,7 @@ import pytest
 from helpers.commands import call
 from helpers.dialogue_reference import messages_of, table
 from helpers.export_fixtures import files_of, read, write_folder
+from helpers.paths import ROOT
 
 from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
@@ -24,7 +25,6 @@ from jaegpt.parallel import map_parts, num_workers
 from jaegpt.tables import SCHEMAS, part_name, write_part
 from jaegpt.transform import transform_table
 
-ROOT = Path(__file__).parent.parent
 TEXTS = [f"what are you doing on day {number} of this week" for number in range(10)]
 LANGUAGE = LanguageConfig(keep=["en"], min_share=0.5)
 SESSION = SessionConfig(percentile=90, fixed_gap_s=None)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from helpers.paths import ROOT
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
@@ -13,7 +14,6 @@ from jaegpt.exports.config import ExportConfig
 from jaegpt.params import SECTIONS, VALUES, Params
 from jaegpt.training.config import TrainConfig
 
-ROOT = Path(__file__).parent.parent
 CLASSES = {
     "export": "jaegpt.exports.config.ExportConfig",
     "language": "jaegpt.dialogue.language.LanguageConfig",

@@ -15,13 +15,13 @@ from helpers.browser import open_page
 from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
 from helpers.commands import call, started
 from helpers.network import addresses, tracing
+from helpers.paths import ROOT
 from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.tpu.report import why_not
 from jaegpt.turing.command import check_model
 
-ROOT = Path(__file__).parent.parent
 KEYS = {
     "extract": "files threads messages_read messages_kept owner_messages dropped",
     "language": "threads_kept threads_dropped messages_kept dropped",

@@ -12,13 +12,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError, make_private
 from jaegpt.files import write_csv, write_json, write_text, writing_folder
 from jaegpt.runs.dvc_lock import check_lock
 from jaegpt.training.model_card import model_card
 
-ROOT = Path(__file__).parent.parent
 FIGURES = {"steps": 1, "precision": "fp32", "device": "cpu"}
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from helpers.chats import chat_tables
 from helpers.commands import call
+from helpers.paths import ROOT
 
 import jaegpt
 from jaegpt.errors import JaegptError
 from jaegpt.tables import part_name, write_part
 
-ROOT = Path(__file__).parent.parent
 EVALUATE = json.loads((ROOT / "metrics/evaluate.json").read_text(encoding="utf-8"))
 
 

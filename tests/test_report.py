@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from helpers.browser import open_page
 from helpers.commands import call
+from helpers.paths import ROOT
 from test_fidelity_words import FIGURES as FIDELITY
 
 from jaegpt.errors import JaegptError
@@ -18,7 +19,6 @@ from jaegpt.runs.records import Run
 from jaegpt.runs.report import MOST_CURVES, _weights, make_sections, write_report
 from jaegpt.runs.table import make_table
 
-ROOT = Path(__file__).parent.parent
 METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
 METRICS["evaluate"] = METRICS["evaluate"] | {"candidates": 4}
 CURVES = {

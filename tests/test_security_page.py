@@ -1,9 +1,7 @@
 """docs/security.md promises nothing that no test looks at: each point names its tests, or why there is none."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
 _PROOF = re.compile(r"\[(reason: [^\]]+|test_\w+(?:, test_\w+)*)\]\s*$")
 
 

@@ -8,10 +8,10 @@ import warnings
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 from helpers.stage_imports import imported_modules
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 # Data flows down, never back.
 PACKAGES = ["exports", "dialogue", "training", "tpu", "generation", "evaluation", "chat", "turing", "runs", "sweep"]
 FACES = ("chat", "turing", "runs", "sweep")  # what no figure depends on

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from helpers.chats import chat_tables
 from helpers.models import save_tiny
+from helpers.paths import ROOT
 
 from jaegpt.dialogue.encode_table import encode_examples
 from jaegpt.dialogue.encoding import Encoder
@@ -18,7 +19,6 @@ from jaegpt.tpu import report as tpu_report
 from jaegpt.tpu.report import CHIPS, Chip, TpuConfig, entry, roofline_step_s, why_not
 from stages import tpu_report as stage
 
-ROOT = Path(__file__).parent.parent
 KEYS = [
     "compiles", "devices", "hbm_needed_bytes", "hbm_available_bytes", "flops", "bytes_accessed", "roofline_step_s",
     "examples_per_second", "minutes_per_epoch",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples, save_tiny
+from helpers.models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples
 
 from jaegpt.errors import JaegptError
 from jaegpt.training import loop
@@ -23,11 +23,6 @@ from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Batch, Plan
 from jaegpt.training.progress import VARIABLE, Follower
 from jaegpt.training.validation import Measurement
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def run(tiny: Path, w_lm: float = 1.0, w_mc: float = 0.5, seed: int = 7, **changes: object) -> tuple[DoubleHeads, Log]:

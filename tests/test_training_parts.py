@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, save_tiny, tiny_heads
+from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
 from safetensors.torch import load_file
 
 from jaegpt.training.config import Task
@@ -22,11 +22,6 @@ from jaegpt.training.packing import IGNORED, Plan, pack
 
 TESTS = Path(__file__).parent
 TASK = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=random_examples(9, seed=4))
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

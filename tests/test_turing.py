@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from helpers.browser import open_page
 from helpers.chats import chat_tables
+from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.contexts import Context, choose_contexts, write_replies
@@ -22,7 +23,6 @@ from jaegpt.files import writing_folder
 from jaegpt.tables import part_name, write_part
 from jaegpt.turing.rounds import MIN_ROUNDS, Round, make_rounds, save_picks, verdict, write_sheet
 
-ROOT = Path(__file__).parent.parent
 MARKUP = "<img src=x onerror=alert(1)> **no** $x$"  # whatever anyone wrote is shown as it is
 PARAMS = "seed: 1337\nfidelity:\n  contexts: 60\n  canaries: 0\n"
 

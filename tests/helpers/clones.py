@@ -10,8 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from helpers.commands import call
-
-ROOT = Path(__file__).parent.parent.parent
+from helpers.paths import ROOT
 
 
 def stages_run(output: str) -> list[str]:

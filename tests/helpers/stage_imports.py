@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from helpers.paths import ROOT
 
 
 def imported_modules(module: str, depth: int | None = None) -> set[str]:
