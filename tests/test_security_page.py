@@ -2,6 +2,8 @@
 
 import re
 
+from helpers.paths import ROOT
+
 _PROOF = re.compile(r"\[(reason: [^\]]+|test_\w+(?:, test_\w+)*)\]\s*$")
 
 
