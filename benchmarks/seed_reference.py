@@ -176,7 +176,7 @@ def main() -> None:
     if rest:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(rest[0], local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(rest[0], local_files_only=True, trust_remote_code=False)
         for size, count in encode(examples, tokenizer, once="--row-by-row" not in rest).items():
             print(f"  {size:>5}: {count / max(len(examples), 1):.2%}")
 

@@ -23,6 +23,13 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decode
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 _HEADS = ("n_head", "num_attention_heads", "num_key_value_heads", "head_dim")
 _SIZES = ("vocab_size", "hidden_size", "n_embd", "d_model")  # each is a side of some weight
+# These need not be one (experts have widths of their own), but are of its order.
+_WIDTHS = (
+    "intermediate_size", "moe_intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "num_labels",
+    "num_experts", "num_local_experts", "n_routed_experts",
+)  # fmt: skip
+_WIDEST = 64  # times the longest side
+_MOST_GROWTH = 1000.0  # SentencePiece's mark for a space takes the place of one character, byte by byte of three
 
 
 def check_model_folder(folder: str | Path) -> None:
@@ -46,7 +53,8 @@ def check_model_folder(folder: str | Path) -> None:
             f"{folder / 'adapter_config.json'}: an adapter, whose weights are added to those of a model elsewhere. "
             "Merge it into its base model (peft: merge_and_unload), and give the merged model's folder."
         )
-    _check_index(folder)
+    for path in sorted(folder.glob("*.index.json")):
+        _check_index(path)
     shapes = [shape for path in sorted(folder.glob("*.safetensors")) for shape in _header(path).values()]
     if not shapes:
         pickled = sorted([*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
@@ -80,6 +88,35 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise JaegptError(f"{path}: must hold a JSON object, found a {type(content).__name__}. Copy the model anew.")
     return content
+
+
+def check_tokenizer(path: Path) -> None:
+    """Look through a tokenizer.json: replacements one after another can make any text grow without end.
+
+    Raises:
+        JaegptError: it is no JSON object, or its replacements do.
+    """
+    content = read_json(path)
+    for part in ("normalizer", "decoder"):
+        growth = math.prod(_growths(content.get(part)))
+        if growth > _MOST_GROWTH:
+            raise JaegptError(
+                f"{path}: its {part} can make a text {growth:,.0f} times as long. Choose another base model."
+            )
+
+
+def _growths(part: Any) -> Iterator[float]:
+    """By how much each replacement in a part of a tokenizer can lengthen a text."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _growths(one)
+    elif isinstance(part, dict):
+        if part.get("type") == "Replace":
+            pattern = part.get("pattern")
+            shortest = len(str(pattern["String"])) if isinstance(pattern, dict) and "String" in pattern else 1
+            yield max(1.0, len(str(part.get("content", ""))) / max(shortest, 1))
+        for value in part.values():
+            yield from _growths(value)
 
 
 @contextmanager
@@ -123,23 +160,24 @@ def _refuse_code(content: Mapping[str, Any], path: Path) -> None:
                 f"{path}: `{key}` names code that came with the model, and code of a model is never run. Give a model "
                 f"of a kind that transformers has itself; if this is one, remove `{key}` from that file."
             )
+        if key == "transformers_weights" and value:
+            raise JaegptError(f"{path}: `{key}` names other weights ({str(value)[:80]!r}). Remove it from that file.")
         if key.endswith("attn_implementation") and "/" in str(value):
             raise JaegptError(f"{path}: `{key}` would fetch code ({value}). Remove it from that file.")
         if isinstance(value, dict):
             _refuse_code(value, path)
 
 
-def _check_index(folder: Path) -> None:
+def _check_index(path: Path) -> None:
     """A model in several files names them in an index; they lie beside it."""
-    path = folder / "model.safetensors.index.json"
-    if not path.exists():
-        return
     names = read_json(path).get("weight_map")
     if not isinstance(names, dict):
         raise JaegptError(f"{path}: has no `weight_map`. Copy the model anew.")
     for name in sorted({str(name) for name in names.values()}):
-        if os.path.basename(name) != name or not (folder / name).is_file():
-            raise JaegptError(f"{path}: names {name!r}, which is no file of this folder. Copy the model anew.")
+        if os.path.basename(name) != name or not name.endswith(".safetensors") or not (path.parent / name).is_file():
+            raise JaegptError(
+                f"{path}: names {name!r}, which is no safetensors file of this folder. Copy the model anew."
+            )
 
 
 def _header(path: Path) -> dict[str, tuple[int, ...]]:
@@ -176,14 +214,18 @@ def _header(path: Path) -> dict[str, tuple[int, ...]]:
 def _check_numbers(config: Mapping[str, Any], shapes: list[tuple[int, ...]], path: Path) -> None:
     """The sizes in a config.json against the weights: a model of the wrong size is built before it is compared."""
     sides = {side for shape in shapes for side in shape}
-    for key in (*_LAYERS, *_POSITIONS, *_HEADS, *_SIZES):
+    limits = {
+        **dict.fromkeys(_LAYERS, len(shapes)),
+        **dict.fromkeys(_POSITIONS, _MOST_POSITIONS),
+        **dict.fromkeys(_WIDTHS, _WIDEST * max(sides, default=1)),
+    }
+    for key in (*_LAYERS, *_POSITIONS, *_HEADS, *_SIZES, *_WIDTHS):
         value = config.get(key)
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise JaegptError(f"{path}: `{key}` must be a whole number above 0, found {str(value)[:40]!r}.")
-        most = {**dict.fromkeys(_LAYERS, len(shapes)), **dict.fromkeys(_POSITIONS, _MOST_POSITIONS)}.get(key, math.inf)
-        if value > most or (key in _SIZES and value not in sides):
+        if value > limits.get(key, math.inf) or (key in _SIZES and value not in sides):
             raise JaegptError(
                 f"{path}: `{key}` is {value}, which the weights beside it ({len(shapes):,} tensors) do not bear out. "
                 "The two files do not belong together; copy the model anew."

@@ -14,7 +14,7 @@ from jaegpt.chat.connections import serve
 from jaegpt.errors import JaegptError
 
 
-def test_tokens_are_for_other_addresses_only(
+def test_tokens_are_for_other_addresses_and_where_one_is_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("JAEGPT_TOKEN", raising=False)
@@ -25,7 +25,7 @@ def test_tokens_are_for_other_addresses_only(
     assert min(len(token or "") for token in tokens) > 20
     assert "warning: 0.0.0.0 can be reached from other machines" in capsys.readouterr().err
     monkeypatch.setenv("JAEGPT_TOKEN", "mine")
-    assert choose_token("0.0.0.0") == "mine"
+    assert choose_token("0.0.0.0") == choose_token("127.0.0.1") == "mine"
     for bad in ("two words", "a;b", "a&b", "gé"):
         monkeypatch.setenv("JAEGPT_TOKEN", bad)
         with pytest.raises(JaegptError, match="JAEGPT_TOKEN: may hold"):

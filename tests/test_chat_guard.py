@@ -126,6 +126,10 @@ def test_only_this_machines_names_are_answered() -> None:
     assert "--host" in got.text
     assert "--network host" in got.text
     assert asked(guard("sesame"), headers={"host": "host.docker.internal", "authorization": "Bearer sesame"}).reached
+    local = guard("sesame", local=True)  # a token does not open this machine's address to other names
+    assert asked(local, headers={"host": "evil.example", "authorization": "Bearer sesame"}).status == 403
+    assert asked(local, headers={"authorization": "Bearer sesame"}).status == 200
+    assert asked(local).status == 401
     for token in (None, "sesame"):
         both = [("host", "localhost"), ("host", "evil.example"), ("authorization", "Bearer sesame")]
         assert asked(guard(token), headers=both).status == 400

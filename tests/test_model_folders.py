@@ -71,7 +71,7 @@ WAYS: dict[str, Callable[[Path], Any]] = {
 
 def test_no_call_that_loads_a_model_may_run_its_code_or_unpickle_it() -> None:
     checked = 0
-    for path in [path for name in ("jaegpt", "stages") for path in (ROOT / name).rglob("*.py")]:
+    for path in [path for name in ("jaegpt", "stages", "benchmarks") for path in (ROOT / name).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
@@ -193,6 +193,12 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "a pipe as weights": lambda folder: _pipe(folder / "model.safetensors"),
     "a pipe as config": lambda folder: _pipe(folder / "config.json"),
     "a link to nothing": lambda folder: _nowhere(folder / "model.safetensors"),
+    "a million labels": lambda folder: change(folder / "config.json", num_labels=10**8),
+    "a width without end": lambda folder: change(folder / "config.json", n_inner=10**9),
+    "weights elsewhere": lambda folder: change(folder / "config.json", transformers_weights="x.safetensors.index.json"),
+    "an index of pickles": lambda folder: (folder / "x.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model.bin"}}'
+    ),
     "an index to elsewhere": lambda folder: (folder / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "../other.safetensors"}}'
     ),
@@ -216,6 +222,22 @@ def test_damage_is_one_clear_line_in_little_time(damage: str, folder: Path) -> N
 def test_a_damaged_tokenizer_is_one_clear_line(content: str, folder: Path) -> None:
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     with pytest.raises(JaegptError, match=r"tokenizer.json"):
+        Encoder(folder)
+
+
+def test_a_tokenizer_that_makes_texts_grow_without_end_is_refused(folder: Path) -> None:
+    step = {"type": "Replace", "pattern": {"String": "h"}, "content": "h" * 10}
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["normalizer"] = {"type": "Sequence", "normalizers": [step] * 12}
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(JaegptError, match="can make a text 1,000,000,000,000 times as long"):
+        Encoder(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"x" * 2**21])
+def test_a_template_that_is_no_text_or_too_long_is_one_clear_line(content: bytes, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_bytes(content)
+    with pytest.raises(JaegptError, match=r"chat_template\.jinja"):
         Encoder(folder)
 
 

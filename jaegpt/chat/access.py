@@ -37,16 +37,24 @@ class Guard:
         token: None on a loopback address: then only requests that name this machine as their host pass, so that no
             web site can reach through a browser by a name of its own that resolves here. Otherwise the token is asked
             for, as `Authorization: Bearer TOKEN`, or as `?token=TOKEN` once, which a cookie then remembers.
+        local: whether the address is a loopback one; where there is no token it is.
         origins: of pages elsewhere whose scripts may ask all the same, as `opened_origins` gives them; with a token
             they need it in the header. None where there is no way to open any.
         bodies: reads the requests' bodies, within its limits.
     """
 
     def __init__(
-        self, app: App, token: str | None, *, origins: Collection[str] | None = None, bodies: Bodies | None = None
+        self,
+        app: App,
+        token: str | None,
+        *,
+        local: bool | None = None,
+        origins: Collection[str] | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self.app = app
         self.token = token
+        self.local = token is None if local is None else local
         self.origins = origins
         self.bodies = bodies or Bodies()
 
@@ -99,7 +107,7 @@ class Guard:
         hosts = headers.get("host", [])
         if len(hosts) > 1:
             return 400, "The header Host stands twice."
-        if self.token is not None:
+        if not self.local:
             return None
         asked = split_host(hosts[0]) if hosts else None
         if asked and is_loopback(asked[0]):
@@ -208,20 +216,20 @@ def _encoded(headers: Collection[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
 
 
 def choose_token(host: str) -> str | None:
-    """None on a loopback address; else JAEGPT_TOKEN, or a new one, with a warning on standard error.
+    """JAEGPT_TOKEN; without it None on a loopback address, else a new one. A warning where others can reach the address.
 
     Raises:
         JaegptError: JAEGPT_TOKEN holds other characters than a token may have.
     """
-    if is_loopback(host.lower()):
-        return None
-    print(
-        f"warning: {host} can be reached from other machines, and what is said travels unencrypted. Whoever has the "
-        "token can talk to a model that may repeat private messages.",
-        file=sys.stderr,
-    )
-    token = os.environ.get("JAEGPT_TOKEN") or secrets.token_urlsafe(24)
-    if not _TOKEN.fullmatch(token):
+    token = os.environ.get("JAEGPT_TOKEN") or None
+    if not is_loopback(host.lower()):
+        print(
+            f"warning: {host} can be reached from other machines, and what is said travels unencrypted. Whoever has "
+            "the token can talk to a model that may repeat private messages.",
+            file=sys.stderr,
+        )
+        token = token or secrets.token_urlsafe(24)
+    if token and not _TOKEN.fullmatch(token):
         raise JaegptError("JAEGPT_TOKEN: may hold letters, digits, _, -, . and ~ only. Choose another, or unset it.")
     return token
 

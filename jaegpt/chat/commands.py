@@ -103,7 +103,7 @@ def _chat(arguments: argparse.Namespace) -> None:
 def _listen(arguments: argparse.Namespace) -> None:
     from jaegpt.chat.access import Guard, bind, choose_token
     from jaegpt.chat.connections import serve
-    from jaegpt.chat.origins import opened_origins
+    from jaegpt.chat.origins import is_loopback, opened_origins
     from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.chat.worker import Worker
 
@@ -112,18 +112,18 @@ def _listen(arguments: argparse.Namespace) -> None:
     listener = bind(arguments.host, arguments.port)  # before the models, which take a while
     speakers, config, seed = load_speakers()
     block_size = speakers["jaegpt"].block_size
-    token = choose_token(arguments.host)
+    token, local = choose_token(arguments.host), is_loopback(arguments.host.lower())
     with Worker(speakers) as worker:
         app: Any
         if arguments.command == "web":
             from jaegpt.chat.web import Page, make_page
 
             shape = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
-            app = outermost(make_page(Page(worker, config, seed, shape)), token, root_path)
+            app = outermost(make_page(Page(worker, config, seed, shape)), token, root_path, local)
         else:
             from jaegpt.chat.server import make_app
 
-            app = Guard(make_app(worker, config, seed, block_size), token, origins=origins)
+            app = Guard(make_app(worker, config, seed, block_size), token, local=local, origins=origins)
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         address = f"http://{host}:{listener.getsockname()[1]}"
         if arguments.command == "web":

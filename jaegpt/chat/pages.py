@@ -77,14 +77,14 @@ def problem(status: int, text: str) -> JSONResponse:
     return JSONResponse({"error": text}, status)
 
 
-def outermost(app: App, token: str | None, root_path: str = "") -> App:
+def outermost(app: App, token: str | None, root_path: str = "", local: bool | None = None) -> App:
     """`app` as it is served: behind the guard, under `root_path`, and with the headers on every response.
 
     Args:
-        token: as Guard takes it.
+        token, local: as Guard takes them.
         root_path: as `checked_prefix` gives it.
     """
-    return _Outermost(Guard(app, token), root_path)
+    return _Outermost(Guard(app, token, local=local), root_path)
 
 
 def checked_prefix(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Template, TemplateError, nodes
@@ -14,6 +15,22 @@ from jaegpt.errors import JaegptError
 
 # Some templates print today's date, which would make the tokens depend on the clock, and chat on the day.
 _FIXED_DATE = "01 Jan 2024"
+_MOST_BYTES = 2**20
+
+
+def read_template(path: Path) -> str:
+    """The template in a file.
+
+    Raises:
+        JaegptError: it is larger than any template, or no text.
+    """
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise JaegptError(f"{path}: {size:,} bytes, larger than any chat template. Copy the model anew.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JaegptError(f"{path}: cannot be read ({error}). Copy the model anew.") from None
 
 
 def compiled(template: str) -> Template:

@@ -15,10 +15,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from jaegpt.dialogue.chat_template import compiled, render
+from jaegpt.dialogue.chat_template import compiled, read_template, render
 from jaegpt.dialogue.text_tokens import control_tokens, leading_tokens, splits_at_spaces, text_tokenizer
 from jaegpt.errors import JaegptError
-from jaegpt.model_files import loading, read_json
+from jaegpt.model_files import check_tokenizer, loading, read_json
 
 _PROBE = "x"  # a text that is one token nearly everywhere, to see what is put before it
 
@@ -66,7 +66,7 @@ class Encoder:
         folder = Path(folder)
         if not (folder / "tokenizer.json").is_file():
             raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
-        read_json(folder / "tokenizer.json")
+        check_tokenizer(folder / "tokenizer.json")
         with loading(folder / "tokenizer.json", "Run `dvc repro --force base_model train`."):
             self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_truncation()
@@ -79,7 +79,7 @@ class Encoder:
         config = folder / "tokenizer_config.json"
         self._config: dict[str, Any] = read_json(config) if config.is_file() else {}
         template = folder / "chat_template.jinja"
-        self.template = compiled(template.read_text(encoding="utf-8")) if template.is_file() else None
+        self.template = compiled(read_template(template)) if template.is_file() else None
         self._layouts: dict[tuple[bool, ...], Layout] = {}
         if self.template:
             self.end_of_turn = self._template_end_of_turn()

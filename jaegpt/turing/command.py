@@ -50,7 +50,7 @@ def _turing(arguments: argparse.Namespace) -> None:
         print(f"{sheet}: print it, or open it in a browser. It holds real messages: mind who gets it.")
         print(f"{key}: the key")
         return
-    from jaegpt.chat.access import bind
+    from jaegpt.chat.access import bind, choose_token
     from jaegpt.chat.connections import serve
     from jaegpt.chat.pages import checked_prefix, outermost
     from jaegpt.turing.page import Games, make_page
@@ -58,8 +58,9 @@ def _turing(arguments: argparse.Namespace) -> None:
     root_path = checked_prefix(arguments.root_path)
     listener = bind("127.0.0.1", arguments.port)
     app = make_page(Games(contexts, generated, arguments.rounds, seed, FOLDER))
-    ready = f"Open http://127.0.0.1:{listener.getsockname()[1]}{root_path}/ in a browser; Ctrl-C ends."
-    serve(outermost(app, None, root_path), listener, ready)
+    token = choose_token("127.0.0.1")  # on a machine that others use, JAEGPT_TOKEN keeps them out
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}{root_path}/{f'?token={token}' if token else ''}"
+    serve(outermost(app, token, root_path, local=True), listener, f"Open {address} in a browser; Ctrl-C ends.")
 
 
 def check_model() -> None:

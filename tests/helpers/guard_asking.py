@@ -65,6 +65,8 @@ def asked(guard: Guard, *arguments: Any, **more: Any) -> Got:
     return asyncio.run(ask(guard, *arguments, **more))
 
 
-def guard(token: str | None = None, *, origins: list[str] | None = None, **bodies: Any) -> Guard:
+def guard(
+    token: str | None = None, *, local: bool | None = None, origins: list[str] | None = None, **bodies: Any
+) -> Guard:
     opened = None if origins is None else opened_origins(origins)
-    return Guard(None, token, origins=opened, bodies=Bodies(**bodies))  # type: ignore[arg-type]
+    return Guard(None, token, local=local, origins=opened, bodies=Bodies(**bodies))  # type: ignore[arg-type]
