@@ -215,8 +215,8 @@ def _encoded(headers: Collection[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
+def choose_token(host: str) -> str | None:
     """JAEGPT_TOKEN; without it None on a loopback address, else a new one. It warns where others reach the address.
-    """JAEGPT_TOKEN; without it None on a loopback address, else a new one. A warning where others can reach the address.
 
     Raises:
         JaegptError: JAEGPT_TOKEN holds other characters than a token may have.
