@@ -34,7 +34,7 @@ class Runs:
             **os.environ,
             "XDG_CACHE_HOME": str(folder / "cache"),
             "JAEGPT_DEVICE": "cpu",
-            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent.parent), str(SCRIPT.parent)]),
+            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[2]), str(SCRIPT.parents[1])]),
         }
 
     def start(self, minutes: str = EACH_STEP, **settings: Any) -> subprocess.CompletedProcess[str]:
