@@ -7,6 +7,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
+# DVC reads export.path before any stage does, and says of null or a number only that it did not expect it.
+EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
+	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
+
 .PHONY: help repro test lint lock bench-data bench-train tpu clean-venv
 .DEFAULT_GOAL := help
 
@@ -16,6 +20,7 @@ help:  ## List the targets.
 repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-tuned model, figures.
 	@test -s dvc.lock || test ! -e dvc.lock || { echo "error: dvc.lock: empty, as a kill leaves it while DVC writes it." \
 		"Type \`git checkout dvc.lock\`, then \`make repro\`." >&2; exit 1; }
+	@$(BIN)/python -c "$(EXPORT_IS_NAMED)"
 	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (at most 15 minutes on 2 cores).

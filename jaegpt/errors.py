@@ -18,6 +18,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Where people's messages lie, and what remembers them. DVC makes some of these itself, open to everybody.
 _PRIVATE = ("data", "models", "sweeps", "report", "dvc_plots", ".dvc")
+# Where DVC notes the hash of every file of every project, an export's folders by name, in a place that all users share.
+_DVC_NOTES = ("/var/tmp/dvc", "/Library/Caches/dvc")
 
 
 class JaegptError(ValueError):
@@ -71,11 +73,14 @@ def disk_refusal(error: BaseException, path: Path | None = None) -> str | None:
 def make_private() -> None:
     """Close the project's private folders to everybody else: a folder of mode 0700 closes all that is in it.
 
-    DVC makes data/, models/ and its cache by the user's umask, and copies outputs into them under modes of its own.
+    DVC makes data/, models/ and its cache by the user's umask, and copies outputs into them under modes of its own. Its
+    notes on the project's files lie elsewhere, in a folder per project.
     """
     if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir()):
         return  # `jaegpt inspect` may be typed anywhere, and folders of these names be anything there
-    for path in map(Path, _PRIVATE):
+    shared = [os.environ["DVC_SITE_CACHE_DIR"]] if os.environ.get("DVC_SITE_CACHE_DIR") else _DVC_NOTES
+    notes = [path for place in shared for path in Path(place).glob("repo/*")]
+    for path in [*map(Path, _PRIVATE), *notes]:
         try:
             if path.is_dir() and path.stat().st_mode & 0o077 and path.stat().st_uid == os.getuid():
                 path.chmod(0o700)

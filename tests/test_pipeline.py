@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from dvc.repo import Repo
 from helpers.browser import open_page
 from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
 from helpers.commands import call, started
@@ -91,6 +92,8 @@ def test_nobody_else_on_this_machine_can_read_what_the_pipeline_made(project: Pa
     for top in ("data", "models", ".dvc"):  # the cache lies in .dvc
         assert any(path.is_file() for path in (project / top).rglob("*"))
         assert (project / top).stat().st_mode & 0o077 == 0, top
+    with Repo(str(project)) as repo:  # where DVC notes every file that it has hashed
+        assert Path(repo.site_cache_dir).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", KEYS)

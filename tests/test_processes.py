@@ -61,6 +61,17 @@ def test_folders_of_the_same_names_elsewhere_stay_as_they_are(tmp_path: Path, mo
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o755
 
 
+def test_dvcs_notes_on_the_files_are_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = tmp_path / "site/repo/0123"
+    notes.mkdir(parents=True, mode=0o755)
+    project(tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    make_private()
+    assert stat.S_IMODE(notes.stat().st_mode) == 0o700
+    assert stat.S_IMODE(notes.parent.stat().st_mode) & 0o055, "which others use, too"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_temporary(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
