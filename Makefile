@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
 	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
 
-.PHONY: help repro test lint lock bench-data bench-train tpu clean-venv
+.PHONY: help repro test test-fast lint lock bench-data bench-train tpu clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -25,6 +25,9 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (at most 15 minutes on 2 cores).
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+
+test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep and other long tests.
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m "not slow"
 
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
