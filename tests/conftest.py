@@ -8,7 +8,8 @@ from helpers.models import save_tiny
 # A browser, the whole pipeline, a sweep, killed trainings, XLA's compiler, thousands of mutated exports.
 SLOW = {
     "test_pipeline", "test_pipeline_data", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
-    "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing", "test_turing_page",
+    "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing",
+    "test_turing_page",
     "test_report", "test_chat_terminal", "test_chat_load", "test_chat_connections", "test_training_xla",
     "test_training_resume", "test_training_parts", "test_tpu_report", "test_exports_property", "test_exports_pairs",
     "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf",
