@@ -7,12 +7,14 @@ scheduler runs whatever code those who reach it send: it listens on this machine
 
 import ipaddress
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -66,8 +68,9 @@ def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: 
     try:
         with one_pool():
             if not _pools[-1]:
-                _pools[-1].append(ProcessPoolExecutor(num_workers(), mp_context=get_context("spawn")))
-            return list(_progress(_pools[-1][0].map(function, items), items, label))
+                context = get_context("spawn")
+                _pools[-1].append(ProcessPoolExecutor(num_workers(), context, initializer=_end_by_signal))
+            return list(_progress(_pools[-1][0].map(partial(_part, function), items), items, label))
     except BrokenProcessPool:
         raise JaegptError(
             f"{label}: a worker process was ended from outside, most likely for want of memory. "
@@ -84,9 +87,26 @@ def one_pool() -> Iterator[None]:
     _pools.append([])
     try:
         yield
+    except BaseException:  # also by SIGTERM: nobody waits for parts whose results nobody takes
+        for pool in _pools[-1]:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+        raise
     finally:
         for pool in _pools.pop():
             pool.shutdown(cancel_futures=True)
+
+
+def _end_by_signal() -> None:
+    """In a worker process: SIGTERM leaves by the way of every `with` and `finally`, as in the process that started it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def _part(function: Callable[[Item], Result], item: Item) -> Result:
+    try:
+        return function(item)
+    except SystemExit:  # the pool would take this for the part's error, and give the process the next part
+        os._exit(1)
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,35 @@ run(main)
     assert list((tmp_path / "tmp").iterdir()) == list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_signal_ends_the_parts_that_processes_are_at(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "parts.py").write_text("""
+import os, tempfile, time
+from pathlib import Path
+from jaegpt.errors import run
+from jaegpt.parallel import map_parts
+def part(number):
+    with tempfile.TemporaryDirectory():
+        Path(f"began {number} {os.getpid()}").touch()
+        time.sleep(60)
+if __name__ == "__main__":
+    run(lambda: map_parts(part, range(8), "test"))
+""")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp"), "JAEGPT_WORKERS": "2"}
+    with subprocess.Popen([sys.executable, "parts.py"], cwd=tmp_path, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while len(began := list(tmp_path.glob("began *"))) < 2:
+            assert time.monotonic() < deadline, "the parts did not begin in a minute"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 128 + signal.SIGTERM, "it does not wait for the parts"
+    for path in began:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name.split()[2]), 0)
+    assert list(tmp_path.glob("began *")) == began, "nor begins others"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_names_are_printed_where_only_ascii_is(tmp_path: Path) -> None:
     done = python("print('owner: Zoë Łucja')", tmp_path, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (0, "owner: Zo\\xeb \\u0141ucja\n")
