@@ -85,3 +85,16 @@ def test_without_git_nothing_is_said(project: Path, tmp_path: Path, monkeypatch:
     write_folder(project / "export", files_of("since 2024"))
     monkeypatch.setenv("PATH", os.devnull)
     refuse_tracked(["export"])
+
+
+def test_a_repository_that_git_does_not_read_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(project / "data/export", files_of("since 2024"))
+    refuse_tracked(["data/export"])
+    with monkeypatch.context() as another_owner:
+        another_owner.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own tests have it; nothing else is needed
+        for folder in (project, project / "data"):
+            with pytest.raises(JaegptError, match=r"cannot read .*/project\. .*safe\.directory"):
+                refuse_tracked(["export"], folder)
+    (project / ".git/HEAD").write_text("damaged")
+    with pytest.raises(JaegptError, match=r"git -C .*/project status"):
+        refuse_tracked(["data/export"])

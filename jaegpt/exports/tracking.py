@@ -4,6 +4,8 @@ What lies outside the work tree, or beside no Git at all, is safe from that.
 """
 
 import os
+import shlex
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +19,11 @@ def refuse_tracked(paths: Sequence[str], folder: str | Path = ".") -> None:
     """Refuse downloads in the work tree around `folder` that Git tracks, or would: those it does not ignore.
 
     Raises:
-        JaegptError: with the line for .gitignore.
+        JaegptError: with the line for .gitignore; or there is a work tree, of which Git does not say what it ignores.
     """
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top is None or not top.strip():
+        _refuse_unread(folder)
         return
     tree = Path(os.path.realpath(top.rstrip("\n")))
     for path in paths:
@@ -44,6 +47,18 @@ def refuse_tracked(paths: Sequence[str], folder: str | Path = ".") -> None:
                 f"export.path: {path} lies in the project and Git does not ignore it: `dvc exp run` would commit it. "
                 f"Add this line to .gitignore, or move the download out of the project: {line}"
             )
+
+
+def _refuse_unread(folder: str | Path) -> None:
+    """Refuse a work tree that Git does not read, as one that another user owns; without Git nothing is committed."""
+    here = Path(os.path.realpath(folder))
+    tree = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    if tree is not None and shutil.which("git"):
+        raise JaegptError(
+            f"export.path: Git does not say whether it ignores the download: it cannot read {tree}. See what "
+            f"`git -C {shlex.quote(str(tree))} status` says (of another owner: "
+            f"`git config --global --add safe.directory {shlex.quote(str(tree))}`), and run it again."
+        )
 
 
 def _git(folder: str | Path, *arguments: str) -> str | None:
