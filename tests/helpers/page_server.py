@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-
 from jaegpt.chat.access import bind
+from jaegpt.chat.connections import make_server
 from jaegpt.chat.pages import outermost
 
 
@@ -23,7 +22,7 @@ def page_running(app: Any, token: str | None = None, root_path: str = "") -> Ite
 def listening(app: Any) -> Iterator[str]:
     """Serve `app` as it is."""
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 60
