@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
@@ -68,6 +69,28 @@ def test_the_pipeline_speaks_to_no_other_machine(project: Path) -> None:
     assert addresses(project / NETWORK_LOG) == set()
 
 
+def ask_once(ready: str) -> None:
+    """Have the server that says `ready` do its work once: a model answers, or a game begins."""
+    found = re.search(r"http://[^\s/]+", ready)
+    assert found, ready
+    with httpx.Client(base_url=found[0], timeout=120) as client:
+        if "/v1" in ready:
+            body = {"model": "jaegpt", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+            body["model"] = client.get("/v1/models").json()["data"][0]["id"]
+            done = client.post("/v1/chat/completions", json=body)
+            assert done.json()["choices"], done.text
+        elif "web.js" in client.get("/").text:
+            page = client.post("/begin", json={}).json()
+            settings = {one["name"]: one["value"] for one in page["settings"]}
+            asked = {"text": "hello", "before": [], "attempt": 0, "seed": page["seed"]["value"], "settings": settings}
+            done = client.post("/reply", json=asked)
+            assert '"end": true' in done.text, done.text
+        else:
+            done = client.post("/start", json={})
+            assert done.json()["game"], done.text
+        assert done.status_code == 200
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -82,7 +105,7 @@ def test_the_pipeline_speaks_to_no_other_machine(project: Path) -> None:
 def test_no_command_speaks_to_another_machine(project: Path, tmp_path: Path, command: list[str]) -> None:
     traced = [*tracing(tmp_path / "network"), *command]
     if "--port" in command:
-        started(project, *traced)
+        started(project, *traced, use=ask_once)
     else:
         call(project, *traced)
     assert addresses(tmp_path / "network") == set()

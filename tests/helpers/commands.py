@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -33,8 +34,8 @@ def call(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
     return done.stdout
 
 
-def started(folder: Path, *command: str) -> str:
-    """The first line of a server that listens, which is then interrupted as by Ctrl-C."""
+def started(folder: Path, *command: str, use: Callable[[str], object] = lambda line: None) -> str:
+    """The first line of a server that listens, which is then interrupted as by Ctrl-C, after `use` of that line."""
     with subprocess.Popen(
         command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8",
         preexec_fn=_mind_interrupts, start_new_session=True,
@@ -42,6 +43,7 @@ def started(folder: Path, *command: str) -> str:
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
+            use(line)
             os.killpg(server.pid, signal.SIGINT)  # as a terminal does: also what a tracer has started
             assert server.wait(timeout=60) == 0, "it ends when it is told to"
         finally:
