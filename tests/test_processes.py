@@ -115,12 +115,15 @@ if __name__ == "__main__":
 """)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp"), "JAEGPT_WORKERS": "2"}
     with subprocess.Popen([sys.executable, "parts.py"], cwd=tmp_path, env=environment) as process:
-        deadline = time.monotonic() + 60
-        while len(began := list(tmp_path.glob("began *"))) < 2:
-            assert time.monotonic() < deadline, "the parts did not begin in a minute"
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 128 + signal.SIGTERM, "it does not wait for the parts"
+        try:
+            deadline = time.monotonic() + 60
+            while len(began := list(tmp_path.glob("began *"))) < 2:
+                assert time.monotonic() < deadline, "the parts did not begin in a minute"
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 128 + signal.SIGTERM, "it does not wait for the parts"
+        finally:
+            process.kill()
     for path in began:
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name.split()[2]), 0)
