@@ -140,6 +140,26 @@ def test_the_one_file_of_instagram_until_2020(tmp_path: Path, name: str) -> None
     assert table["sent_at"].cast("int64").to_pylist()[0] % 60_000 == 123
 
 
+@pytest.mark.parametrize("copy", ["messages (1).json", "messages 2.json", "messages - Kopie.json"])
+def test_a_copy_of_the_one_file_is_the_same_download(tmp_path: Path, copy: str) -> None:
+    raw = _conversations(*TALKS).replace(b":00.1234+", b":00+")  # whole seconds, where one file may say a thing twice
+    once, _ = read(write_folder(tmp_path / "a", {"messages.json": raw}), tmp_path / "out-a", owner=OWNER)
+    report, _ = read(write_folder(tmp_path / "b", {"messages.json": raw, copy: raw}), tmp_path / "out-b", owner=OWNER)
+    assert report.messages_read == 2 * once.messages_read > 0
+    assert (report.messages_kept, report.threads) == (once.messages_kept, once.threads)
+
+
+def test_a_friends_name_in_a_profile_is_not_the_owners(tmp_path: Path) -> None:
+    files = files_of("instagram", TALKS)
+    friend = next(name for name in TALKS[0].people if name != OWNER)
+    values = {"Devise": {"value": friend}, "Nom d’utilisateur": {"value": "somebody.else"}}
+    name = "personal_information/personal_information/personal_information.json"
+    files[name] = as_json({"profile_user": [{"string_map_data": values}]})
+    report, _ = read(write_folder(tmp_path / "e", files), tmp_path / "out")
+    assert report.owner is not None
+    assert (report.owner.names, report.owner.how) == ((OWNER,), "most threads")
+
+
 def test_the_one_file_of_instagram_with_faults(tmp_path: Path) -> None:
     bad = as_json([{"participants": ["a"], "conversation": [{"sender": "a", "created_at": "yesterday", "text": "x"}]}])
     report, _ = read(write_folder(tmp_path / "e", GOOD | {"messages.json": bad}), tmp_path / "out", on_error="skip")

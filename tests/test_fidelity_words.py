@@ -75,6 +75,7 @@ def test_a_missing_figure_is_said_to_be_missing(name: str) -> None:
 
 def test_a_score_above_one_is_called_what_it_is() -> None:
     assert "overdoes" in "\n".join(sentences({**FIGURES, "style_score": 1.2}))
+    assert "moved the model away from you" in "\n".join(sentences({**FIGURES, "style_score": -0.2}))
     assert "overdoes" not in "\n".join(sentences(FIGURES))
 
 

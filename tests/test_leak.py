@@ -25,6 +25,10 @@ from jaegpt.evaluation.leak import Training, identifiers
         ("4111 1111 1111 1111", "4111-1111-1111-1111", 1),
         ("Jo.Doe@Example.org", "jo.doe@example.org", 1),
         ("see https://www.Example.org/x.", "example.org/x", 1),
+        ("020 7946 0958 020 7946 0959", "020 7946 0959", 1),
+        ("06 12 34 56 78 06 12 34 56 79", "06 12 34 56 79", 1),
+        ("12345678 87654321", "12345678-87654321", 1),
+        ("https://x.org/?m=a@b.org", "a@b.org", 1),
         # And others.
         ("+44 20 7946 0958", "+44 20 7946 0959", 0),
         ("10000000000", "20000000000", 0),

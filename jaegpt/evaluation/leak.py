@@ -7,12 +7,13 @@ import pyarrow as pa
 
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.shape import words
-from jaegpt.exports.redaction import find_spans, plain_digits
+from jaegpt.exports.redaction import EMAIL, find_spans, plain_digits
 
 MIN_REPLY = 6  # words of a training reply that count as repeated when they stand whole in a reply
 MIN_SPAN = 8  # words in a row, of either side's training texts, that count as repeated
 
 MIN_DIGITS = 8  # of two numbers that stand side by side without a mark between them, each
+MOST_GROUPS = 30  # groups of digits in one number that are looked at
 
 _SCHEME = re.compile(r"(?:https?://)?(?:www\.)?")
 _AROUND_A_LINK = "/.,;:!?…'\"”’»()[]{}<>*_~"
@@ -32,7 +33,9 @@ class Training:
         self._reply_lengths = sorted(set(map(len, self._replies)))
         # Hashes, because the spans of a large archive as words would take gigabytes.
         self._spans = {hash(span) for text in texts for span in _spans(words(text), MIN_SPAN)}
-        self._identifiers = set(identifiers(texts))
+        spotted = _spotted(texts)
+        self._identifiers = {form for said, kind in spotted for form in _forms(said, kind)}
+        self._known = self._identifiers | {part for said, kind in spotted for part in _parts(said, kind)}
 
     def repeats_reply(self, text: str) -> bool:
         """Whether a training reply of at least MIN_REPLY words stands in `text`, whole."""
@@ -48,8 +51,15 @@ class Training:
         return self.repeats_reply(text) or self.shares_span(text)
 
     def known_identifiers(self, texts: Sequence[str]) -> int:
-        """How many different addresses, numbers and links in `texts` stand in a training text."""
-        return len(self._identifiers & set(identifiers(texts)))
+        """How many different addresses, numbers and links in `texts` stand in a training text, or hold one."""
+        known: set[str] = set()
+        for text, kind in _spotted(texts):
+            forms = _forms(text, kind)
+            hits = self._known.intersection(forms)
+            if not hits and not self._identifiers.isdisjoint(_parts(text, kind)):
+                hits = set(forms[:1])
+            known |= hits
+        return len(known)
 
 
 def identifiers(texts: Sequence[str]) -> list[str]:
@@ -59,8 +69,13 @@ def identifiers(texts: Sequence[str]) -> list[str]:
     `https://www.` and the marks behind them, numbers without spaces, marks and leading zeros. A telephone number with
     and one without country code stay different.
     """
+    return [form for text, kind in _spotted(texts) for form in _forms(text, kind)]
+
+
+def _spotted(texts: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """What redaction would replace in the texts, and the kind of each."""
     found = find_spans(pa.array(texts, pa.string()))
-    return [form for text, spans in found for start, end, kind in spans for form in _forms(text[start:end], kind)]
+    return [(text[start:end], kind) for text, spans in found for start, end, kind in spans]
 
 
 def _forms(text: str, kind: str) -> list[str]:
@@ -74,6 +89,21 @@ def _forms(text: str, kind: str) -> list[str]:
     if kind != "number" or any(len(word) < MIN_DIGITS for word in packed):
         packed = ["".join(packed)]
     return [word.lstrip("0") or "0" for word in packed]
+
+
+def _parts(text: str, kind: str) -> set[str]:
+    """What may be an identifier of its own inside another: numbers side by side melt into one where they have spaces.
+
+    These are all rows of neighbouring groups of digits with MIN_DIGITS of them or more ("020 7946 0958 5" holds
+    2079460958), and the addresses in a link.
+    """
+    if kind == "url":
+        return {address.casefold() for address in EMAIL.findall(text)}
+    if kind != "number":  # of a telephone, a card or an account it is known where it ends
+        return set()
+    digits = re.findall(r"\d+", plain_digits(text))[:MOST_GROUPS]
+    rows = ("".join(digits[start:end]) for start in range(len(digits)) for end in range(start + 1, len(digits) + 1))
+    return {row.lstrip("0") for row in rows if len(row) >= MIN_DIGITS and row.strip("0")}
 
 
 def _packed(text: str) -> str:

@@ -54,6 +54,9 @@ def _style(figures: Figures) -> Iterator[str]:
     )
     score = figures["style_score"]
     if score is not None:
+        if score < 0:
+            yield "By that, fine-tuning moved the model away from you."
+            return
         more = " Above 100 % it sounds more like you than you do: it overdoes what is typical." if score > 1 else ""
         yield (
             f"By that, fine-tuning went {percent(score)} of the way from the base model to you"

@@ -249,7 +249,7 @@ def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: 
     folder, _, name = path.rpartition("/")
     stem = name[: -len(".json")]
     if _CONVERSATIONS.search(path):
-        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0))
+        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0, stem[len("messages") :]))
     elif _NUMBERED_FILE.search(entry.name):
         found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, *_stem_number_copy(stem)))
     elif folder.endswith("/messages") or folder == "messages":

@@ -75,8 +75,11 @@ def find_owner(
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")
         return _owner(configured, "export.owner", presence, ranked)
     by_presence = sorted(profile.typed, key=lambda name: -presence[name])
-    # Of values whose keys are in a language that is not known here, one at most is the name.
-    guessed = sorted((name for name in profile.values if name in presence), key=lambda name: -presence[name])[:1]
+    # Of values whose keys are in a language that is not known here, one at most is the name: nobody is in more threads
+    # than the owner, and two in equally many say nothing. A value may be a friend's name, in a motto.
+    in_most = max(presence.values(), default=0)
+    guessed = [name for name in dict.fromkeys(profile.values) if presence.get(name) == in_most]
+    guessed = guessed if len(guessed) == 1 else []
     listed = [*profile.names, *(() if any(name in presence for name in profile.names) else guessed), *by_presence]
     known = [name for name in dict.fromkeys(listed) if name in presence]
     if known:

@@ -30,7 +30,7 @@ _ENDING = r"\.(?:com|org|net|edu|gov|info|io|ly|app|dev|co|eu|uk|de|fr|ru|br|kr)
 _SEPARATOR = r"[\s\-./()\x{a0}\x{202f}\x{2010}-\x{2015}]"
 _SUSPICIOUS = rf"@|://|(?i:www\.)|(?i:[a-z0-9]{_ENDING}\b)|(?i:\.me/)|\p{{Nd}}(?:{_SEPARATOR}{{0,3}}\p{{Nd}}){{6}}"
 _DASHES = "\\-\u2010-\u2015"  # inside a set
-_EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
+EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _DOMAIN = rf"\b(?:[a-z0-9-]{{1,63}}\.){{0,4}}[a-z0-9-]{{1,63}}{_ENDING}\b(?:/\S*)?"
 _URL = re.compile(rf"\b[a-z][a-z0-9+.-]{{1,15}}://\S+|\bwww\.\S+|\b(?:t|m|wa|paypal)\.me/\S+|{_DOMAIN}", re.IGNORECASE)
 # Both cases by hand: IGNORECASE takes "ı", "ſ" and the Kelvin sign for letters of the alphabet.
@@ -108,7 +108,7 @@ def _growth(span: Span) -> int:
 def _searched(text: str) -> _Masked:
     """The text with all that is found in it masked, the most certain kinds first."""
     masked = _Masked(text)
-    masked.mask(Span(*match.span(), "email") for match in _EMAIL.finditer(masked.text))
+    masked.mask(Span(*match.span(), "email") for match in EMAIL.finditer(masked.text))
     masked.mask(Span(*match.span(), "url") for match in _URL.finditer(masked.text))
     masked.mask(_accounts(masked.text))
     for pattern in (_NUMBER, _DOTTED_CARD):

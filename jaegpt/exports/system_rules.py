@@ -157,6 +157,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ("game", r"{any} played back, now it is your turn!"),
     ("listing", r"{any} changed the listing (?:title|price|description|location|photo)(?: to .+)?\."),
     ("payment", r"{own} (?:sent|requested) .{0,80}[$€£]\d[\d,]*\.\d\d(?: (?:to|from) {to})?\."),
+    ("payment", r"{own} (?:sent|requested) (?:[$€£]\d[\d,]*|\d[\d,.]* ?[$€£]) (?:to|from) (?:you|{to})\."),
+    ("payment", r"{own} sent you (?:[$€£]\d[\d,]*(?:\.\d\d)?|\d[\d,.]* ?[$€£])\."),
 )
 
 # Each line that a rule means has one of these: looking for them first costs half of looking for the rules.
