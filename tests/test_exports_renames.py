@@ -88,6 +88,17 @@ def test_one_message_to_two_people_in_one_second_is_no_proof(tmp_path: Path) -> 
     assert "and not the same people" in report.problems[0]
 
 
+def test_what_was_forwarded_to_a_group_does_not_join_a_pair_to_it(tmp_path: Path) -> None:
+    link = (OWNER, START + 99_000, "look at this")
+    old = replace(_talk("BenOdeby_aB", (BEN, OWNER), 2), messages=(link, (OWNER, START + 200_000, "for you alone")))
+    new = replace(
+        _talk("trip_103", (BEN, CYD, OWNER), 2, title="Trip"), messages=(link, (CYD, START + 300_000, "nice"))
+    )
+    report, _ = read(_paths(tmp_path, ("early 2018", (old, *_others())), (NEW, (new, *_others()))), tmp_path / "out")
+    assert report.threads == 4
+    assert "and not the same people" in report.problems[0]
+
+
 @pytest.mark.parametrize("how", ["most threads", "export.owner", "former in export.owner"])
 def test_an_owner_with_another_name_since(tmp_path: Path, how: str) -> None:
     old = tuple(_talk(f"x_{index}", (name, BEFORE), 4, at=index) for index, name in enumerate((BEN, CYD, DAN)))

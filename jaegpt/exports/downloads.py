@@ -118,7 +118,9 @@ def _are_one(one: Thread, other: Thread) -> bool | None:
     if len({name for name, _ in overlap.pairs}) > 1:  # one writer alone may say the same to two people at once
         return True
     left, right = one.people - {name for name, _ in new_names}, other.people - {name for _, name in new_names}
-    return True if left <= right or right <= left else None
+    # Early in 2018 participants came without the owner. Whoever wrote was a member: one more writer is another thread.
+    wrote = {name for thread in (one, other) for note, _ in thread.pieces for name in note.senders}
+    return True if (left <= right or right <= left) and wrote.isdisjoint(left ^ right) else None
 
 
 def _not_joined(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[str]:
