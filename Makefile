@@ -23,7 +23,7 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	@$(BIN)/python -c "$(EXPORT_IS_NAMED)"
 	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
-test: $(VENV)/.installed lint  ## Lint, type check and test (at most 15 minutes on 2 cores).
+test: $(VENV)/.installed lint  ## Lint, type check and test (about 20 minutes on 2 cores).
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
 
 test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep and other long tests.

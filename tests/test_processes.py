@@ -63,7 +63,9 @@ def test_folders_of_the_same_names_elsewhere_stay_as_they_are(tmp_path: Path, mo
 
 def test_dvcs_notes_on_the_files_are_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = tmp_path / "site/repo/0123"
-    notes.mkdir(parents=True, mode=0o755)
+    notes.mkdir(parents=True)
+    for folder in (notes, notes.parent):
+        folder.chmod(0o755)  # whatever the umask is
     project(tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
