@@ -2,7 +2,6 @@
 
 import jaegpt.environment  # noqa: F401
 
-import dataclasses
 import gc
 import statistics
 import time
@@ -10,20 +9,20 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from benchmarks.gpu_padded import PaddedBatch, padded_batches, padded_losses
-from jaegpt.training.cuda import CudaRuntime
+from jaegpt.training.cuda import CudaRuntime, decoder_layers
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
-from jaegpt.training.lora import add_adapters
 from jaegpt.training.loop import ahead, train_step
+from jaegpt.training.lora import add_adapters
 from jaegpt.training.packing import Example, Plan
 from jaegpt.training.runtime import Runtime
 
@@ -31,35 +30,50 @@ W_LM, W_MC, RATE, RANK, BLOCK = 1.0, 0.05, 1e-5, 16, 128
 WARM_UP, TIMED, TIMED_TINY = 3, 12, 2
 
 
+COMPARED = ("new", "today", "padded")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Cases of one model, measured by one process.
+    """Cases of one model and batch size, measured by one process.
 
-    mode: whole, lora, or matmul. seconds: it may take; least: it needs to be worth starting.
+    mode: whole, lora, load, matmul or attention. seconds: it may take; least: it needs to be worth starting.
     """
 
-    shape: str
+    shape: str = ""
     mode: str
-    seconds: float
-    least: float = 15
-    batches: tuple[int, ...] = (8, 32)
-    variants: tuple[str, ...] = ("today", "new", "graph", "padded", "padded128", "padded compiled")
+    batch: int = 0
+    seconds: float = 60
+    least: float = 20
+    variants: tuple[str, ...] = COMPARED
 
     @property
     def name(self) -> str:
-        return f"{self.shape} {self.mode}".strip()
+        return f"{self.shape} {self.mode}{f' b{self.batch}' if self.batch else ''}".strip()
 
 
+# The most telling first: what a budget leaves out is at the end.
 GROUPS = (
-    Group(shape="", mode="matmul", seconds=60),
-    Group(shape="", mode="attention", seconds=60),
-    Group(shape="1.5b", mode="lora", seconds=110),
-    Group(shape="1.5b", mode="whole", seconds=110),
-    Group(shape="135m", mode="whole", seconds=100),
-    Group(shape="8b", mode="lora", seconds=120, variants=("today", "new", "padded", "padded128")),
-    Group(shape="gpt2", mode="whole", seconds=80),
-    Group(shape="135m", mode="lora", seconds=60, variants=("today", "new", "padded")),
-    Group(shape="gpt2", mode="lora", seconds=60, variants=("today", "new", "padded")),
+    Group(mode="matmul", seconds=25),
+    Group(shape="1.5b", mode="lora", batch=8, variants=(*COMPARED, "graph")),
+    Group(shape="1.5b", mode="whole", batch=8),
+    Group(shape="1.5b", mode="whole", batch=32),
+    Group(shape="1.5b", mode="lora", batch=32),
+    Group(
+        shape="135m", mode="whole", batch=8, seconds=90, variants=(*COMPARED, "graph", "padded128", "padded compiled")
+    ),
+    Group(shape="8b", mode="lora", batch=8, seconds=75),
+    Group(mode="attention", seconds=60),
+    Group(shape="gpt2", mode="whole", batch=8),
+    Group(shape="8b", mode="lora", batch=32, seconds=75),
+    Group(shape="135m", mode="whole", batch=32),
+    Group(shape="gpt2", mode="whole", batch=32),
+    Group(shape="8b", mode="load", seconds=50),
+    Group(shape="1.5b", mode="lora", batch=32, variants=("padded128", "padded compiled")),
+    Group(shape="135m", mode="lora", batch=8),
+    Group(shape="gpt2", mode="lora", batch=8),
+    Group(shape="135m", mode="lora", batch=32),
+    Group(shape="gpt2", mode="lora", batch=32),
 )
 
 
@@ -114,35 +128,30 @@ def sample_like(count: int, vocabulary: int, seed: int = 1) -> list[Example]:
 def run_group(group: Group, device_kind: str, tiny: bool, ends: float) -> Iterator[dict[str, Any]]:
     """Measure a group's cases, one line each; a case that fails is a line as well."""
     torch_device = torch.device(device_kind)
-    if group.mode in ("matmul", "attention"):
+    if group.mode in ("matmul", "attention", "load"):
         from benchmarks import gpu_parts
 
         yield from getattr(gpu_parts, group.mode)(torch_device, tiny)
         return
     rate = matmul_rate(torch_device, 512 if tiny else 8192)
     yield {"group": group.name, "matmul_tflops": round(rate / 1e12, 2)}
-    # One batch size after the other, and what is compared stays together.
-    for batch in group.batches:
-        for variant in group.variants:
-            case = f"{group.name} b{batch} {variant}"
-            if time.monotonic() + 8 > ends:
-                yield {"case": case, "failed": "left out: no time left"}
-                continue
-            try:
-                yield {"case": case} | measure(group, batch, variant, torch_device, tiny, rate)
-            except Exception as error:
-                yield {"case": case, "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-                if not isinstance(error, torch.OutOfMemoryError):
-                    traceback.print_exc()
-                error.__traceback__ = None
-            free(torch_device)
+    for variant in group.variants:
+        case = f"{group.name} {variant}"
+        if time.monotonic() + 6 > ends:
+            yield {"case": case, "failed": "left out: no time left"}
+            continue
+        try:
+            yield {"case": case} | measure(group, variant, torch_device, tiny, rate)
+        except Exception as error:
+            yield {"case": case, "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+            if not isinstance(error, torch.OutOfMemoryError):
+                traceback.print_exc()
+        free(torch_device)
 
 
-def measure(
-    group: Group, batch: int, variant: str, torch_device: torch.device, tiny: bool, rate: float
-) -> dict[str, Any]:
+def measure(group: Group, variant: str, torch_device: torch.device, tiny: bool, rate: float) -> dict[str, Any]:
     """One case: build, warm up, time."""
-    cuda = torch_device.type == "cuda"
+    batch, cuda = group.batch, torch_device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     dtype = torch.bfloat16
@@ -167,8 +176,8 @@ def measure(
     tokens = sum(map(len, examples)) / steps
     flops = sum(flops_of(example, model, config, group.mode) for example in examples) / steps
     return {
-        "examples_per_s": round(batch / seconds, 1),
-        "tokens_per_s": round(tokens / seconds),
+        "examples/s": round(batch / seconds, 1),
+        "tokens/s": round(tokens / seconds),
         "mfu": round(flops / seconds / rate, 4),
         "step_ms": round(1e3 * seconds, 2),
         "card_ms": round(1e3 * card, 2),
@@ -177,7 +186,7 @@ def measure(
         "peak_gb": peak_gb(torch_device),
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2) if cuda else 0.0,
         "ready_s": round(time.monotonic() - began - seconds * (steps - WARM_UP - 1), 1),
-        "compilations": runtime.compilations(),
+        "recordings": runtime.compilations(),
     }
 
 
@@ -217,7 +226,12 @@ def packed_step(
 
 
 def padded_step(
-    model: DoubleHeads, optimizer: Any, examples: Sequence[Example], batch: int, variant: str, torch_device: torch.device
+    model: DoubleHeads,
+    optimizer: Any,
+    examples: Sequence[Example],
+    batch: int,
+    variant: str,
+    torch_device: torch.device,
 ) -> Callable[[], Any]:
     """A Trainer's step: rows made ready beforehand, so that collating costs it nothing here."""
     fixed = BLOCK if variant != "padded" else None
@@ -225,8 +239,6 @@ def padded_step(
     losses: Callable[[DoubleHeads, PaddedBatch], Any] = padded_losses
     model.lm.set_attn_implementation("sdpa")
     if variant == "padded compiled":
-        from jaegpt.training.cuda import decoder_layers
-
         for layer in decoder_layers(model.lm):
             layer.compile(dynamic=False)
 
@@ -255,18 +267,16 @@ def timed(step: Callable[[], Any], steps: int, torch_device: torch.device) -> tu
         events[count].record()
     synchronize(torch_device)
     seconds = (time.perf_counter() - began) / count
-    spans = [before.elapsed_time(after) / 1e3 for before, after in zip(events, events[1:], strict=False)]
+    spans = [before.elapsed_time(after) / 1e3 for before, after in pairwise(events)]
     return seconds, statistics.median(spans) if spans else seconds
 
 
 def flops_of(example: Example, model: DoubleHeads, config: PreTrainedConfig, mode: str) -> float:
-    """Operations that one example needs, forward and backward (Chowdhery et al. 2022, appendix B, per pair of tokens)."""
-    lm: nn.Module = model.lm
-    head = lm.get_output_embeddings().weight.numel()
-    trained = frozen = 0
-    for name, weight in lm.named_parameters():
-        if weight.ndim > 1 and "embed" not in name and "wte" not in name and "wpe" not in name and "lm_head" not in name:
-            trained, frozen = (trained + weight.numel(), frozen) if weight.requires_grad else (trained, frozen + weight.numel())
+    """Operations that one example needs, forward and backward (Chowdhery et al. 2022, appendix B, of attention)."""
+    head = model.lm.get_output_embeddings().weight.numel()
+    matrices = [weight for layer in decoder_layers(model.lm) for weight in layer.parameters() if weight.ndim > 1]
+    trained = sum(weight.numel() for weight in matrices if weight.requires_grad)
+    frozen = sum(weight.numel() for weight in matrices) - trained
     history, candidates = len(example.history), [len(ids) for ids in example.candidates]
     pairs = history * (history + 1) / 2 + sum(n * history + n * (n + 1) / 2 for n in candidates)
     width = config.num_hidden_layers * config.hidden_size

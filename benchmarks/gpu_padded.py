@@ -1,4 +1,4 @@
-"""Padded training for comparison, as a Trainer with double heads would do it: one row per candidate, logits everywhere."""
+"""Padded training for comparison, as a Trainer with double heads does it: a row per candidate, logits everywhere."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def padded_batches(examples: Sequence[Example], batch: int, fixed: int | None) -
         members = examples[first : first + batch]
         texts = [np.concatenate([one.history, candidate]) for one in members for candidate in one.candidates]
         longest = fixed or -(-max(map(len, texts)) // 8) * 8  # a multiple of 8, as collators for tensor cores make it
-        ids, mask = torch.zeros(len(texts), longest, dtype=torch.long), torch.zeros(len(texts), longest, dtype=torch.long)
+        ids, mask = (torch.zeros(len(texts), longest, dtype=torch.long) for _ in range(2))
         labels = torch.full((len(texts), longest), IGNORED)
         for row, text in enumerate(texts):
             ids[row, : len(text)] = torch.from_numpy(text)

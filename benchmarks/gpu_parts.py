@@ -5,20 +5,26 @@ import jaegpt.environment  # noqa: F401
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModelForCausalLM
 
-from benchmarks.gpu_cases import matmul_rate, sample_like, synchronize
+from benchmarks.gpu_cases import RANK, config_of, free, matmul_rate, peak_gb, sample_like, synchronize
 from jaegpt.training.attention import block_mask, segment_attention, segments_of
-from jaegpt.training.cuda import to_device
+from jaegpt.training.cuda import CudaRuntime, to_device
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.lora import add_adapters
 from jaegpt.training.packing import Plan
+from jaegpt.training.runtime import Runtime
 
 # heads, heads of keys and values, size of a head
-HEADS = {"gpt2": (12, 12, 64), "135m": (9, 3, 64), "1.5b": (12, 2, 128), "8b": (32, 8, 128)}
+HEADS = {"1.5b": (12, 2, 128), "135m": (9, 3, 64), "8b": (32, 8, 128), "gpt2": (12, 12, 64)}
 
 
 def matmul(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
@@ -29,13 +35,35 @@ def matmul(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
         for inner, outer in ((64, 96),) if tiny else ((1536, 8960), (4096, 14336), (576, 1536)):
             left = torch.randn(tokens, inner, device=device, dtype=torch.bfloat16)
             right = torch.randn(inner, outer, device=device, dtype=torch.bfloat16)
-            seconds = median(lambda: left @ right, device)
+            seconds = median(partial(torch.mm, left, right), device)
             rate = 2 * tokens * inner * outer / seconds / 1e12
             yield {"case": f"matmul {tokens} x {inner} x {outer}", "tflops": round(rate, 1)}
     source = torch.randn(10**6 if tiny else 10**9, device=device)
     target = torch.empty_like(source)
     seconds = median(lambda: target.copy_(source), device)
     yield {"case": "copy", "tb_per_s": round(8 * source.numel() / seconds / 1e12, 3)}
+
+
+def load(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
+    """Most memory on the card while a model under LoRA is brought there, frozen weights rounded there or before."""
+    config = config_of("8b", tiny)
+    for variant, kind in (("new", CudaRuntime), ("today", Runtime)):
+        with torch.device("meta"):
+            lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = DoubleHeads(lm.to_empty(device="cpu"), torch.Generator().manual_seed(0))
+        add_adapters(model, RANK, 0)
+        synchronize(device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        kind(Device(kind="cuda", torch_device=device, num_devices=1, dtype=torch.bfloat16, reason="")).optimizer(
+            model, 0.0, 1.0
+        )
+        synchronize(device)
+        seconds = time.perf_counter() - began
+        yield {"case": f"8b lora load {variant}", "load_gb": peak_gb(device), "ready_s": round(seconds, 1)}
+        del lm, model
+        free(device)
 
 
 def attention(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
@@ -51,7 +79,8 @@ def attention(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
                 for count in (heads, shared, shared)
             )
             line: dict[str, Any] = {"case": f"attention {shape} b{batch} {rows} x {width}"}
-            for name, run in ways(packed, placed, device, heads // shared).items():
+            flexible = device.type == "cuda" and shape in ("1.5b", "135m") and pack_width in (0, 768)
+            for name, run in ways(packed, placed, device, heads // shared, flexible).items():
                 try:
                     line[name + "_ms"] = round(1e3 * forward_backward(run, query, key, value, device), 4)
                 except Exception as error:
@@ -59,7 +88,9 @@ def attention(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def ways(packed: Any, placed: Any, device: torch.device, group: int) -> dict[str, Callable[..., Tensor]]:
+def ways(
+    packed: Any, placed: Any, device: torch.device, group: int, flexible: bool
+) -> dict[str, Callable[..., Tensor]]:
     """Each a function of query, key, value [rows, heads, width, size]."""
     mask = block_mask(placed.example, placed.candidate, torch.bfloat16)
     segments = segments_of(packed, torch.bfloat16, device)
@@ -82,7 +113,7 @@ def ways(packed: Any, placed: Any, device: torch.device, group: int) -> dict[str
         "cudnn": dense(SDPBackend.CUDNN_ATTENTION),
         "math": dense(SDPBackend.MATH),
     }
-    if device.type == "cuda":
+    if flexible:
         found["flex"] = flex(placed, group)
     return found
 
@@ -103,7 +134,9 @@ def flex(placed: Any, group: int) -> Callable[..., Tensor]:
     return lambda query, key, value: attend(query, key, value, block_mask=mask, enable_gqa=group > 1)
 
 
-def forward_backward(run: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, device: torch.device) -> float:
+def forward_backward(
+    run: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, device: torch.device
+) -> float:
     """Seconds of both, by replays of a recording where the device has such."""
     gradient = torch.randn_like(run(query, key, value))
 

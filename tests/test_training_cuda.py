@@ -1,4 +1,4 @@
-"""The recorded step of CUDA: it trains as the plain one does. On the CPU, whose steps cannot be recorded, run in order."""
+"""The recorded step of CUDA trains as the plain one does. The CPU cannot record: each replay runs it again."""
 
 import copy
 import dataclasses
@@ -13,8 +13,8 @@ from jaegpt.training.config import Task
 from jaegpt.training.cuda import CudaAdamW, CudaRuntime, decoder_layers, to_device
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, to_tensors
-from jaegpt.training.lora import add_adapters
 from jaegpt.training.loop import train
+from jaegpt.training.lora import add_adapters
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Plan
 from jaegpt.training.runtime import Runtime
@@ -38,12 +38,9 @@ def heads(family: str = "llama") -> DoubleHeads:
         lm = GPT2LMHeadModel(config)
     else:
         make, kind = {"llama": (LlamaForCausalLM, LlamaConfig), "qwen2": (Qwen2ForCausalLM, Qwen2Config)}[family]
-        lm = make(
-            kind(
-                vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-                num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=128,
-            )  # fmt: skip
-        )
+        sizes = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
+        lm = make(kind(**sizes, **heads, tie_word_embeddings=True))
     model = DoubleHeads(lm, torch.Generator().manual_seed(2))
     model.dropout = 0.0
     return model

@@ -1,9 +1,10 @@
 """Training on CUDA: the step recorded once as a graph of kernels and replayed, so that the host launches nothing.
 
-A step of a decoder is thousands of kernels, each of a few microseconds at the usual batch of eight examples: a host that
-launches them one by one keeps the card waiting. So batches have one fixed shape, the decoder's layers are compiled, and
-forward, backward and update are recorded together (a CUDA graph). Nothing within a step may ask for a value: the losses
-are fetched steps later, and a gradient that is not finite leaves the weights alone by arithmetic, not by a branch.
+A step of a decoder is thousands of kernels, each of a few microseconds at the usual batch of eight examples: a host
+that launches them one by one keeps the card waiting. So batches have one fixed shape, the decoder's layers are
+compiled, and forward, backward and update are recorded together (a CUDA graph). Nothing within a step may ask for a
+value: losses are fetched steps later, and a gradient that is not finite leaves the weights alone by arithmetic, not by
+a branch.
 """
 
 import jaegpt.environment  # noqa: F401
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, round_weights
@@ -25,7 +27,7 @@ from jaegpt.training.runtime import Runtime
 
 FETCH_EVERY = 16  # steps; the card works on while the host waits for the losses of a step long done
 WARM_UP = 3  # steps before the recording, in which libraries choose their kernels and ask for their memory
-# Attention computes width x width scores of a row, so rows are kept about this narrow; the matrix products see all rows.
+# Attention computes width x width scores of a row, so rows are kept about this narrow; matrix products see all rows.
 ROW_TOKENS = 768
 
 Results = tuple[Tensor, Tensor]
@@ -75,7 +77,7 @@ class CudaRuntime(Runtime):
         if not self.records and not self.compiles:
             return step
         layers = decoder_layers(model.lm) if self.compiles else []
-        recorded = Recorded(step, layers, self._placing, record if self.records else unrecorded)
+        recorded = Recorded(step, model, layers, self._placing, record if self.records else unrecorded)
         self.recorded.append(recorded)
         return recorded
 
@@ -123,7 +125,8 @@ class CudaAdamW(MasterAdamW):
         if not isinstance(learning_rate, Tensor):
             learning_rate = self.rate.fill_(learning_rate)
         moved = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if w.grad is not None]
-        norms = torch._foreach_norm([weight.grad for weight, _ in moved], 2, dtype=torch.float32)
+        gradients = [weight.grad for weight, _ in moved if weight.grad is not None]
+        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
         norm = torch.linalg.vector_norm(torch.stack(norms))
         fine = norm.isfinite()
         self.steps += fine
@@ -135,12 +138,13 @@ class CudaAdamW(MasterAdamW):
             second=second.sqrt(),
             fine=fine,
         )
-        for weight, master in moved:
-            gradient, weight.grad = weight.grad, None
+        for (weight, master), gradient in zip(moved, gradients, strict=True):
+            weight.grad = None
             state, kernel = self.adamw.state[master], self._update if master.numel() > 1 else update
             rounded = None if master is weight else weight.data.view(-1)
-            tensors = (master.data.view(-1), gradient.reshape(-1), state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1))
-            kernel(rounded, *tensors, decays[self._decay[master]], *factors)
+            average, square = (state[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
+            decay = decays[self._decay[master]]
+            kernel(rounded, master.data.view(-1), gradient.reshape(-1), average, square, decay, *factors)
         return norm
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -188,24 +192,31 @@ def update(
 class Recorded:
     """A step that is run as it is a few times, then recorded, then replayed on new inputs.
 
+    A decoder that cannot be compiled or recorded (some ask for a value in the middle) is run as it is, with a warning.
+
     Args:
         step: losses and norm from a step's parts, learning rate and counts; its shapes never change.
-        layers: modules to compile before the recording; all alike, so that one compilation serves them.
+        layers: modules of `model` to compile before the recording; all alike, so that one compilation serves them.
         lock: held while recording.
         record: makes a replay out of a function without arguments.
     """
 
     def __init__(
-        self, step: Step, layers: Sequence[nn.Module], lock: threading.Lock, record: Callable[[Run], Run]
+        self,
+        step: Step,
+        model: nn.Module,
+        layers: Sequence[nn.Module],
+        lock: threading.Lock,
+        record: Callable[[Run], Run],
     ) -> None:
-        self._step, self._layers, self._lock, self._record = step, layers, lock, record
+        self._step, self._model, self._layers, self._lock, self._record = step, model, layers, lock, record
         self._compiled: list[Any] = []
         self.recordings = self._calls = 0
         self._replay: Run | None = None
         self._inputs: list[Tensor] = []
 
     def __call__(self, parts: Sequence[TensorBatch], rate: Any, counts: Counts | None) -> Results:
-        inputs = [*(tensor for part in parts for tensor in part if tensor is not None), *(counts or ())]
+        inputs = [*(tensor for part in parts for tensor in part if isinstance(tensor, Tensor)), *(counts or ())]
         if not self._inputs:
             self._inputs = [torch.empty_like(tensor) for tensor in inputs]
             self._rate = torch.zeros((), device=inputs[0].device)
@@ -216,18 +227,50 @@ class Recorded:
         if self._replay is None:
             self._calls += 1
             if self._calls <= WARM_UP:
-                with self._compiling(), beside(self._rate.device):
-                    return self._run(parts, counts)
-            with self._compiling(), self._lock:
-                self._replay = self._record(lambda: self._run(parts, counts))
-            self.recordings += 1
+                return self._warm_up(parts, counts)
+            self._replay = self._recording(parts, counts)
         losses, norm = self._replay()
         return losses.clone(), norm.clone()
+
+    def _warm_up(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Results:
+        with beside(self._rate.device):
+            try:
+                with self._compiling():
+                    return self._run(parts, counts)
+            except Exception as error:
+                if not self._layers or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._give_up("compiled", error)
+                self._layers = []
+                return self._run(parts, counts)
+
+    def _recording(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Run:
+        def run() -> Results:
+            with self._compiling():
+                return self._run(parts, counts)
+
+        try:
+            with self._lock:
+                replay = self._record(run)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            self._give_up("recorded", error)
+            return run
+        self.recordings += 1
+        return replay
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        """Report it, and drop what the attempt has left half done."""
+        reason = " ".join(str(error).split())[:200]
+        tqdm.write(f"warning: the step cannot be {what} ({type(error).__name__}: {reason}); it is slower as it is")
+        for weight in self._model.parameters():
+            weight.grad = None
 
     def _run(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Results:
         """The step on the inputs' own memory."""
         kept = iter(self._inputs)
-        own = [TensorBatch(*(None if tensor is None else next(kept) for tensor in part)) for part in parts]
+        own = [TensorBatch._make(next(kept) if isinstance(field, Tensor) else None for field in part) for part in parts]
         return self._step(own, self._rate, counts and Counts(next(kept), next(kept)))
 
     @contextmanager
@@ -237,7 +280,7 @@ class Recorded:
             for layer in self._layers:
                 layer.compile(dynamic=False)
             self._compiled = [layer._compiled_call_impl for layer in self._layers]
-        for layer, form in zip(self._layers, self._compiled, strict=True):
+        for layer, form in zip(self._layers, self._compiled, strict=False):
             layer._compiled_call_impl = form
         try:
             yield
