@@ -74,17 +74,10 @@ def in_process(group: Group, options: argparse.Namespace, forks: bool, seconds: 
         os.setpgid(0, 0)
         if not forks:
             os.set_inheritable(writing, True)
-            asked = [
-                "--device",
-                options.device,
-                "--only",
-                group.name,
-                "--seconds",
-                str(seconds),
-                "--lines",
-                str(writing),
-            ]
-            os.execv(sys.executable, [sys.executable, "-m", "benchmarks.bench_gpu", *asked, *["--tiny"] * options.tiny])
+            numbers = {"--only": GROUPS.index(group), "--seconds": seconds, "--lines": writing}
+            asked = [text for name, number in numbers.items() for text in (name, str(number))]
+            asked += ["--device", options.device, *["--tiny"] * options.tiny]
+            os.execv(sys.executable, [sys.executable, "-m", "benchmarks.bench_gpu", *asked])
         ending(lambda: write_lines(group, options, writing, began + seconds))
     os.close(writing)
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
