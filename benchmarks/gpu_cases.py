@@ -251,7 +251,8 @@ def padded_step(
 
 
 def timed(step: Callable[[], Any], steps: int, torch_device: torch.device) -> tuple[float, float]:
-    """Seconds per step by the clock, and by the card alone, after a warm-up that includes the recording."""
+    """Seconds per step: the mean by the clock, and the median between the card's events, after a warm-up that includes
+    the recording. Few steps are timed, so the mean of padded ones holds what each new width costs once."""
     cuda = torch_device.type == "cuda"
     for _ in range(WARM_UP + 2):
         step()

@@ -10,7 +10,7 @@ from helpers.models import TRAIN_CONFIG, random_examples
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from jaegpt.training.config import Task
-from jaegpt.training.cuda import CudaAdamW, CudaRuntime, decoder_layers, to_device
+from jaegpt.training.cuda import CudaAdamW, CudaRuntime, decoder_layers, to_device, update, update_for
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, to_tensors
 from jaegpt.training.loop import train
@@ -108,6 +108,15 @@ def test_a_compiled_layer_serves_all_layers_and_changes_nothing(lora: bool, monk
     # Under LoRA the first layer's input needs no gradient, and is a program of its own; on CUDA the update is one, too.
     assert 1 <= counters["stats"]["unique_graphs"] <= 2 + 2 * HAS_GPU
     assert not any(layer._compiled_call_impl for layer in decoder_layers(model.lm)), "validation runs uncompiled"
+
+
+def test_where_the_compiler_is_turned_off_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAEGPT_COMPILE", raising=False)
+    assert CudaRuntime(device_of()).compiles
+    assert update_for(torch.device("cuda")) is not update
+    monkeypatch.setenv("JAEGPT_COMPILE", "0")
+    assert not CudaRuntime(device_of()).compiles
+    assert update_for(torch.device("cuda")) is update
 
 
 def test_several_parts_add_up_in_a_recorded_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,8 +50,7 @@ class CudaRuntime(Runtime):
     def __init__(self, device: Device, compiles: bool | None = None, records: bool | None = None) -> None:
         super().__init__(device)
         alone = device.processes.count == 1
-        asked = os.environ.get("JAEGPT_COMPILE", "1") != "0"
-        self.compiles = asked and alone if compiles is None else compiles
+        self.compiles = may_compile() and alone if compiles is None else compiles
         self.records = alone and device.kind == "cuda" if records is None else records
         self.fetch_every = FETCH_EVERY if alone else 1
         self.recorded: list[Recorded] = []
@@ -110,8 +109,7 @@ class CudaAdamW(MasterAdamW):
     def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
         super().__init__(model, dtype, weight_decay, max_grad_norm)
         device = self.masters[0].device
-        # On the CPU, where only tests come here, compiling would take longer than it saves.
-        self._update = torch.compile(update, dynamic=True) if device.type == "cuda" else update
+        self._update = update_for(device)
         self.rate = torch.zeros((), device=device)
         self.steps = torch.zeros((), device=device)
         for master in self.masters:
@@ -157,6 +155,16 @@ class CudaAdamW(MasterAdamW):
                 for name, value in of_master.items():
                     self.adamw.state[masters[index]][name].copy_(value)
         self._round_masters()
+
+
+def may_compile() -> bool:
+    """Whether the environment leaves the compiler to us: `JAEGPT_COMPILE=0` is for machines where it does not work."""
+    return os.environ.get("JAEGPT_COMPILE", "1") != "0"
+
+
+def update_for(device: torch.device) -> Callable[..., None]:
+    """`update` as the device runs it best; on the CPU, where only tests come here, compiling costs more than it saves."""
+    return torch.compile(update, dynamic=True) if device.type == "cuda" and may_compile() else update
 
 
 class Factors(NamedTuple):
