@@ -163,7 +163,7 @@ def may_compile() -> bool:
 
 
 def update_for(device: torch.device) -> Callable[..., None]:
-    """`update` as the device runs it best; on the CPU, where only tests come here, compiling costs more than it saves."""
+    """`update` as a device runs it best. On the CPU, where only tests come here, compiling costs more than it saves."""
     return torch.compile(update, dynamic=True) if device.type == "cuda" and may_compile() else update
 
 
