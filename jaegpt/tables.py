@@ -69,6 +69,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("candidate_ids", pa.list_(pa.list_(pa.int32()))),
         ]
     ),
+    "segments": pa.schema(
+        [
+            ("segment_id", pa.string()),
+            ("split", pa.string()),
+            ("ids", pa.list_(pa.int32())),
+            ("labelled", pa.list_(pa.int8())),  # 1: a token of the owner's that is learned
+        ]
+    ),
     "replies": pa.schema([("example_id", pa.string()), ("reply", pa.string())]),  # what a model said, for fidelity
 }
 

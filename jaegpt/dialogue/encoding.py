@@ -102,6 +102,8 @@ class Encoder:
         Raises:
             JaegptError: the template refuses the roles, or does not say what each turn says once, as it is.
         """
+        if not owners and owners not in self._layouts:
+            self._layouts[owners] = self._nothing_said()
         if owners not in self._layouts:
             skipped = int(bool(self.template) and len(owners) > 1 and owners[0] and not self._takes(owners))
             shown = owners[skipped:]
@@ -109,6 +111,23 @@ class Encoder:
             *before, after = [((), pieces[0]), *map(self._split, pieces[1:])]
             self._layouts[owners] = Layout(tuple(before), spaced, after, skipped)
         return self._layouts[owners]
+
+    def _nothing_said(self) -> Layout:
+        """Before the owner's first words: what the template puts before a conversation that its assistant begins.
+
+        One that must begin with someone else is shown an empty message; where there is no template, and the tokenizer
+        puts nothing before a text, what ends a text stands there, since the first token must come after something.
+        """
+        if not self.template:
+            return Layout((), (), ((), leading_tokens(self.tokenizer) or self.end_of_turn))
+        if not self._takes((True,)):
+            asked = self.layout((False,))
+            return Layout((), (), ((), sum((*asked.before[0], *asked.after), ())))
+        opening = self._template_pieces((True,))[0][0]
+        reply = len(self.reply_opening)
+        if reply and opening[-reply:] == self.reply_opening:
+            opening = opening[:-reply]
+        return Layout((), (), ((), opening or self.end_of_turn))
 
     def _takes(self, owners: tuple[bool, ...]) -> bool:
         try:

@@ -24,16 +24,19 @@ REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "le
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
-    """What an example is made of.
+    """What an example is made of, and what the language modelling loss learns from.
 
     Attributes:
+        learn: `replies`: examples; `sessions`: whole sessions of the training side (`segments.py`).
         num_history: most turns of context before the reply, at least 1.
         num_distractors: wrong candidates beside the reply, at least 1.
         valid_fraction: share of the drawn units kept for validation, above 0 and below 1.
         split: what is drawn: `session`; `thread` (people the model never saw); `time` (the last sessions of each
             thread); or `row`, only for comparison: a session's overlapping windows land on both sides, so it leaks.
-        train_fraction: share of the training examples that is kept, above 0 and at most 1.
-        max_repeats: most training examples with the same reply; 0: any number (`repeats.py`).
+        train_fraction: share of the training examples that is kept, above 0 and at most 1; in whole sessions, of the
+            owner's turns that are learned, the others being context.
+        max_repeats: most training examples with the same reply; 0: any number (`repeats.py`); in whole sessions, most
+            turns with the same text that are learned.
     """
 
     num_history: int
@@ -42,6 +45,7 @@ class DatasetConfig:
     split: Literal["session", "thread", "time", "row"]
     train_fraction: float = 1.0
     max_repeats: int = 0
+    learn: Literal["sessions", "replies"] = "replies"
 
     def __post_init__(self) -> None:
         for name in ("num_history", "num_distractors"):
