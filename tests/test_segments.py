@@ -1,4 +1,4 @@
-"""Whole sessions as segments: each owner turn of the training side once, and byte for byte what chat would ask and get."""
+"""Whole sessions as segments: each owner turn of the training side once, byte for byte as chat would ask and get it."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,8 +18,8 @@ from jaegpt.dialogue.examples import build_examples
 from jaegpt.dialogue.repeats import learned_turns, repeat_limits, turn_draws
 from jaegpt.dialogue.segments import encode_segments
 
-# Each reply begins with tokens of its own; or the last one alone does, so that chat's prompt is no beginning of a longer
-# conversation; or a text has a space before it.
+# Each reply begins with tokens of its own; or the last one alone does, so that chat's prompt is no beginning of a
+# longer conversation; or a text has a space before it.
 THOUGHTFUL = CHATML.replace("'\n' + m['content']", "'\n' + ('(so) ' if m.role == 'assistant' else '') + m['content']")
 FORGETFUL = THOUGHTFUL.replace("m.role == 'assistant'", "m.role == 'assistant' and loop.last")
 UPPER = (
@@ -51,8 +51,9 @@ def check(turns: list[dict], learned: np.ndarray, encoder: Encoder, num_history:
     """What must hold of segments, whatever the turns are."""
     found, counts = encode_segments(table(turns, "sessions"), learned, encoder, num_history, block_size)
     rows = found.to_pylist()
-    assert [row["segment_id"] for row in rows] == sorted({row["segment_id"] for row in rows})
     place = {f"{turn['thread_id']}-{turn['turn_index']:06d}": number for number, turn in enumerate(turns)}
+    order = [place[row["segment_id"]] for row in rows]
+    assert order == sorted(set(order))
     seen: Counter[int] = Counter()
     for row in rows:
         assert len(row["ids"]) == len(row["labelled"]) <= block_size
@@ -66,13 +67,9 @@ def check(turns: list[dict], learned: np.ndarray, encoder: Encoder, num_history:
             seen[reply] += 1
             assert labelled == encode_candidate(encoder, turns[reply]["text"])
             # The history is some number of the turns before it, as chat would encode them.
-            histories = (
-                encode_history(
-                    encoder, [(turns[n]["is_owner"], turns[n]["text"]) for n in session if start <= n < reply]
-                )
-                for start in ([*range(session[0], reply)] or [reply])
-            )
-            assert any(before == ids for ids, _ in histories)
+            said = [(turns[number]["is_owner"], turns[number]["text"]) for number in session if number < reply]
+            histories = (encode_history(encoder, said[start:])[0] for start in range(max(1, len(said))))
+            assert before in histories
             if reply == session[0]:
                 assert before == encode_history(encoder, [])[0]
     assert len(seen) == counts.labelled_turns == learned.sum() - counts.longer_than_block
@@ -142,9 +139,8 @@ def test_no_session_of_the_validation_side_is_read(split, encoders):
 
 def test_sessions_without_examples_are_of_the_side_that_the_draw_says():
     # Threads too small for examples, and sessions of one turn, are drawn as the others are.
-    turns = table(
-        sessions_of([[(3_600_000, ("Ann", True), f"text {i}") for i in range(3000)]], percentile=10), "sessions"
-    )
+    thread = [(3_600_000, ("Ann", True), f"text {i}") for i in range(3000)]
+    turns = table(sessions_of([thread], percentile=10), "sessions")
     learned = learned_turns(turns, config(valid_fraction=0.3), 1, {})
     assert 0.66 < learned.mean() < 0.74
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Example, Learned
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "peft")  # that compute
@@ -33,7 +33,7 @@ _TRAILER_BYTES = len(_MARK) + 4 + _DIGEST_BYTES
 _CHUNK_BYTES = 1 << 20
 
 
-def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Example], machine: str) -> str:
+def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Learned], machine: str) -> str:
     """A hash of the untrained weights, the settings, the examples, the machine's kind, the libraries and this package.
 
     Args:
@@ -48,8 +48,10 @@ def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Ex
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     for example in examples:
-        digest.update(example.example_id.encode())
-        for ids in (example.history, example.roles, *example.candidates):
+        digest.update(example.name.encode())
+        whole = isinstance(example, Example)
+        arrays = (example.history, example.roles, *example.candidates) if whole else (example.ids, example.labelled)
+        for ids in arrays:
             digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
     return digest.hexdigest()
 

@@ -22,7 +22,7 @@ from jaegpt.training.distributed import Parallel, total
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Example, Plan, subset
+from jaegpt.training.packing import Example, Learned, subset
 from jaegpt.training.progress import note
 from jaegpt.training.runtimes import runtime_of
 from jaegpt.training.validation import measure
@@ -91,22 +91,21 @@ class _Run:
         self.started = time.monotonic()
         self.model, self.task, self.config, self.device, self.scratch = model, task, config, device, scratch
         self.processes, self.runtime = device.processes, runtime_of(device)
-        self.plan = Plan.training(
-            [example if task.w_mc else example.reply_only() for example in task.train],
-            batch_size=config.batch_size,
+        self.plan = task.plan(
+            config,
             pack_width=config.pack_width or self.runtime.pack_width,
-            seed=task.seed,
-            epochs=config.epochs,
             num_parts=config.accumulation * device.processes.count,
             row_shares=config.accumulation * device.num_devices,
         )
+        # A mixed step may hold none of a kind, and the mean over nothing is no number.
+        self.counts_given = self.plan.num_parts > 1 or task.segments is not None
         self.num_steps = len(self.plan.steps)
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.update = self.runtime.recording(self.one_update, model)
         self.valid = subset(task.valid, config.valid_examples, task.seed)
-        self.probe = probe_batch(self.plan.examples, task.seed, self.runtime)
+        self.probe = probe_batch(task.train, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
         total = len(self.plan.examples) * config.epochs
         self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
@@ -159,7 +158,7 @@ class _Run:
         # Dropout draws from torch's own generator: seeded a step, so that a step can be repeated.
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
-        if self.plan.num_parts > 1:
+        if self.counts_given:
             counts = counts_of(self.plan.members(step), self.device.torch_device)
         results: Results = self.update(parts, self.learning_rate(step), counts)
         self.runtime.end_step("training step", parts[-1])
@@ -180,7 +179,7 @@ class _Run:
         members = self.plan.members(step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.note("not finite", step=step + 1)
-            _stop_not_finite(step + 1, loss, [member.example_id for member in members], self.scratch)
+            _stop_not_finite(step + 1, loss, [member.name for member in members], self.scratch)
         shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
         seen = (self.log.train[-1][1] if self.log.train else 0) + len(members)
         self.log.train.append((step + 1, seen, *shown.values(), self.learning_rate(step)))
@@ -219,6 +218,7 @@ class _Run:
     def figures(self) -> dict[str, Any]:
         """metrics/train.json. Speeds are those of training alone, packing included, validation and checkpoints not."""
         counted, seen = self.log.figures, self.log.train[-1][1]
+        segments = {} if self.task.segments is None else {"segments": len(self.task.segments)}
         return {
             "device": self.device.kind,
             "devices": self.device.num_devices,
@@ -226,6 +226,7 @@ class _Run:
             "steps": self.num_steps,
             "epochs": self.config.epochs,
             "examples": seen,
+            **segments,
             "examples_per_second": seen / counted["busy_s"],
             "tokens_per_second": sum(map(len, self.plan.examples)) * self.config.epochs / counted["busy_s"],
             "pack_fill": self.plan.fill(),
@@ -256,10 +257,11 @@ def train_step(
     return torch.stack(sums).sum(0), optimizer.step(learning_rate)
 
 
-def counts_of(members: Sequence[Example], torch_device: torch.device) -> Counts:
+def counts_of(members: Sequence[Learned], torch_device: torch.device) -> Counts:
     """What a step's losses are means over, on the device."""
-    num_labels = sum(len(member.candidates[-1]) for member in members)
-    return Counts(*(torch.tensor(number).to(torch_device) for number in (num_labels, len(members))))
+    num_labels = sum(member.num_labels for member in members)
+    num_choices = sum(isinstance(member, Example) for member in members)
+    return Counts(*(torch.tensor(max(number, 1)).to(torch_device) for number in (num_labels, num_choices)))
 
 
 def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[int, Made]]:
