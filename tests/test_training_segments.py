@@ -161,3 +161,9 @@ def test_a_recorded_step_trains_as_a_plain_one(monkeypatch: pytest.MonkeyPatch) 
 def test_sessions_without_segments_are_a_clear_error() -> None:
     with pytest.raises(JaegptError, match="data/segments was made for replies"):
         task(segments=[])
+
+
+def test_token_types_are_of_examples_alone(tiny: Path) -> None:
+    config = dataclasses.replace(TRAIN_CONFIG, token_types=True)
+    with pytest.raises(JaegptError, match=r"token_types.*dataset\.learn"):
+        train(tiny_heads(tiny), task(), config, CPU)

@@ -1,8 +1,9 @@
 """How well a model remembers what it saw once, 4 times or 16 times: canaries, and the rank of their likelihood.
 
-A canary is an exchange that nobody had, with a random number in it. Copies of it are put among the training examples of
-a copy of the model, which is measured and thrown away. Had the model not learned the number, it would be as likely as
-any other of its form; exposure = log2 |R| - log2 rank, R being the canary and its alternatives (Carlini et al. 2019).
+A canary is an exchange that nobody had, with a random number in it. Copies of it are put among the training examples
+(and segments, where these are learned from) of a copy of the model, which is measured and thrown away. Had the model
+not learned the number, it would be as likely as any other of its form; exposure = log2 |R| - log2 rank, R being the
+canary and its alternatives (Carlini et al. 2019).
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import DoubleHeads, round_weights
 from jaegpt.training.loop import train
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Example, Segment
 
 REPEATS = (0, 1, 4, 16)  # copies among the training examples; those with 0 are what chance gives
 NUM_ALTERNATIVES = 511  # so that an exposure is at most log2(512) = 9 bits
@@ -73,7 +74,8 @@ def measure_exposure(
         raise JaegptError(
             f"block_size: a canary does not fit {block_size} tokens. Raise it, or set fidelity.canaries 0."
         )
-    seeded = dataclasses.replace(task, train=[*task.train, *copies], valid=[])
+    segments = None if task.segments is None else [*task.segments, *map(Segment.of, copies)]
+    seeded = dataclasses.replace(task, train=[*task.train, *copies], segments=segments, valid=[])
     train(model, seeded, dataclasses.replace(config, evaluations=0), device)
     if device.kind == "xla":
         device = choose_device(config.precision, eager=True)

@@ -93,6 +93,10 @@ class Task:
                 batch_size=config.batch_size, pack_width=pack_width, seed=self.seed, epochs=config.epochs,
                 num_parts=num_parts, row_shares=row_shares,
             )  # fmt: skip
+        if config.token_types:
+            raise JaegptError(
+                "train.token_types: only examples have types. Set dataset.learn to replies, or it to false."
+            )
         return Plan.mixed(
             [self.segments, [example.choice_only() for example in self.train] if self.w_mc else []],
             # The same whatever the weights, so that a step of AdamW is never spent on a few tokens.
