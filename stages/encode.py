@@ -8,6 +8,7 @@ from jaegpt.dialogue.encode_table import encode_part, tokenizer_digest
 from jaegpt.dialogue.examples import DatasetConfig
 from jaegpt.dialogue.repeats import repeat_limits, turn_draws
 from jaegpt.dialogue.segments import SegmentCounts, encode_sessions_part
+from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import run
 from jaegpt.files import writing_folder
 from jaegpt.parallel import map_parts
@@ -31,8 +32,12 @@ def main() -> None:
         params.value("block_size"),
     )
     base = Path("data/base_model").absolute()
-    digest = tokenizer_digest(base)
-    work = partial(encode_part, base=base, digest=digest)
+    encoder = {
+        "base": base,
+        "digest": tokenizer_digest(base),
+        "joint": JOINTS[params.field("session.separator", Separator)],
+    }
+    work = partial(encode_part, **encoder)
     counts = transform_table(work, ("data/examples", "examples"), ("data/tokens", "tokens"), "encode")
     examples, tokens = map(sum, zip(*counts, strict=True))
     print(f"encode: {examples:,} examples, {tokens:,} tokens, {tokens / max(examples, 1):.1f} an example")
@@ -44,9 +49,7 @@ def main() -> None:
     if config.max_repeats:
         draws = partial(draws_of_part, config=config, seed=seed)
         limits = repeat_limits(map_parts(draws, part_paths(SESSIONS[0]), "encode: repeats"), config.max_repeats)
-    learn = partial(
-        encode_sessions_part, config=config, seed=seed, limits=limits, base=base, digest=digest, block_size=block_size
-    )
+    learn = partial(encode_sessions_part, config=config, seed=seed, limits=limits, block_size=block_size, **encoder)
     total = SegmentCounts.total(transform_table(learn, SESSIONS, SEGMENTS, "encode: sessions"))
     print(f"  {total.segments:,} segments of sessions, {total.tokens:,} tokens, {total.labelled_turns:,} turns learned")
     if total.longer_than_block:

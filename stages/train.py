@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json, writing_folder
 from jaegpt.params import Params
@@ -71,6 +72,8 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         "num_history": params.field("dataset.num_history", int),
         "block_size": block_size,
         "token_types": config.token_types,
+        "learn": learn,
+        "separator": params.field("session.separator", Separator),
     }
     save_model(model, "data/base_model", folder, card, view)
     return log, scratch

@@ -65,8 +65,12 @@ class Chat:
     def settings(self) -> dict[str, Any]:
         """All that the replies depend on besides the messages."""
         speaker = self.speakers[TUNED]
-        view = {"num_history": speaker.num_history, "block_size": speaker.block_size}
-        return {"seed": self.seed, **dataclasses.asdict(self.config), **view, "precision": speaker.device.precision}
+        return {
+            "seed": self.seed,
+            **dataclasses.asdict(self.config),
+            **speaker.view,
+            "precision": speaker.device.precision,
+        }
 
     def _say(self, text: str, attempt: int) -> None:
         replies = {}
@@ -75,7 +79,7 @@ class Chat:
             history = self.conversation.history(model, text)
             pieces = []
             for piece in self.speakers[model].stream(history, self.config, attempt_seed(self.seed, attempt)):
-                self.write(piece)
+                self.write(_under_name(self.speakers[model], model, piece))
                 pieces.append(piece)
             self.write("\n")
             if self.speakers[model].prompt(history, self.config).shortened:
@@ -160,7 +164,13 @@ def chat_once(chat: Chat, text: str, as_json: bool) -> str:
     if as_json:
         content = {"reply": replies[TUNED], "base_reply": replies[BASE], "settings": chat.settings()}
         return json.dumps(content, ensure_ascii=False)
-    return "\n".join(f"{model}: {reply}" for model, reply in replies.items())
+    named = (_under_name(chat.speakers[model], model, reply) for model, reply in replies.items())
+    return "\n".join(f"{model}: {text}" for model, text in zip(replies, named, strict=True))
+
+
+def _under_name(speaker: Speaker, model: str, text: str) -> str:
+    """Each message of a burst on a line of its own, under the model's name."""
+    return text.replace("\n", f"\n{model}: ") if speaker.separator == "newline" else text
 
 
 def run_terminal(chat: Chat) -> None:

@@ -71,7 +71,7 @@ class Page:
     Args:
         worker: answers with the models jaegpt and base.
         config: the settings shown at first. seed: likewise.
-        view: what else the replies depend on, for saved conversations: num_history, block_size.
+        view: what else the replies depend on, for saved conversations: num_history, block_size, learn, separator.
     """
 
     def __init__(self, worker: Worker, config: GenerateConfig, seed: int, view: Mapping[str, Any]) -> None:
@@ -100,6 +100,7 @@ class Page:
             "mostBytes": MOST_BYTES,
             "format": FORMAT,
             "view": self.view,
+            "bursts": self.view.get("separator") == "newline",
         }
 
     def limits(self) -> dict[str, tuple[float, float]]:

@@ -23,7 +23,7 @@ from jaegpt.tables import SCHEMAS, column
 _of_thread = threading.local()
 
 
-def encode_part(examples: pa.Table, base: Path, digest: str) -> tuple[pa.Table, tuple[int, int]]:
+def encode_part(examples: pa.Table, base: Path, digest: str, joint: str) -> tuple[pa.Table, tuple[int, int]]:
     """The tokens of a part, and its numbers of examples and of tokens.
 
     Here and not in the stage, because what a cluster is sent from a program's own file cannot keep an encoder.
@@ -31,8 +31,9 @@ def encode_part(examples: pa.Table, base: Path, digest: str) -> tuple[pa.Table, 
     Args:
         base: the base model's folder, an absolute path.
         digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder anew.
+        joint: what stands between the messages of a turn.
     """
-    tokens = encode_examples(examples, encoder_of(base, digest))
+    tokens = encode_examples(examples, encoder_of(base, digest, joint))
     num_tokens = sum(
         pc.sum(pc.list_value_length(ids)).as_py() or 0
         for ids in (tokens["history_ids"], pc.list_flatten(tokens["candidate_ids"]))
@@ -47,17 +48,17 @@ def tokenizer_digest(base: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
 
 
-def encoder_of(base: Path, digest: str) -> Encoder:
+def encoder_of(base: Path, digest: str, joint: str) -> Encoder:
     """Read once a thread, and again when its files have changed: a cluster's workers outlive many runs."""
-    if getattr(_of_thread, "key", None) != (base, digest):
-        _of_thread.encoder, _of_thread.key = Encoder(base), (base, digest)
+    if getattr(_of_thread, "key", None) != (base, digest, joint):
+        _of_thread.encoder, _of_thread.key = Encoder(base, joint), (base, digest, joint)
     encoder: Encoder = _of_thread.encoder
     return encoder
 
 
 def encode_examples(examples: pa.Table, encoder: Encoder) -> pa.Table:
     """A part of `examples` -> the same part of `tokens`: row for row, nothing dropped."""
-    is_owner, texts, of_row, _ = joined_turns(column(examples, "history"))
+    is_owner, texts, of_row, _ = joined_turns(column(examples, "history"), encoder.joint)
     distractors, replies = column(examples, "distractors"), column(examples, "reply")
     num_others = pc.list_value_length(distractors).to_numpy(zero_copy_only=False).astype(np.int64)
     pieces, numbers = numbered(pa.concat_arrays([texts, distractors.flatten(), replies]), encoder)
@@ -84,7 +85,7 @@ def encode_history(encoder: Encoder, turns: Sequence[Turn]) -> tuple[list[int], 
         JaegptError: the model's template refuses such turns.
     """
     row = [{"is_owner": is_owner, "text": text} for is_owner, text in turns]
-    is_owner, texts, of_row, _ = joined_turns(pa.array([row], SCHEMAS["examples"].field("history").type))
+    is_owner, texts, of_row, _ = joined_turns(pa.array([row], SCHEMAS["examples"].field("history").type), encoder.joint)
     pieces, numbers = numbered(texts, encoder)
     ids, roles, _ = histories(encoder, pieces, is_owner, numbers, np.bincount(of_row, minlength=1))
     return ids.tolist(), roles.tolist()
@@ -104,8 +105,8 @@ def candidates(encoder: Encoder, pieces: Pieces, numbers: Ints) -> tuple[npt.NDA
     return ids, taken.reshape(-1, 3).sum(axis=1)
 
 
-def joined_turns(history: pa.Array) -> tuple[Bools, pa.Array, Ints, Ints]:
-    """All rows' turns, neighbours of one role joined.
+def joined_turns(history: pa.Array, joint: str) -> tuple[Bools, pa.Array, Ints, Ints]:
+    """All rows' turns, neighbours of one role joined, with `joint` between their texts.
 
     Returns:
         [turns] is_owner, texts, the row each belongs to, and the place of its first turn among all turns.
@@ -118,7 +119,7 @@ def joined_turns(history: pa.Array) -> tuple[Bools, pa.Array, Ints, Ints]:
     begins[1:] |= is_owner[1:] != is_owner[:-1]
     heads = np.flatnonzero(begins)
     bounds = pa.array(np.append(heads, len(turns)), pa.int32())
-    texts = pc.binary_join(pa.ListArray.from_arrays(bounds, turns.field("text")), " ")
+    texts = pc.binary_join(pa.ListArray.from_arrays(bounds, turns.field("text")), joint)
     return is_owner[heads], texts, of_row[heads], heads
 
 

@@ -49,6 +49,7 @@ class Encoder:
     Args:
         folder: holds tokenizer.json, tokenizer_config.json and, for a chat model, chat_template.jinja, as
             `save_pretrained` writes them.
+        joint: what stands between neighbouring turns of one role, as between the messages of a turn.
 
     Raises:
         JaegptError: a file is missing, the tokenizer has neither a chat template nor an end-of-text token, or its
@@ -62,8 +63,9 @@ class Encoder:
         reply_opening, reply_spaced: what a reply begins with after a history, and whether with a space.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, joint: str = " ") -> None:
         folder = Path(folder)
+        self.joint = joint
         if not (folder / "tokenizer.json").is_file():
             raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
         check_tokenizer(folder / "tokenizer.json")

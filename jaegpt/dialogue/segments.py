@@ -154,7 +154,7 @@ class _Turns:
             [column(turns, "is_owner"), column(turns, "text")], names=["is_owner", "text"]
         )
         offsets = pa.array(np.append(begins, len(rows)), pa.int32())
-        is_owner, texts, session, heads = joined_turns(pa.ListArray.from_arrays(offsets, values))
+        is_owner, texts, session, heads = joined_turns(pa.ListArray.from_arrays(offsets, values), encoder.joint)
         pieces, numbers = numbered(texts, encoder)
         first = np.searchsorted(session, session)  # [turns] the first turn of the session
         of_turn = np.minimum.reduceat(learned[rows], heads) if len(heads) else learned[rows]
@@ -348,8 +348,9 @@ def encode_sessions_part(
     limits: dict[int, int],
     base: Path,
     digest: str,
+    joint: str,
     block_size: int,
 ) -> tuple[pa.Table, SegmentCounts]:
     """The segments of a part of `sessions`; arguments as `encode_part`'s and `learned_turns`'s."""
     learned = learned_turns(sessions, config, seed, limits)
-    return encode_segments(sessions, learned, encoder_of(base, digest), config.num_history, block_size)
+    return encode_segments(sessions, learned, encoder_of(base, digest, joint), config.num_history, block_size)

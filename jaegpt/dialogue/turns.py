@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Floats, Ints
+from jaegpt.dialogue.separators import JOINTS, Separator, one_line
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 
@@ -20,10 +21,12 @@ class SessionConfig:
     Attributes:
         percentile: of the thread's own gaps between consecutive messages, 0 to 100; a gap at least that long cuts.
         fixed_gap_s: the same gap for every thread, in seconds; None uses the percentile.
+        separator: what keeps the messages of a turn apart.
     """
 
     percentile: float
     fixed_gap_s: float | None
+    separator: Separator = "space"
 
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
@@ -91,7 +94,7 @@ def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
 def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     """A part of `filtered` -> a part of `turns`.
 
-    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by a space.
+    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by the separator.
     """
     timeline = Timeline.of(messages)
     thresholds = timeline.thresholds(config)
@@ -100,7 +103,10 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     thread = timeline.thread[heads]
     turn_starts = np.flatnonzero(np.diff(thread, prepend=-1))  # [threads] the first turn of each
     first = timeline.gap_ms[heads] < 0
-    texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), column(messages, "text")), " ")
+    texts = column(messages, "text")
+    if config.separator == "newline":
+        texts = one_line(texts)
+    turns = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), texts)
     columns = {
         "thread_id": column(messages, "thread_id").take(heads),
         "turn_index": pa.array(np.arange(len(heads)) - turn_starts[thread], pa.int32()),
@@ -112,7 +118,7 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
         "threshold_ms": pa.array(thresholds[thread], from_pandas=True),
         # The message before a turn is the last of the turn before it.
         "gap_ms": pa.array(timeline.gap_ms[heads], mask=first),
-        "text": texts,
+        "text": pc.binary_join(turns, JOINTS[config.separator]),
     }
     return pa.table(columns, schema=SCHEMAS["turns"])
 

@@ -1,4 +1,4 @@
-"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word.
+"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
 
 Each is a distribution over replies or their marks, and what is reported is its Jensen-Shannon distance to that of the
 owner's training replies: 0 is the same, 1 has nothing in common (base 2; Endres and Schindelin 2003).
@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from scipy.spatial.distance import jensenshannon
 
+from jaegpt.dialogue.separators import messages_of
 from jaegpt.evaluation.intervals import need
 
 NUM_OPENINGS = 50  # first words told apart: the owner's most frequent ones; the rest count as one
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # words: where a class of lengths ends
+MESSAGES = (1, 2, 3, 4, 5, 6, 8)  # messages of a turn: where a class of numbers ends
+CHARACTERS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # of a message: where a class of lengths ends
 
 _EMOTICON = re.compile(r"(?<!\w)(?:[:;=]['^-]?[()DPpOo/|\\*3]+|<3+|[xX]D+|\^_*\^)(?!\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -37,6 +40,11 @@ def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]
         "casing": lambda texts: Counter(map(_casing, texts)),
         "emoji": lambda texts: Counter(mark for text in texts for mark in _emoji(text) or [_NONE]),
         "opening": _openings(owner),
+        # Turns in lines are bursts; where `session.separator` is a space, each counts as one message.
+        "messages": lambda texts: Counter(_class(len(messages_of(text)), MESSAGES) for text in texts),
+        "characters": lambda texts: Counter(
+            _class(len(message), CHARACTERS) for text in texts for message in messages_of(text)
+        ),
     }
     return {
         name: {writer: _distance(feature(texts), feature(owner)) for writer, texts in replies.items()}
@@ -58,8 +66,11 @@ def _distance(one: Counter[str], other: Counter[str]) -> float | None:
 
 def _length(text: str) -> str:
     """Which class of lengths a text falls in: 5 words -> "6"."""
-    number = len(text.split())
-    return next((str(end) for end in LENGTHS if number <= end), "more")
+    return _class(len(text.split()), LENGTHS)
+
+
+def _class(number: int, ends: Sequence[int]) -> str:
+    return next((str(end) for end in ends if number <= end), "more")
 
 
 def _punctuation(text: str) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
+from jaegpt.dialogue.separators import without_blank_lines
 from jaegpt.errors import JaegptError
 
 MAX_TEXT = 32_768  # characters of one text that are read: a tokenizer takes hundreds of times a text's size
@@ -50,6 +51,8 @@ def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, roo
     if not history:
         raise JaegptError("there is nothing to reply to: the conversation is empty.")
     turns = [(is_owner, keep_end(text)) for is_owner, text in history[-num_history:]]
+    if encoder.joint == "\n":
+        turns = [(is_owner, without_blank_lines(text)) for is_owner, text in turns]
     ids, roles = encode_history(encoder, turns)
     while len(ids) > room and len(turns) > 1:
         turns = turns[1:]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,13 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder, Turn
+from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import decode
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
 from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.model_files import check_numbers
+from jaegpt.training.config import Learn
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
 from jaegpt.training.model_folder import HEAD_FILE, load_base, load_tuned
@@ -87,6 +90,8 @@ class Speaker:
         num_history: turns of a history that the model is shown, `dataset.num_history`.
         block_size: tokens of a history and its reply together, at most; `block_size`.
         token_types: whether the model was trained with the seed's token types, `train.token_types`.
+        learn: what it learned from, `dataset.learn`; first words are learned from sessions alone.
+        separator: what keeps a turn's messages apart, `session.separator`.
         device: where it runs, not XLA; by default as JAEGPT_DEVICE says.
 
     Raises:
@@ -100,12 +105,15 @@ class Speaker:
         num_history: int = 4,
         block_size: int = 128,
         token_types: bool = False,
+        learn: Learn = "replies",
+        separator: Separator = "space",
         device: Device | None = None,
     ) -> None:
         self.device = device or choose_device("auto", eager=True)
         assert self.device.kind != "xla", "it would compile the shapes of every token anew"
         self.model, self.has_head = _load_model(Path(folder), self.device, token_types)
-        self.encoder = Encoder(folder)
+        self.encoder = Encoder(folder, JOINTS[separator])
+        self.learn, self.separator = learn, separator
         numbers = self.encoder.tokenizer.get_vocab(with_added_tokens=True).values()
         check_numbers(folder, self.model.lm, max(numbers, default=-1) + 1)
         self.num_history = num_history
@@ -116,6 +124,12 @@ class Speaker:
     @property
     def _at(self) -> torch.device:
         return self.device.torch_device
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """What the replies depend on beside the settings and the messages."""
+        shown = {"num_history": self.num_history, "block_size": self.block_size}
+        return {**shown, "learn": self.learn, "separator": self.separator}
 
     def replies(self, histories: Sequence[Sequence[Turn]], config: GenerateConfig, seed: int) -> list[Reply]:
         """One reply for each history, in their order.

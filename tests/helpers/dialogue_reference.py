@@ -77,7 +77,9 @@ def threshold(times: list[int], percentile: float, fixed_gap_s: float | None) ->
     return gaps[low] + (gaps[high] - gaps[low]) * (place - low)
 
 
-def turns_and_sessions(messages: list[Row], percentile: float, fixed_gap_s: float | None) -> list[Row]:
+def turns_and_sessions(
+    messages: list[Row], percentile: float, fixed_gap_s: float | None, joint: str = " "
+) -> list[Row]:
     turns: list[Row] = []
     for thread in by_thread(messages):
         limit = threshold([row["sent_at"] for row in thread], percentile, fixed_gap_s)
@@ -93,7 +95,7 @@ def turns_and_sessions(messages: list[Row], percentile: float, fixed_gap_s: floa
                 or (not last["is_owner"] and not row["is_owner"] and last["sender"] == row["sender"])
             )
             if last and same and not cut:
-                last["text"] += " " + row["text"]
+                last["text"] += joint + row["text"]
                 last["ended_at"] = row["sent_at"]
                 last["num_messages"] += 1
                 continue

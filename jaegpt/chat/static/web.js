@@ -17,7 +17,7 @@ function draw() {
     const column = element(`column-${model}`);
     const atEnd = column.scrollHeight - column.scrollTop - column.clientHeight < 40;
     column.ariaBusy = String(coming !== null); // read aloud once it is whole
-    const turns = shown.flatMap(one => [["you", one.text], [model, one.replies[model] || "…"]]);
+    const turns = shown.flatMap(one => [...bubbles("you", one.text), ...bubbles(model, one.replies[model] || "…")]);
     while (column.children.length > turns.length) column.lastChild.remove();
     turns.forEach(([who, text], place) => {
       const said = column.children[place] ?? column.appendChild(make("li", {}, make("span", {className: "said"})));
@@ -27,6 +27,12 @@ function draw() {
     });
     if (atEnd) column.scrollTop = column.scrollHeight;
   }
+}
+
+// A turn of several messages is as many bubbles, where the model has learned to write them.
+function bubbles(who, text) {
+  const messages = begun?.bursts ? text.split("\n").filter(message => message.trim()) : [text];
+  return messages.map(message => [who, message]);
 }
 
 function fit() { // the box grows with what is typed; a style set by script is no inline style of the page
