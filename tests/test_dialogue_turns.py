@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.dialogue_reference import (
@@ -17,7 +18,16 @@ from helpers.dialogue_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaegpt.dialogue.cuts import GAP_BOUNDS_S, RULES, CutCounts, compare_rules, gap_histogram, session_counts
+from jaegpt.dialogue.cuts import (
+    GAP_BOUNDS_S,
+    RULES,
+    CutCounts,
+    compare_rules,
+    cost_in_words,
+    gap_histogram,
+    session_counts,
+    session_figures,
+)
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.dialogue.turns import SessionConfig, merge_turns
 
@@ -156,3 +166,20 @@ def test_a_percentile_outside_0_to_100_is_refused(percentile):
 def test_a_gap_that_is_no_gap_is_refused(gap):
     with pytest.raises(ValueError, match="above 0"):
         SessionConfig(percentile=50, fixed_gap_s=gap)
+
+
+def counts(*owner_turns):
+    return CutCounts(turns=99, sessions=9, owner_turns=np.array(owner_turns))
+
+
+def test_the_cost_of_a_cut_is_said_in_one_line():
+    median, wide = counts(69, 20, 7, 3, 1), counts(18, 14, 10, 9, 49)
+    assert cost_in_words(median, wide) == (
+        "31% of your replies keep something to answer to; at percentile 90 82%: `dvc exp run -S session.percentile=90`"
+    )
+    assert cost_in_words(wide, median) == "", "no advice to make it worse"
+    rules = dict.fromkeys(RULES, wide)
+    figures = session_figures(median, np.array([1.0]), rules)
+    assert figures["advice"] == {"percentile": 90, "owner_turns_with_context": {"now": 31, "then": 82}}
+    assert session_figures(wide, np.array([1.0]), rules)["advice"] is None
+    assert session_figures(counts(0, 0, 0, 0, 0), np.zeros(0), rules)["advice"] is not None

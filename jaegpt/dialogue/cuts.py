@@ -19,6 +19,7 @@ MAX_CONTEXT = 4  # more turns of context count as this many
 RULES = {
     f"p{percentile}": SessionConfig(percentile=percentile, fixed_gap_s=None) for percentile in (50, 75, 90, 95, 99)
 }
+ADVISED = 90  # the percentile to hold against the cut in use
 RULES["30min"] = SessionConfig(percentile=50, fixed_gap_s=1800)
 
 # Upper bounds of the histogram's bins, in seconds: 0, 1, 2, 4, ... 2^29 (17 years).
@@ -50,6 +51,14 @@ class CutCounts:
         """Share of the owner's turns with that many turns of context, rounded to 4 places."""
         shares = self.owner_turns / max(int(self.owner_turns.sum()), 1)
         return {str(turns): round(float(share), 4) for turns, share in enumerate(shares)}
+
+    def with_context(self) -> int:
+        """The owner's turns that have a turn before them to answer to."""
+        return int(self.owner_turns[1:].sum())
+
+    def share_with_context(self) -> float:
+        """Their share of the owner's turns."""
+        return self.with_context() / max(int(self.owner_turns.sum()), 1)
 
     def mean_turns(self) -> float:
         """Turns a session, rounded to 4 places."""
@@ -83,6 +92,28 @@ def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
     return np.bincount(np.minimum(bins, len(GAP_BOUNDS_S) - 1), minlength=len(GAP_BOUNDS_S))
 
 
+def worth_a_look(used: CutCounts, advised: CutCounts) -> bool:
+    """Whether the cut at percentile ADVISED leaves more of the owner's turns something to answer to."""
+    return advised.share_with_context() > used.share_with_context()
+
+
+def cost_in_words(used: CutCounts, advised: CutCounts) -> str:
+    """What the cut in use costs, in a line; empty where percentile ADVISED would leave no more context."""
+    if not worth_a_look(used, advised):
+        return ""
+    return (
+        f"{used.share_with_context():.0%} of your replies keep something to answer to; at percentile {ADVISED} "
+        f"{advised.share_with_context():.0%}: `dvc exp run -S session.percentile={ADVISED}`"
+    )
+
+
+def _advice(used: CutCounts, advised: CutCounts) -> dict[str, Any] | None:
+    if not worth_a_look(used, advised):
+        return None
+    counts = {"now": used.with_context(), "then": advised.with_context()}
+    return {"percentile": ADVISED, "owner_turns_with_context": counts}
+
+
 def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCounts]) -> dict[str, Any]:
     """The metrics: the cut in use, the spread of the threads' thresholds, and each of RULES beside it."""
     levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3
@@ -93,6 +124,7 @@ def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCou
         "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
         "owner_turns": int(used.owner_turns.sum()),
         "history_share": used.shares(),
+        "advice": _advice(used, rules[f"p{ADVISED}"]),
         "context": {
             name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
             for name, rule in rules.items()
