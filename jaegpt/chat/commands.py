@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     chat.add_argument("--once", metavar="TEXT", help="answer this message and end")
     chat.add_argument("--json", action="store_true", help="with --once: print one JSON object")
+    chat.add_argument("--first", action="store_true", help="let the models speak first")
     chat.set_defaults(run=_chat)
     web = commands.add_parser(
         "web",
@@ -84,6 +85,8 @@ def _chat(arguments: argparse.Namespace) -> None:
 
     if arguments.json and arguments.once is None:
         raise JaegptError("--json goes with --once.")
+    if arguments.first and arguments.once is not None:
+        raise JaegptError("--first begins a conversation, --once answers a message. Give one of them.")
     from jaegpt.chat.terminal import Chat, chat_once, run_terminal
 
     speakers, config, seed = load_speakers()
@@ -97,6 +100,8 @@ def _chat(arguments: argparse.Namespace) -> None:
         return
     print(f"{speakers['jaegpt'].device.reason}", file=sys.stderr)
     print("This is a model of a person, not the person. /help lists the commands, Ctrl-D leaves.", file=sys.stderr)
+    if arguments.first:
+        chat.begin()
     run_terminal(chat)
 
 

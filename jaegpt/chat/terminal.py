@@ -15,6 +15,7 @@ from jaegpt.generation.speaker import GenerateConfig, Speaker
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
 /undo              take your last message and its replies back
+/first             let the models speak first
 /retry             answer your last message anew
 /reset             forget the conversation
 /set               show the settings
@@ -62,6 +63,16 @@ class Chat:
             self.write("\n(stopped; the conversation is as it was before)\n")
         return True
 
+    def begin(self) -> None:
+        """Let the models speak first.
+
+        Raises:
+            JaegptError: something has been said, or the model never learned first words.
+        """
+        if self.conversation.exchanges:
+            raise JaegptError("/first: the conversation has begun. /reset forgets it.")
+        self._say("", 0)
+
     def settings(self) -> dict[str, Any]:
         """All that the replies depend on besides the messages."""
         speaker = self.speakers[TUNED]
@@ -74,6 +85,9 @@ class Chat:
 
     def _say(self, text: str, attempt: int) -> None:
         replies = {}
+        prompts = {
+            model: self.speakers[model].prompt(self.conversation.history(model, text), self.config) for model in MODELS
+        }
         for model in MODELS:
             self.write(f"{model}: ")
             history = self.conversation.history(model, text)
@@ -82,7 +96,7 @@ class Chat:
                 self.write(_under_name(self.speakers[model], model, piece))
                 pieces.append(piece)
             self.write("\n")
-            if self.speakers[model].prompt(history, self.config).shortened:
+            if prompts[model].shortened:
                 self.write("(the message is longer than the model reads: only its end counts)\n")
             replies[model] = "".join(pieces)
         self.conversation.exchanges.append(Exchange(text=text, replies=replies, attempt=attempt))
@@ -94,8 +108,10 @@ class Chat:
                 return False
             case "/help", []:
                 self.write(HELP + "\n")
+            case "/first", []:
+                self.begin()
             case "/undo", []:
-                self.write(f"(taken back: {self._last(name).text})\n")
+                self.write(f"(taken back: {self._last(name).text or 'what they began with'})\n")
                 self.conversation.exchanges.pop()
             case "/retry", []:
                 self._retry()

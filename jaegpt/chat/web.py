@@ -101,6 +101,7 @@ class Page:
             "format": FORMAT,
             "view": self.view,
             "bursts": self.view.get("separator") == "newline",
+            "first": self.view.get("learn") == "sessions",  # whether an empty message lets the models begin
         }
 
     def limits(self) -> dict[str, tuple[float, float]]:
@@ -163,7 +164,7 @@ class Page:
             JaegptError: there is nothing to answer, or a setting is wrong; later ones come as an event of their own.
         """
         text, seed, config = clean_text(asked.text), int(asked.seed), self.settings(asked.settings)
-        if not text:
+        if not text and (asked.before or self.view.get("learn") != "sessions"):
             raise JaegptError("Type a message first.")
         _check_seed(seed)
         if len(asked.before) > self.most_before:

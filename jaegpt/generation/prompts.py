@@ -46,10 +46,9 @@ def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, roo
     No more than MAX_TEXT characters of a turn are tokenized.
 
     Raises:
-        JaegptError: the history is empty, or not even a word fits.
+        JaegptError: not even a word fits.
     """
-    if not history:
-        raise JaegptError("there is nothing to reply to: the conversation is empty.")
+    assert history, "nothing to reply to"
     turns = [(is_owner, keep_end(text)) for is_owner, text in history[-num_history:]]
     if encoder.joint == "\n":
         turns = [(is_owner, without_blank_lines(text)) for is_owner, text in turns]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
-from jaegpt.dialogue.encode_table import encode_candidate
+from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import JaegptError
@@ -169,9 +169,26 @@ class Speaker:
         return self._scores([prompt], [list(replies)])[0]
 
     def prompt(self, history: Sequence[Turn], config: GenerateConfig) -> Prompt:
-        """The last turns of a history as training encoded them, cut so that a reply still fits the block."""
+        """The last turns of a history as training encoded them, cut so that a reply still fits the block.
+
+        After no turns the model speaks first, if it has learned to.
+
+        Raises:
+            JaegptError: it has not, or there is no room.
+        """
+        if not history:
+            return self._first_words()
         room = self.block_size - config.max_tokens - len(self.encoder.end_of_turn)
         return make_prompt(self.encoder, history, self.num_history, room)
+
+    def _first_words(self) -> Prompt:
+        if self.learn != "sessions":
+            raise JaegptError(
+                "there is nothing to reply to: the conversation is empty, and this model never learned to speak first. "
+                "Set dataset.learn to sessions and run `dvc repro`, or say something."
+            )
+        ids, roles = encode_history(self.encoder, [])
+        return Prompt(ids=ids, roles=roles, shortened=False)
 
     @torch.inference_mode()
     def converse(

@@ -31,6 +31,7 @@ function draw() {
 
 // A turn of several messages is as many bubbles, where the model has learned to write them.
 function bubbles(who, text) {
+  if (who === "you" && !text) return []; // the models began
   const messages = begun?.bursts ? text.split("\n").filter(message => message.trim()) : [text];
   return messages.map(message => [who, message]);
 }
@@ -128,10 +129,11 @@ function say() {
   if (coming) return tell("The replies to your last message are on their way. Undo takes it back.");
   // No halves of emoji; of a text beyond all measure the end, which is all that is read.
   const text = new TextDecoder().decode(new TextEncoder().encode(box.value)).slice(-2 * begun.mostText - 2);
-  if (!text.trim()) return tell("Type a message first.");
+  const begins = begun.first && !exchanges.length; // an empty message lets the models speak first
+  if (!text.trim() && !begins) return tell("Type a message first.");
   tell("");
   fill("");
-  answer(text, 0, null);
+  answer(text.trim() ? text : "", 0, null);
 }
 
 function retry() {
@@ -219,6 +221,7 @@ element("file").onchange = async ({target}) => {
 try {
   begun = await (await post("begin", {})).json();
   drawSettings();
+  if (begun.first) box.placeholder = "Say something, then Enter; or nothing, and they begin";
   document.body.dataset.ready = "yes";
 } catch (error) {
   tell(error.message, true);
