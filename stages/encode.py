@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaegpt.arrays import Words
 from jaegpt.dialogue.encode_table import encode_part, tokenizer_digest
@@ -32,7 +33,7 @@ def main() -> None:
         params.value("block_size"),
     )
     base = Path("data/base_model").absolute()
-    encoder = {
+    encoder: dict[str, Any] = {
         "base": base,
         "digest": tokenizer_digest(base),
         "joint": JOINTS[params.field("session.separator", Separator)],

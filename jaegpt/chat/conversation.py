@@ -120,7 +120,10 @@ def _turns(log: Iterable[Mapping[str, str]]) -> list[str]:
     texts = [turn["content"] for turn in turns]
     if roles != ["user", "assistant"] * (len(turns) // 2) or not all(isinstance(text, str) for text in texts):
         raise ValueError
-    return [clean_text(text) for text in texts]
+    cleaned = [clean_text(text) for text in texts]
+    if any(text and not left for text, left in zip(texts[0::2], cleaned[0::2], strict=True)):
+        raise ValueError  # a message that says nothing is not the empty one that lets the models begin
+    return cleaned
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -290,7 +290,7 @@ def _last_sessions(thread: Ints, session: Ints, counted: Bools, valid_fraction: 
     new_session = begins | (np.diff(session, prepend=-1) != 0)
     session_start = np.maximum.accumulate(np.where(new_session, rows, 0)) if len(rows) else rows
     thread_start = np.maximum.accumulate(np.where(begins, rows, 0)) if len(rows) else rows
-    before = np.cumsum(counted) - counted  # [turns] counted in the turns before, all threads together
+    before: Ints = np.cumsum(counted) - counted  # [turns] counted in the turns before, all threads together
     sizes = np.bincount(thread, weights=counted).astype(np.int64)[thread]
     remaining = sizes - (before[session_start] - before[thread_start])  # counted from this session to the thread's end
     held_out: Bools = (remaining <= valid_fraction * sizes) & (sizes > 0)

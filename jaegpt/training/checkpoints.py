@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
-from jaegpt.training.packing import Example, Learned
+from jaegpt.training.packing import Learned
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "peft")  # that compute
@@ -49,9 +49,7 @@ def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Le
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     for example in examples:
         digest.update(example.name.encode())
-        whole = isinstance(example, Example)
-        arrays = (example.history, example.roles, *example.candidates) if whole else (example.ids, example.labelled)
-        for ids in arrays:
+        for ids in example.arrays:
             digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
     return digest.hexdigest()
 

@@ -10,7 +10,6 @@ the place of an example: it is a history alone, with labels of its own. Nothing 
     position    0 1 2 3 4 3 4 5   0 1 2 2 3          each candidate goes on where the history ends
 """
 
-import heapq
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from jaegpt.arrays import Bools, Ints
+from jaegpt.training.steps import Step, plan_epoch, plan_groups
 
 IGNORED = -100  # the target of a slot that holds nothing; torch's cross_entropy passes it over
 WIDTH_MULTIPLE = 16
 
-Step = list[list[int]]  # the numbers of the examples in each row
 Member = TypeVar("Member", bound=Sized)
 
 
@@ -60,6 +59,11 @@ class Example:
         return self.example_id
 
     @property
+    def arrays(self) -> Sequence[Ints | Bools]:
+        """All that is known of it."""
+        return self.history, self.roles, *self.candidates
+
+    @property
     def num_labels(self) -> int:
         """Tokens that the language modelling loss counts."""
         return len(self.candidates[-1]) if self.labelled else 0
@@ -92,6 +96,11 @@ class Segment:
     def name(self) -> str:
         """For messages."""
         return self.segment_id
+
+    @property
+    def arrays(self) -> Sequence[Ints | Bools]:
+        """All that is known of it."""
+        return self.ids, self.labelled
 
     @property
     def num_labels(self) -> int:
@@ -281,55 +290,6 @@ class Plan(Generic[Member]):
         """Share of the rows' tokens that are an example's."""
         tokens = sum(len(self.examples[index]) for step in self.steps for row in step for index in row)
         return tokens / (sum(map(len, self.steps)) * self.row_width)
-
-
-def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.random.Generator | None) -> list[Step]:
-    """Which examples share which row of which step: `plan[step][row]` lists example numbers, each exactly once.
-
-    Steps hold `batch_size` examples and nearly the same number of tokens: the longest example goes where the fewest
-    tokens are, then the next (Graham's longest-processing-time rule, with a limit on a step's examples). So rows are
-    full without cutting an example or changing the batch size. `rng` shuffles equal lengths and the order of steps;
-    without it the plan is fixed, as evaluation wants it.
-    """
-    return plan_groups([(range(len(lengths)), batch_size)], lengths, -(-len(lengths) // batch_size), rows, rng)
-
-
-def plan_groups(
-    groups: Sequence[tuple[range, int]],
-    lengths: Sequence[int],
-    num_steps: int,
-    rows: int,
-    rng: np.random.Generator | None,
-) -> list[Step]:
-    """As `plan_epoch`, for `num_steps` steps that hold some of each group.
-
-    Args:
-        groups: (numbers of its members, most of them in one step) of each group; they are spread over the steps one
-            group after the other, so that each step has its share of every group's tokens.
-    """
-    steps: list[list[int]] = [[] for _ in range(num_steps)]
-    for group, most in groups:
-        order = np.arange(group.start, group.stop)
-        order = order if rng is None else rng.permutation(order)
-        order = order[np.argsort(-np.asarray(lengths)[order], kind="stable")]
-        for step, items in zip(steps, _spread(order.tolist(), lengths, num_steps, most), strict=True):
-            step.extend(items)
-    # Each step's longest go first into its rows.
-    longest_first = (sorted(step, key=lambda item: -lengths[item]) for step in steps)
-    plan = [_spread(step, lengths, rows, len(step)) for step in longest_first]
-    return plan if rng is None else [plan[index] for index in rng.permutation(num_steps)]
-
-
-def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: int) -> list[list[int]]:
-    """`items`, longest first, each into the bin with the fewest tokens that holds less than `most`."""
-    bins: list[list[int]] = [[] for _ in range(num_bins)]
-    heap = [(0, index) for index in range(num_bins)]
-    for item in items:
-        total, index = heapq.heappop(heap)
-        bins[index].append(item)
-        if len(bins[index]) < most:
-            heapq.heappush(heap, (total + lengths[item], index))
-    return bins
 
 
 def pack(rows: Step, examples: Sequence[Learned], shape: Shape) -> Batch:
