@@ -261,7 +261,10 @@ def counts_of(members: Sequence[Learned], torch_device: torch.device) -> Counts:
     """What a step's losses are means over, on the device."""
     num_labels = sum(member.num_labels for member in members)
     num_choices = sum(isinstance(member, Example) for member in members)
-    return Counts(*(torch.tensor(max(number, 1)).to(torch_device) for number in (num_labels, num_choices)))
+    counts = [torch.tensor(max(number, 1)) for number in (num_labels, num_choices)]
+    if torch_device.type == "cuda":  # a copy out of ordinary memory would wait for the step before
+        counts = [count.pin_memory() for count in counts]
+    return Counts(*(count.to(torch_device, non_blocking=True) for count in counts))
 
 
 def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[int, Made]]:
