@@ -20,10 +20,11 @@ from jaegpt.arrays import Bools, Ints
 from jaegpt.dialogue.encoding import Encoder, Ids, Turn
 from jaegpt.tables import SCHEMAS, column
 
-# One per thread: an encoder keeps the layouts that it has worked out.
+# One encoder per thread, because an encoder changes: it keeps each layout that it has worked out.
 _of_thread = threading.local()
 
-# Runs of white space are tokens of their own, so that a text with one is not taken apart; nor is one with the mark.
+# Texts that are not split into words. A run of white space may be one token, which splitting would break; and a text
+# that holds the mark would be split at the wrong place.
 _MARK = "\0"
 _WHOLE = r"[\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}] | [\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}]|\x{0}"
 
@@ -83,6 +84,7 @@ def _tokenized(texts: pa.Array, encoder: Encoder) -> _Pieces:
     num_units = np.ones(len(texts), np.int64)
     whole = whole.to_numpy(zero_copy_only=False)
     num_units[~whole] = pc.list_value_length(words).to_numpy(zero_copy_only=False)
+    # The units were numbered words first; put the numbers back into the order of the texts.
     numbers = np.empty(int(num_units.sum()), np.int64)
     of_whole = np.repeat(whole, num_units)
     codes = units.indices.to_numpy(zero_copy_only=False)
@@ -96,11 +98,12 @@ def _tokenized(texts: pa.Array, encoder: Encoder) -> _Pieces:
 def encode_part(examples: pa.Table, base: Path, digest: str) -> tuple[pa.Table, tuple[int, int]]:
     """The tokens of a part, and its numbers of examples and of tokens.
 
-    Here and not in the stage, because what a cluster is sent from a program's own file cannot keep an encoder.
+    It is here and not in the stage because Dask sends functions of the main program by value, code and all, and a
+    function sent so has no module to keep an encoder in.
 
     Args:
         base: the base model's folder, an absolute path.
-        digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder anew.
+        digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder again.
     """
     tokens = encode_examples(examples, _encoder(base, digest))
     num_tokens = sum(
@@ -118,7 +121,7 @@ def tokenizer_digest(base: Path) -> str:
 
 
 def _encoder(base: Path, digest: str) -> Encoder:
-    """Read once a thread, and again when its files have changed: a cluster's workers outlive many runs."""
+    """Read once per thread, and again when its files have changed: a cluster's workers outlive many runs."""
     if getattr(_of_thread, "key", None) != (base, digest):
         _of_thread.encoder, _of_thread.key = Encoder(base), (base, digest)
     encoder: Encoder = _of_thread.encoder
@@ -188,6 +191,7 @@ def _joined_turns(history: pa.Array) -> tuple[Bools, pa.Array, Ints]:
     of_row = np.repeat(np.arange(len(history)), sizes)
     turns = history.flatten()
     is_owner = turns.field("is_owner").to_numpy(zero_copy_only=False)
+    # A joined turn begins with a row and wherever the role changes.
     begins = np.diff(of_row, prepend=-1) != 0
     begins[1:] |= is_owner[1:] != is_owner[:-1]
     heads = np.flatnonzero(begins)
@@ -201,9 +205,13 @@ def _histories(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
     """Ids and roles of all rows' histories end to end, and [rows] their lengths.
 
-    is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns a row.
+    is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns per row.
+
+        turns     other "hi", owner "yo"
+        pieces    () <user> hi | <end> <owner> yo | <end> <owner>     closing, opening, text; the reply comes next
     """
-    # Roles alternate, so a row's layout follows from its number of turns and who speaks first.
+    # Roles alternate, so a row's layout follows from its number of turns and who speaks first. All rows of such a kind
+    # are filled together, one turn at a time.
     first_turn = np.cumsum(sizes) - sizes
     kind = sizes * 2 + is_owner[np.minimum(first_turn, max(len(is_owner) - 1, 0))] if len(is_owner) else sizes * 2
     widths = 3 * sizes + 2  # closing, opening, text for each turn; closing, opening before the reply

@@ -1,6 +1,6 @@
 """Sessions -> examples: each of the owner's turns as a reply, with its history and wrong candidates.
 
-Which distractors and which side of the split is drawn from the seed and the row's own name alone (`draws.py`).
+The distractors and the side of the split are drawn from the seed and the row's own name alone (`draws.py`).
 """
 
 from collections import Counter
@@ -158,6 +158,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     )
     rows, valid, turn_index = rows[kept], valid[kept], turn_index[kept]
 
+    # Distractors are places in the pool of the reply's own thread, which `pool.rows` turns into rows of `sessions`.
     keys = _keys(seed, "distractors", thread_ids)[thread[rows]]
     others = draw_others(mix(keys, turn_index), pool.place[rows], pool.sizes[thread[rows]], config.num_distractors)
     drawn = pool.rows[pool.starts[thread[rows]][:, None] + others]  # [examples, num_distractors] rows of their texts
@@ -199,7 +200,7 @@ class _Pool:
     def of(cls, texts: pa.Array, thread: Ints, is_owner: Bools, num_threads: int) -> "_Pool":
         own = np.flatnonzero(is_owner)
         code = texts.take(own).dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        # One number for (thread, text); `np.unique` tells where each first stands.
+        # One number per (thread, text); `np.unique` finds where each first stands.
         pairs = thread[own] * (len(texts) + 1) + code
         _, first, of_turn = np.unique(pairs, return_index=True, return_inverse=True)
         by_time = np.argsort(first)  # rows of a thread stand together, so this keeps threads apart
@@ -231,6 +232,7 @@ def _valid(
     sessions: pa.Table, rows: Ints, thread: Ints, thread_ids: list[str], config: DatasetConfig, seed: int
 ) -> Bools:
     """[examples] whether an example is for validation."""
+    # What is drawn has one number per unit: all examples of a session (or thread) draw the same, so none is torn apart.
     own_thread = thread[rows]
     session = column(sessions, "session_index").to_numpy()[rows].astype(np.int64)
     if config.split == "time":

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from jaegpt.arrays import Ints
 
-IGNORED = -100  # the target of a slot that holds nothing; torch's cross_entropy passes it over
+IGNORED = -100  # the target of an unused slot; torch's cross_entropy ignores it
 WIDTH_MULTIPLE = 16
 
 Step = list[list[int]]  # the numbers of the examples in each row
@@ -101,8 +101,8 @@ def examples_from_table(tokens: pa.Table, split: str, block_size: int) -> list[E
             roles=roles.astype(np.int64),
             candidates=[ids.astype(np.int64) for ids in candidates],
         )
-        for of_split, example_id, history, roles, candidates in rows
-        if of_split == split
+        for its_split, example_id, history, roles, candidates in rows
+        if its_split == split
     ]
     return [example for example in examples if example.fits(block_size)]
 
@@ -121,8 +121,8 @@ class Plan(Generic[Member]):
 
     Attributes:
         examples: what `steps` number; anything with a length serves for `fill`.
-        steps: `steps[step][row]` lists numbers of examples.
-        num_parts: equal parts of each step, computed one after the other or by several processes.
+        steps: `steps[step][row]` lists the numbers of that row's examples.
+        num_parts: each step is computed in so many equal parts, one after the other or by several processes.
         epochs: how often each example is planned.
     """
 
@@ -138,11 +138,13 @@ class Plan(Generic[Member]):
     ) -> "Plan[Member]":  # fmt: skip
         """The steps of all epochs, in an order drawn from `seed`.
 
-        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): what
-        devices and accumulation share among them. `pack_width` 0 makes one row a share; otherwise rows are about that
-        wide.
+        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): that many
+        devices and parts have the same number of rows each. `pack_width` 0 makes one row per share; otherwise rows are
+        about that wide.
         """
         lengths, shares = [len(example) for example in examples], row_shares or num_parts
+        # A batch of 8 examples of 72 tokens on average is 576 tokens: 2 rows of a pack_width of 256, rounded up to a
+        # multiple of the shares.
         wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
         rows = -(-max(1, min(wanted, batch_size)) // shares) * shares
         orders = (plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, n])) for n in range(epochs))
@@ -161,7 +163,7 @@ class Plan(Generic[Member]):
         """The arrays of a step's parts: rows 0 1 2 3 in 2 parts -> rows 0 2 and rows 1 3.
 
         Args:
-            first, every: of several processes each packs its own: the parts first, first + every, ...
+            first, every: only the parts first, first + every, ...: of several processes each packs its own.
         """
         rows = self.steps[step]
         assert len(rows) % self.num_parts == 0, (len(rows), self.num_parts)
@@ -170,8 +172,11 @@ class Plan(Generic[Member]):
 
     @cached_property
     def shape(self: "Plan[Example]") -> Shape:
-        """The smallest shape that holds every part of every step."""
-        num_labels = [len(example.candidates[-1]) + 1 for example in self.examples]
+        """The smallest shape that holds every part of every step.
+
+        All parts of all steps get this one shape, so that XLA compiles a training step once.
+        """
+        num_labels = [len(example.candidates[-1]) + 1 for example in self.examples]  # the + 1: see `_place`
         rows = [row for step in self.steps for row in step]
         return Shape(
             rows=max(map(len, self.steps)) // self.num_parts,
@@ -198,13 +203,15 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.rando
 
     Steps hold `batch_size` examples and nearly the same number of tokens: the longest example goes where the fewest
     tokens are, then the next (Graham's longest-processing-time rule, with a limit on a step's examples). So rows are
-    full without cutting an example or changing the batch size. `rng` shuffles equal lengths and the order of steps;
-    without it the plan is fixed, as evaluation wants it.
+    full without cutting an example or changing the batch size. `rng` shuffles examples of equal length and the order of
+    the steps; without it the plan is always the same, as evaluation wants it.
     """
+    # A stable sort keeps the shuffled order among examples of equal length, so each epoch pairs them differently.
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     order = order[np.argsort(-np.asarray(lengths)[order], kind="stable")]
     num_steps = -(-len(lengths) // batch_size)
     steps = _spread(order.tolist(), lengths, num_steps, batch_size)
+    # The same rule twice: examples over steps, then a step's examples over its rows.
     plan = [_spread(step, lengths, rows, len(step)) for step in steps]
     return plan if rng is None else [plan[index] for index in rng.permutation(num_steps)]
 
@@ -214,7 +221,7 @@ def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: i
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     heap = [(0, index) for index in range(num_bins)]
     for item in items:
-        total, index = heapq.heappop(heap)
+        total, index = heapq.heappop(heap)  # the emptiest bin; a full one is not put back
         bins[index].append(item)
         if len(bins[index]) < most:
             heapq.heappush(heap, (total + lengths[item], index))
