@@ -1,5 +1,6 @@
 """Replies: sampled as transformers samples, decoded as it decodes, asked as training asked, chosen by the head."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -200,8 +201,8 @@ def test_only_the_last_turns_are_shown_as_training_encoded_them(tuned: Speaker) 
 
 def speaker_with(one: Speaker, **changes: Any) -> Speaker:
     """The same model with other attributes."""
-    other = object.__new__(Speaker)
-    other.__dict__ = {**one.__dict__, **changes}
+    other = copy.copy(one)
+    vars(other).update(changes)
     return other
 
 
