@@ -61,6 +61,7 @@ def retrieved_replies(contexts: Sequence[Context], train: Sequence[Context], see
     known = vectorizer.fit_transform(map(_words, train))
     similarity = (vectorizer.transform(map(_words, contexts)) @ known.T).tocsr()
     drawn = random_replies(contexts, [context.reply for context in train], seed)
+    # One row at a time: all contexts against all training contexts would be a large dense matrix.
     replies = []
     for row, fallback in enumerate(drawn):
         scores = similarity[[row]].toarray()[0]

@@ -73,6 +73,7 @@ def measure_exposure(
         raise JaegptError(
             f"block_size: a canary does not fit {block_size} tokens. Raise it, or set fidelity.canaries 0."
         )
+    # Trained as the real model is, without the validation that only draws curves.
     seeded = dataclasses.replace(task, train=[*task.train, *copies], valid=[])
     train(model, seeded, dataclasses.replace(config, evaluations=0), device)
     if device.kind == "xla":

@@ -58,6 +58,7 @@ class Training:
         for text, kind in _spotted(texts):
             forms = _forms(text, kind)
             hits = self._known.intersection(forms)
+            # Not the same identifier, but one may stand inside: a known number with another beside it.
             if not hits and not self._identifiers.isdisjoint(_parts(text, kind)):
                 hits = set(forms[:1])
             known |= hits

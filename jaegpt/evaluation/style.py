@@ -88,6 +88,7 @@ def told_apart(
             learned = texts[:, fold != held_out]
             is_owner = np.repeat([True, False], learned.shape[1])
             model = _model().fit(learned.ravel().tolist(), is_owner)
+            # For each held-out context, does the judge give the owner's reply more than the model's? A tie counts half.
             own, other = (model.predict_proba(side.tolist())[:, 1] for side in texts[:, fold == held_out])
             found[fold == held_out] += ((own > other) + 0.5 * (own == other)) / NUM_DEALS
     share = float(found.mean())
@@ -115,6 +116,7 @@ def style_score(owner: Floats, tuned: Floats, base: Floats, seed: int) -> tuple[
     base_means = base[rows].mean(axis=1)
     distances = owner[rows].mean(axis=1) - base_means
     gains = tuned[rows].mean(axis=1) - base_means
+    # A resample in which the base model is no further from the owner than 0 has no score; too many such, no interval.
     scores = np.divide(gains, distances, out=np.full(len(rows), np.nan), where=distances > 0)
     clear = np.isfinite(scores)
     interval = middle_95(scores[clear]) if clear.mean() >= 0.975 else None
