@@ -115,7 +115,7 @@ def test_a_second_compilation_is_a_warning_that_names_the_shape() -> None:
     first, second, warning, third = done.stdout.splitlines()
     assert first == second
     assert warning.startswith(
-        f"warning: XLA compiled the step anew, which takes as long as many steps, for ids [1, {third.split()[1]}]"
+        f"warning: XLA compiled the step again, which takes as long as many steps, for ids [1, {third.split()[1]}]"
     )
 
 

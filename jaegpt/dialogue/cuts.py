@@ -61,7 +61,7 @@ class CutCounts:
         return self.with_context() / max(int(self.owner_turns.sum()), 1)
 
     def mean_turns(self) -> float:
-        """Turns a session, rounded to 4 places."""
+        """Turns per session, rounded to 4 places."""
         return round(self.turns / max(self.sessions, 1), 4)
 
 
@@ -75,12 +75,13 @@ def session_counts(sessions: pa.Table) -> tuple[CutCounts, Floats]:
 def compare_rules(messages: pa.Table) -> tuple[dict[str, CutCounts], Ints]:
     """A part of `filtered` -> the counts under each of RULES, and the histogram of gaps by GAP_BOUNDS_S.
 
-    Turns are merged anew under each rule, because a cut inside a run of messages makes two turns of one.
+    Turns are merged again under each rule, because a cut inside a run of messages makes two turns of one.
     """
     timeline = Timeline.of(messages)
     rules = {}
     for name, config in RULES.items():
         cuts = timeline.cuts(timeline.thresholds(config))
+        # As in `merge_turns`: a turn begins at a cut and where the sender changes.
         heads = np.flatnonzero(cuts | ~timeline.same_sender)
         rules[name] = CutCounts.of(cuts[heads], timeline.is_owner[heads])
     return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])

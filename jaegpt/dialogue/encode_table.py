@@ -19,18 +19,19 @@ from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.dialogue.pieces import Pieces, lists, numbered
 from jaegpt.tables import SCHEMAS, column
 
-# One per thread: an encoder keeps the layouts that it has worked out.
+# One encoder per thread, because an encoder changes: it keeps each layout that it has worked out.
 _of_thread = threading.local()
 
 
 def encode_part(examples: pa.Table, base: Path, digest: str, joint: str) -> tuple[pa.Table, tuple[int, int]]:
     """The tokens of a part, and its numbers of examples and of tokens.
 
-    Here and not in the stage, because what a cluster is sent from a program's own file cannot keep an encoder.
+    It is here and not in the stage because Dask sends functions of the main program by value, code and all, and a
+    function sent so has no module to keep an encoder in.
 
     Args:
         base: the base model's folder, an absolute path.
-        digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder anew.
+        digest: of its tokenizer, as `tokenizer_digest` gives it; a worker that knows another reads the folder again.
         joint: what stands between the messages of a turn.
     """
     tokens = encode_examples(examples, encoder_of(base, digest, joint))
@@ -49,7 +50,7 @@ def tokenizer_digest(base: Path) -> str:
 
 
 def encoder_of(base: Path, digest: str, joint: str) -> Encoder:
-    """Read once a thread, and again when its files have changed: a cluster's workers outlive many runs."""
+    """Read once per thread, and again when its files have changed: a cluster's workers outlive many runs."""
     if getattr(_of_thread, "key", None) != (base, digest, joint):
         _of_thread.encoder, _of_thread.key = Encoder(base, joint), (base, digest, joint)
     encoder: Encoder = _of_thread.encoder
@@ -115,6 +116,7 @@ def joined_turns(history: pa.Array, joint: str) -> tuple[Bools, pa.Array, Ints, 
     of_row = np.repeat(np.arange(len(history)), sizes)
     turns = history.flatten()
     is_owner = turns.field("is_owner").to_numpy(zero_copy_only=False)
+    # A joined turn begins with a row and wherever the role changes.
     begins = np.diff(of_row, prepend=-1) != 0
     begins[1:] |= is_owner[1:] != is_owner[:-1]
     heads = np.flatnonzero(begins)
@@ -128,9 +130,13 @@ def histories(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
     """Ids and roles of all rows' histories end to end, and [rows] their lengths.
 
-    is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns a row.
+    is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns per row.
+
+        turns     other "hi", owner "yo"
+        pieces    () <user> hi | <end> <owner> yo | <end> <owner>     closing, opening, text; the reply comes next
     """
-    # Roles alternate, so a row's layout follows from its number of turns and who speaks first.
+    # Roles alternate, so a row's layout follows from its number of turns and who speaks first. All rows of such a kind
+    # are filled together, one turn at a time.
     first_turn = np.cumsum(sizes) - sizes
     kind = sizes * 2 + is_owner[np.minimum(first_turn, max(len(is_owner) - 1, 0))] if len(is_owner) else sizes * 2
     widths = 3 * sizes + 2  # closing, opening, text for each turn; closing, opening before the reply

@@ -2,9 +2,9 @@
 
 With a chat template, the owner is the assistant and everyone else the user; without one, DialoGPT's form: what the
 tokenizer itself puts before a text, then each turn followed by the end-of-text token. What people wrote is always
-encoded as text: a message that spells out a control token never becomes one. Texts and template meet as they do where
-the tokenizer encodes the whole conversation at once. Neither torch nor a model is needed: loading them would take
-longer than the encoding.
+encoded as text: a message that spells out a control token never becomes one. Where a text and the template meet, the
+tokens are those that the tokenizer gives for the whole conversation at once. Neither torch nor a model is needed:
+loading them would take longer than the encoding.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Encoder:
 
     Attributes:
         tokenizer: the model's own.
-        texts: its like for what people wrote, see `text_tokenizer`.
+        texts: a copy of it for what people wrote, see `text_tokenizer`.
         controls: tokens that no text becomes.
         end_of_turn: what closes a turn; its last token stops generation.
         reply_opening, reply_spaced: what a reply begins with after a history, and whether with a space.
@@ -102,7 +102,7 @@ class Encoder:
         """What stands around the texts of turns by these (alternating) speakers.
 
         Raises:
-            JaegptError: the template refuses the roles, or does not say what each turn says once, as it is.
+            JaegptError: the template refuses the roles, or does not write each turn's text exactly once, unchanged.
         """
         if not owners and owners not in self._layouts:
             self._layouts[owners] = self._nothing_said()
@@ -237,6 +237,7 @@ class Encoder:
             (the piece, less a space at its end that is part of the text's first token; whether the text has a space
             before it). "USER: " + "hi" are the tokens "USER", ":", " hi" -> ("USER:", True).
         """
+        # Try it: encode both together, then look which way of encoding them apart gives the same tokens.
         whole = self._control(piece + _PROBE, continues)
         ways = [(piece[:-1], True)] if piece.endswith(" ") else []
         for shown, spaced in [*ways, (piece, True)]:

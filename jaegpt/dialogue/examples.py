@@ -1,6 +1,6 @@
 """Sessions -> examples: each of the owner's turns as a reply, with its history and wrong candidates.
 
-Which distractors and which side of the split is drawn from the seed and the row's own name alone (`draws.py`).
+The distractors and the side of the split are drawn from the seed and the row's own name alone (`draws.py`).
 """
 
 from collections import Counter
@@ -187,6 +187,7 @@ class OwnTurns:
         """[turns] whether a turn is of the validation side, whether or not it gives an example."""
         if config.split == "time":
             return _last_sessions(self.thread, self.session, self.gives_example, config.valid_fraction)
+        # What is drawn has one number per unit: all turns of a session (or thread) draw the same, so none is torn apart.
         index = {"session": self.session, "thread": np.zeros_like(self.session), "row": self.turn_index}[config.split]
         return uniform(mix(self.keys(seed, f"split by {config.split}"), index)) < config.valid_fraction
 
@@ -210,6 +211,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     rows = np.flatnonzero(turns.gives_example & kept)  # [examples] the reply's row
     thread, turn_index = turns.thread[rows], turns.turn_index[rows]
 
+    # Distractors are places in the pool of the reply's own thread, which `pool.rows` turns into rows of `sessions`.
     keys = mix(turns.keys(seed, "distractors")[rows], turn_index)
     others = draw_others(keys, pool.place[rows], pool.sizes[thread], config.num_distractors)
     drawn = pool.rows[pool.starts[thread][:, None] + others]  # [examples, num_distractors] rows of their texts
@@ -255,7 +257,7 @@ class _Pool:
     def of(cls, texts: pa.Array, thread: Ints, is_owner: Bools, num_threads: int) -> "_Pool":
         own = np.flatnonzero(is_owner)
         code = texts.take(own).dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        # One number for (thread, text); `np.unique` tells where each first stands.
+        # One number per (thread, text); `np.unique` finds where each first stands.
         pairs = thread[own] * (len(texts) + 1) + code
         _, first, of_turn = np.unique(pairs, return_index=True, return_inverse=True)
         by_time = np.argsort(first)  # rows of a thread stand together, so this keeps threads apart

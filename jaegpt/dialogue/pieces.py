@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from jaegpt.arrays import Ints
 from jaegpt.dialogue.encoding import Encoder, Ids
 
-# Runs of white space are tokens of their own, so that a text with one is not taken apart; nor is one with the mark.
+# Texts that are not split into words. A run of white space may be one token, which splitting would break; and a text
+# that holds the mark would be split at the wrong place.
 _MARK = "\0"
 _WHOLE = r"[\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}] | [\s\p{Z}\x{0b}\x{1c}-\x{1f}\x{85}]|\x{0}"
 
@@ -74,6 +75,7 @@ def tokenized(texts: pa.Array, encoder: Encoder) -> Pieces:
     num_units = np.ones(len(texts), np.int64)
     whole = whole.to_numpy(zero_copy_only=False)
     num_units[~whole] = pc.list_value_length(words).to_numpy(zero_copy_only=False)
+    # The units were numbered words first; put the numbers back into the order of the texts.
     numbers = np.empty(int(num_units.sum()), np.int64)
     of_whole = np.repeat(whole, num_units)
     codes = units.indices.to_numpy(zero_copy_only=False)

@@ -1,8 +1,9 @@
 """`dataset.max_repeats`: of the training examples with the same reply, only so many are kept, and in whole sessions, of
 the turns with the same text, only so many are learned.
 
-What someone says a hundred times the model learns by heart. Which are kept is drawn by each example's own name, so that
-the order of work does not matter: the limit is a first pass over all parts, and a second one keeps what is below it.
+The model learns by heart what someone says a hundred times. Each example has a number drawn from its own name, and
+those with the lowest are kept, so that the order of work does not matter. That takes two passes over all parts: the
+first finds the highest number to keep for each reply, the second drops what is above it.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ REPEATED = "reply_repeated_in_train"
 
 
 def training_draws(examples: pa.Table, seed: int) -> tuple[Words, Words]:
-    """Of a part's training examples: [examples] their replies as hashes, and the numbers they were drawn."""
+    """Of a part's training examples: [examples] the hash of the reply, and the number drawn for the example."""
     train = examples.filter(pc.equal(examples["split"], "train"))
     return _draws(column(train, "reply"), column(train, "example_id"), seed)
 

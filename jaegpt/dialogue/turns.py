@@ -86,7 +86,7 @@ class Timeline:
 
 
 def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
-    """Where a gap cuts: at its threshold or above, but never between equal times; below 0 a thread begins."""
+    """Where a gap cuts: at its threshold or above, never between equal times; -1 begins a thread."""
     begins: Bools = (gap_ms < 0) | ((gap_ms > 0) & (gap_ms >= threshold_ms))
     return begins
 

@@ -45,7 +45,8 @@ def contexts_of(examples: pa.Table, split: str) -> list[Context]:
 def choose_contexts(examples: pa.Table, count: int, seed: int) -> list[Context]:
     """`count` validation examples, or all where there are fewer, in the table's order.
 
-    Each example's draw depends on the seed and its own name alone, so that one added elsewhere changes one at most.
+    Each example's draw depends on the seed and its own name alone, so that one more example changes at
+    most one of the chosen.
     """
     valid = contexts_of(examples, "valid")
     draws = {context.example_id: thread_key(seed, "fidelity", context.example_id) for context in valid}

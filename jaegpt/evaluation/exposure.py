@@ -23,7 +23,7 @@ from jaegpt.training.heads import DoubleHeads, round_weights
 from jaegpt.training.loop import train
 from jaegpt.training.packing import Example, Segment
 
-REPEATS = (0, 1, 4, 16)  # copies among the training examples; those with 0 are what chance gives
+REPEATS = (0, 1, 4, 16)  # copies among the training examples; canaries with 0 copies show what chance gives
 NUM_ALTERNATIVES = 511  # so that an exposure is at most log2(512) = 9 bits
 PLACES = [
     "locker", "garage", "cellar", "gym", "office", "attic", "hotel", "library", "harbour", "station", "workshop",
@@ -74,6 +74,7 @@ def measure_exposure(
         raise JaegptError(
             f"block_size: a canary does not fit {block_size} tokens. Raise it, or set fidelity.canaries 0."
         )
+    # Trained as the real model is, without the validation that only draws curves.
     segments = None if task.segments is None else [*task.segments, *map(Segment.of, copies)]
     seeded = dataclasses.replace(task, train=[*task.train, *copies], segments=segments, valid=[])
     train(model, seeded, dataclasses.replace(config, evaluations=0), device)
@@ -126,6 +127,7 @@ def exposures(
     rng = np.random.default_rng(seed)
     examples = [example for canary in canaries for example in _alternatives(canary, encoder, rng)]
     scores = score_candidates(model, examples, device, "exposure")
+    # Each canary has the same number of packed examples; the first candidate of the first is its own reply.
     an_example = len(examples) // len(canaries)
     found: dict[str, list[float]] = {str(times): [] for times in REPEATS}
     for number, canary in enumerate(canaries):
@@ -149,7 +151,7 @@ def exposure(canary: float, alternatives: Floats) -> float:
 def _alternatives(canary: Canary, encoder: Encoder, rng: np.random.Generator) -> list[Example]:
     """The canary's own reply, then those with other numbers, packed under their common history."""
     drawn = rng.choice(10**6 - 1, NUM_ALTERNATIVES, replace=False)
-    numbers = [f"{number + (number >= int(canary.number)):06d}" for number in drawn.tolist()]  # steps over its own
+    numbers = [f"{number + (number >= int(canary.number)):06d}" for number in drawn.tolist()]  # skips its own
     history, roles = encode_history(encoder, [(False, canary.question)])
     replies = [
         np.array(encode_candidate(encoder, canary.reply(number)), np.int64) for number in (canary.number, *numbers)

@@ -14,7 +14,7 @@ from scipy.spatial.distance import jensenshannon
 from jaegpt.dialogue.separators import messages_of
 from jaegpt.evaluation.intervals import need
 
-NUM_OPENINGS = 50  # first words told apart: the owner's most frequent ones; the rest count as one
+NUM_OPENINGS = 50  # first words that are distinguished: the owner's most frequent ones; all others count as one
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # words: where a class of lengths ends
 MESSAGES = (1, 2, 3, 4, 5, 6, 8)  # messages of a turn: where a class of numbers ends
 CHARACTERS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # of a message: where a class of lengths ends
@@ -27,8 +27,8 @@ _NONE = "none"
 def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Feature -> writer -> distance to `owner`; None for a writer without texts.
 
-    A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is what the
-    owner's own varying amounts to at this number of texts.
+    A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is how much
+    the owner varies at this number of texts.
 
     Raises:
         NotMeasured: there is no text of the owner to compare with.
@@ -74,7 +74,7 @@ def _class(number: int, ends: Sequence[int]) -> str:
 
 
 def _punctuation(text: str) -> list[str]:
-    """Punctuation marks, up to three of a kind in a row told apart: "wait... what?!" -> "...", "?", "!"."""
+    """Punctuation marks, one to three of a kind in a row as marks of their own: "wait... what?!" -> "...", "?", "!"."""
     plain = _EMOTICON.sub(" ", text)
     return [match[0][:3] for match in re.finditer(r"([^\w\s])\1*", plain) if not _is_symbol(match[0][0])]
 
@@ -103,7 +103,7 @@ def _casing(text: str) -> str:
 
 
 def _openings(owner: Iterable[str]) -> Callable[[Iterable[str]], Counter[str]]:
-    """Counts texts by their first word, of which the owner's most frequent are told apart."""
+    """Counts texts by their first word, of which the owner's most frequent are distinguished."""
     counted = Counter(map(_opening, owner))
     frequent = set(sorted(counted, key=lambda word: (-counted[word], word))[:NUM_OPENINGS])
     return lambda texts: Counter(word if word in frequent else "another word" for word in map(_opening, texts))

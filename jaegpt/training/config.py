@@ -1,4 +1,4 @@
-"""What training is told: section `train` of params.yaml, and the task with its loss weights and examples."""
+"""What training needs to know: section `train` of params.yaml, and the task with its loss weights and examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class TrainConfig:
 
     learning_rate: AdamW's, at its peak.
     epochs: times each example is seen.
-    batch_size: examples a step; from sessions, a step has the tokens of so many examples, distractors included.
+    batch_size: examples per step; from sessions, a step has the tokens of so many examples, distractors included.
     warmup: share of the steps in which the learning rate rises from 0 to its peak; it then falls to 0.
     weight_decay: AdamW's, on matrices only.
-    max_grad_norm: gradients longer than this are cut to it.
-    pack_width: tokens a packed row should have; 0: one row a step, as wide as needed.
+    max_grad_norm: a gradient with a larger norm is scaled down to it.
+    pack_width: tokens a packed row should have; 0: one row per step, as wide as needed.
     precision: bf16, fp32, or auto (bf16 where the device has it natively).
     token_types: add the seed's 0/1 token type ids (GPT-2 family only).
-    evaluations: times an epoch that validation runs and the tasks' gradients are compared.
+    evaluations: how often per epoch validation runs and the tasks' gradients are compared.
     valid_examples: validation examples used for that; 0: all.
     accumulation: parts that a step is computed in, one after the other; more parts need less memory.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.

@@ -60,15 +60,17 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
     began = time.monotonic()
     with run.bar, Interruption() as interruption:
-        for step, parts in run.batches():  # waiting for them is training, too
+        for step, parts in run.batches():  # the time spent waiting for a batch counts as training
             waiting.append((step, run.step(step, parts)))
             done = step + 1
             due = done < last and run.due()
+            # Reading a loss waits for the device. On XLA several steps are under way before the first loss is read; but
+            # whatever is saved, shown or measured next has to come after all of them.
             if len(waiting) >= run.runtime.fetch_every or due or interruption.signal or done in run.evaluate_after:
                 for of_step in waiting:
                     run.record(*of_step)
                 waiting.clear()
-            run.log.figures["busy_s"] += time.monotonic() - began
+            run.log.figures["busy_s"] += time.monotonic() - began  # what follows is not training
             if done in run.evaluate_after:
                 run.evaluate(done)
             if interruption.signal:
@@ -125,8 +127,10 @@ class _Run:
             self.evaluate(0)
 
     def due(self) -> bool:
-        """Whether a checkpoint is to be written. Of several processes the first one's clock decides, as it writes; they
-        look at their losses, which they must do together, after each step anyway.
+        """Whether to write a checkpoint now.
+
+        Of several processes the first one writes, by its own clock. The others need not know: all that processes must
+        do together is to read their losses, and they do that after every step anyway.
         """
         assert self.processes.count == 1 or self.runtime.fetch_every == 1
         return self.scratch is not None and not self.processes.rank and self.scratch.due()
@@ -155,7 +159,8 @@ class _Run:
 
     def step(self, step: int, parts: Sequence[TensorBatch]) -> Results:
         """One update; the losses [2] (0 for one without weight) and the gradient's norm, both still on the device."""
-        # Dropout draws from torch's own generator: seeded a step, so that a step can be repeated.
+        # Dropout draws from torch's own generator. It is seeded for each step, so that a resumed run draws what an
+        # uninterrupted one would have drawn.
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
         if self.counts_given:
@@ -199,14 +204,14 @@ class _Run:
                 f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
                 f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
             )
-            # Otherwise weights that the last step has broken would be saved, and stop a later stage.
+            # Otherwise weights that the last step has broken would be saved, and only a later stage would notice.
             result.check_finite(f"train: the validation loss after step {step:,}")
         if task.w_lm and task.w_mc:
             self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
             self.runtime.end_step("comparison of gradients", self.probe)
 
     def note(self, event: str, **figures: Any) -> None:
-        """Write an event down for who follows the run; of several processes, the first one does."""
+        """Report an event to the program that follows the run; of several processes, the first one does."""
         if not self.processes.rank:
             note(event, **figures)
 
@@ -246,8 +251,9 @@ def train_step(
     learning_rate: float,
     counts: Counts | None = None,
 ) -> Results:
-    """One update from a step's parts; `counts` are the step's own when these are not all of it, or several."""
+    """One update from a step's parts. `counts` of the whole step are needed where it has several, here or elsewhere."""
     sums = []
+    # Each part's backward pass adds to the weights' gradients; the update follows when all parts have been added.
     for number, part in enumerate(parts):
         with parallel.waiting(last=number + 1 == len(parts)):
             losses = parallel.model(part, w_lm, w_mc, counts)

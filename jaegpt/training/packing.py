@@ -22,7 +22,7 @@ import pyarrow as pa
 from jaegpt.arrays import Bools, Ints
 from jaegpt.training.steps import Step, plan_epoch, plan_groups
 
-IGNORED = -100  # the target of a slot that holds nothing; torch's cross_entropy passes it over
+IGNORED = -100  # the target of an unused slot; torch's cross_entropy ignores it
 WIDTH_MULTIPLE = 16
 
 Member = TypeVar("Member", bound=Sized)
@@ -167,8 +167,8 @@ def examples_from_table(tokens: pa.Table, split: str, block_size: int) -> list[E
             roles=roles.astype(np.int64),
             candidates=[ids.astype(np.int64) for ids in candidates],
         )
-        for of_split, example_id, history, roles, candidates in rows
-        if of_split == split
+        for its_split, example_id, history, roles, candidates in rows
+        if its_split == split
     ]
     return [example for example in examples if example.fits(block_size)]
 
@@ -203,8 +203,8 @@ class Plan(Generic[Member]):
 
     Attributes:
         examples: what `steps` number; anything with a length serves for `fill`.
-        steps: `steps[step][row]` lists numbers of examples.
-        num_parts: equal parts of each step, computed one after the other or by several processes.
+        steps: `steps[step][row]` lists the numbers of that row's examples.
+        num_parts: each step is computed in so many equal parts, one after the other or by several processes.
         epochs: how often each example is planned.
     """
 
@@ -220,11 +220,13 @@ class Plan(Generic[Member]):
     ) -> "Plan[Member]":  # fmt: skip
         """The steps of all epochs, in an order drawn from `seed`.
 
-        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): what
-        devices and accumulation share among them. `pack_width` 0 makes one row a share; otherwise rows are about that
-        wide.
+        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): that many
+        devices and parts have the same number of rows each. `pack_width` 0 makes one row per share; otherwise rows are
+        about that wide.
         """
         lengths, shares = [len(example) for example in examples], row_shares or num_parts
+        # A batch of 8 examples of 72 tokens on average is 576 tokens: 2 rows of a pack_width of 256, rounded up to a
+        # multiple of the shares.
         wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
         rows = -(-max(1, min(wanted, batch_size)) // shares) * shares
         orders = (plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, n])) for n in range(epochs))
@@ -260,7 +262,7 @@ class Plan(Generic[Member]):
         """The arrays of a step's parts: rows 0 1 2 3 in 2 parts -> rows 0 2 and rows 1 3.
 
         Args:
-            first, every: of several processes each packs its own: the parts first, first + every, ...
+            first, every: only the parts first, first + every, ...: of several processes each packs its own.
         """
         rows = self.steps[step]
         assert len(rows) % self.num_parts == 0, (len(rows), self.num_parts)
@@ -269,7 +271,10 @@ class Plan(Generic[Member]):
 
     @cached_property
     def shape(self: "Plan[Any]") -> Shape:
-        """The smallest shape that holds every part of every step."""
+        """The smallest shape that holds every part of every step.
+
+        All parts of all steps get this one shape, so that XLA compiles a training step once.
+        """
         num_labels = [example.label_slots for example in self.examples]
         rows = [row for step in self.steps for row in step]
         return Shape(

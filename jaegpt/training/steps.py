@@ -16,8 +16,8 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.rando
 
     Steps hold `batch_size` examples and nearly the same number of tokens: the longest example goes where the fewest
     tokens are, then the next (Graham's longest-processing-time rule, with a limit on a step's examples). So rows are
-    full without cutting an example or changing the batch size. `rng` shuffles equal lengths and the order of steps;
-    without it the plan is fixed, as evaluation wants it.
+    full without cutting an example or changing the batch size. `rng` shuffles examples of equal length and the order of
+    the steps; without it the plan is always the same, as evaluation wants it.
     """
     return plan_groups([(range(len(lengths)), batch_size)], lengths, -(-len(lengths) // batch_size), rows, rng)
 
@@ -39,10 +39,11 @@ def plan_groups(
     for group, most in groups:
         order = np.arange(group.start, group.stop)
         order = order if rng is None else rng.permutation(order)
+        # A stable sort keeps the shuffled order among members of equal length, so each epoch pairs them differently.
         order = order[np.argsort(-np.asarray(lengths)[order], kind="stable")]
         for step, items in zip(steps, _spread(order.tolist(), lengths, num_steps, most), strict=True):
             step.extend(items)
-    # Each step's longest go first into its rows.
+    # The same rule twice: members over steps, then a step's members, of all groups, over its rows.
     longest_first = (sorted(step, key=lambda item: -lengths[item]) for step in steps)
     plan = [_spread(step, lengths, rows, len(step)) for step in longest_first]
     return plan if rng is None else [plan[index] for index in rng.permutation(num_steps)]
@@ -53,7 +54,7 @@ def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: i
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     heap = [(0, index) for index in range(num_bins)]
     for item in items:
-        total, index = heapq.heappop(heap)
+        total, index = heapq.heappop(heap)  # the emptiest bin; a full one is not put back
         bins[index].append(item)
         if len(bins[index]) < most:
             heapq.heappush(heap, (total + lengths[item], index))
