@@ -187,7 +187,7 @@ class OwnTurns:
         """[turns] whether a turn is of the validation side, whether or not it gives an example."""
         if config.split == "time":
             return _last_sessions(self.thread, self.session, self.gives_example, config.valid_fraction)
-        # What is drawn has one number per unit: all turns of a session (or thread) draw the same, so none is torn apart.
+        # One number per unit: all turns of a session (or thread) draw the same, so none is torn apart.
         index = {"session": self.session, "thread": np.zeros_like(self.session), "row": self.turn_index}[config.split]
         return uniform(mix(self.keys(seed, f"split by {config.split}"), index)) < config.valid_fraction
 
