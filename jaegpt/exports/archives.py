@@ -1,14 +1,17 @@
 """Folders and zips as lists of files whose bytes can be had, nothing being unpacked and no limit being passed."""
 
 import functools
+import io
 import os
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO, cast
 
 from jaegpt.errors import JaegptError
 
@@ -22,6 +25,7 @@ _VALUES_MATTER_FROM = 16 * 2**20
 MAX_EXPANSION = 200
 _EXPANSION_MATTERS_FROM = 2**20
 MAX_NAME = 255  # bytes of a file's name; no file system has longer ones, but a zip may
+STREAM_BYTES = 2**20  # of a file that is read as a stream, at a time
 ZIP_DEPTH = 1  # folders below the given one in which zips are still opened
 # Others unpack a block whole, whatever size the zip states, and Meta uses none of them.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -101,10 +105,10 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
     """The files of a download whose name is `wanted`, and what stood in the way.
 
     Zips that lie in a given folder, or in a folder there, are opened too: that is where people put downloads. Those in
-    the folder of a thread are attachments.
+    the folder of a thread are attachments. A path that is no folder and no zip is itself the one file.
 
     Raises:
-        JaegptError: there is nothing at `path`, or it is neither a folder nor a zip.
+        JaegptError: there is nothing at `path`, or nothing that can be opened.
     """
     try:
         is_folder = Path(path).is_dir()
@@ -115,9 +119,13 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
         raise JaegptError(f"export.path: {path} does not exist. Give the folder or the zip of the download.")
     if is_folder:
         return _list_folder(path, wanted)
-    if not path.lower().endswith(".zip") and not (Path(path).is_file() and zipfile.is_zipfile(path)):
-        raise JaegptError(f"export.path: {path} is neither a folder nor a zip. Give the download itself.")
-    return _list_zip(path, wanted)
+    if path.lower().endswith(".zip") or (Path(path).is_file() and zipfile.is_zipfile(path)):
+        return _list_zip(path, wanted)
+    folder, name = os.path.split(path)
+    entry = _entry_of_file(folder or ".", name)
+    if entry.fault:
+        raise JaegptError(f"export.path: {path} is {entry.fault[1]}. Give the download itself.")
+    return Listing([entry])
 
 
 def read_bytes(entry: Entry) -> bytes:
@@ -138,6 +146,78 @@ def read_bytes(entry: Entry) -> bytes:
     if len(raw) > _VALUES_MATTER_FROM and raw.count(b",") + raw.count(b"{") + raw.count(b"[") > MAX_VALUES:
         raise BadFileError(entry.path, "too_large", f"more than {MAX_VALUES:,} values, which no real download has")
     return raw
+
+
+@contextmanager
+def open_entry(entry: Entry) -> Iterator[BinaryIO]:
+    """The content of a file of any size as a stream that can be sought; a zip's member is unpacked as it is read.
+
+    Raises:
+        BadFileError: it cannot be opened, or, also while it is read, its zip is damaged or expands too far.
+    """
+    if entry.fault:
+        raise BadFileError(entry.path, *entry.fault)
+    try:
+        if entry.index >= 0:
+            archive = _open_zip(entry.source)
+            opened: IO[bytes] = archive.open(_checked_member(archive, entry))
+        else:
+            opened = open(os.path.join(entry.source, entry.name), "rb", buffering=0)  # noqa: SIM115
+    except _DAMAGE as error:
+        raise _damaged(entry, error) from None
+    with opened, io.BufferedReader(_Stream(opened, entry), STREAM_BYTES) as stream:
+        yield cast(BinaryIO, stream)
+
+
+def find_entry(path: str, member: str | None) -> Entry | None:
+    """The file at `path`, or the member of that name in the zip at `path`; None where there is none."""
+    if member is None:
+        folder, name = os.path.split(path)
+        return _entry_of_file(folder or ".", name) if os.path.lexists(path) else None
+    try:
+        number = _numbers_by_name(path).get(member)
+        info = None if number is None else _open_zip(path).infolist()[number]
+    except _DAMAGE as error:
+        raise BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})") from None
+    if number is None or info is None:
+        return None
+    return Entry(path, member, info.file_size, number, _member_fault(info))
+
+
+class _Stream(io.RawIOBase):
+    """A file in which damage is a BadFileError whenever it shows."""
+
+    def __init__(self, opened: IO[bytes], entry: Entry) -> None:
+        self._opened, self._entry = opened, entry
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._opened.seek(offset, whence)
+        except _DAMAGE as error:
+            raise _damaged(self._entry, error) from None
+
+    def tell(self) -> int:
+        return self._opened.tell()
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            read: int = self._opened.readinto(buffer)  # type: ignore[attr-defined]
+            return read
+        except _DAMAGE as error:
+            raise _damaged(self._entry, error) from None
+
+
+def _damaged(entry: Entry, error: BaseException) -> BadFileError:
+    if entry.index >= 0:
+        return BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({_first_line(error)})")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+    return BadFileError(entry.path, "unreadable", f"cannot be opened ({reason})")
 
 
 def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
@@ -225,18 +305,23 @@ def _read_file(entry: Entry) -> bytes:
 def _read_member(entry: Entry) -> bytes:
     try:
         archive = _open_zip(entry.source)
-        member = archive.infolist()[entry.index]
-        if member.flag_bits & 0x1:
-            raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
-        if member.compress_type not in _METHODS:
-            detail = f"packed by method {member.compress_type}, which no download uses; unpack it and give the folder"
-            raise BadFileError(entry.path, "compression", detail)
-        if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
-            raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
-        with archive.open(member) as file:
+        with archive.open(_checked_member(archive, entry)) as file:
             return file.read(MAX_FILE_BYTES + 1)
     except _DAMAGE as error:
-        raise BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({_first_line(error)})") from None
+        raise _damaged(entry, error) from None
+
+
+def _checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
+    """The member, if it can be read and is no bomb."""
+    member = archive.infolist()[entry.index]
+    if member.flag_bits & 0x1:
+        raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
+    if member.compress_type not in _METHODS:
+        detail = f"packed by method {member.compress_type}, which no download uses; unpack it and give the folder"
+        raise BadFileError(entry.path, "compression", detail)
+    if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
+        raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
+    return member
 
 
 @functools.lru_cache(maxsize=8)
@@ -250,6 +335,19 @@ def _open_zip(path: str) -> zipfile.ZipFile:
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise OSError("not a regular file")
     return _opened(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(path: str, size: int, changed_ns: int) -> dict[str, int]:
+    members = _opened(path, size, changed_ns).infolist()
+    return {member.filename.replace("\\", "/"): number for number, member in enumerate(members)}
+
+
+def _numbers_by_name(path: str) -> dict[str, int]:
+    """The members of a zip by their names as `list_entries` gives them, each with its place; the last of a name."""
+    _open_zip(path)
+    status = os.stat(path)
+    return _numbers(path, status.st_size, status.st_mtime_ns)
 
 
 def _first_line(error: BaseException) -> str:
