@@ -47,7 +47,18 @@ def inspect_export(paths: list[str], as_json: bool) -> str:
     Raises:
         JaegptError: there is nothing to report on.
     """
-    config = ExportConfig(path=paths, owner="auto", exclude=[], on_error="skip", system_patterns=[], redact=False)
+    config = ExportConfig(
+        path=paths,
+        owner="auto",
+        exclude=[],
+        on_error="skip",
+        system_patterns=[],
+        redact=False,
+        timezone=None,
+        date_order="auto",
+        newest_months=None,
+        boxes=["inbox", "archived", "requests"],
+    )
     report = survey_export(config, NUM_SAMPLES)
     languages = _languages(report.samples)
     if as_json:

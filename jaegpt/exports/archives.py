@@ -149,8 +149,12 @@ def read_bytes(entry: Entry) -> bytes:
 
 
 @contextmanager
-def open_entry(entry: Entry) -> Iterator[BinaryIO]:
+def open_entry(entry: Entry, block: int = STREAM_BYTES) -> Iterator[BinaryIO]:
     """The content of a file of any size as a stream that can be sought; a zip's member is unpacked as it is read.
+
+    Args:
+        entry: the file.
+        block: bytes that are taken from the file at a time.
 
     Raises:
         BadFileError: it cannot be opened, or, also while it is read, its zip is damaged or expands too far.
@@ -165,7 +169,7 @@ def open_entry(entry: Entry) -> Iterator[BinaryIO]:
             opened = open(os.path.join(entry.source, entry.name), "rb", buffering=0)  # noqa: SIM115
     except _DAMAGE as error:
         raise _damaged(entry, error) from None
-    with opened, io.BufferedReader(_Stream(opened, entry), STREAM_BYTES) as stream:
+    with opened, io.BufferedReader(_Stream(opened, entry), block) as stream:
         yield cast(BinaryIO, stream)
 
 

@@ -30,9 +30,10 @@ def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
     """
     places = {thread.key: {note.file.download for note, _ in thread.pieces} for thread in threads}
     problems: list[str] = []
-    remaining: list[Thread] = []
+    remaining = [thread for thread in threads if not thread.is_metas]  # known by their keys
+    metas = [thread for thread in threads if thread.is_metas]
     for formats in PLATFORMS:
-        side = [thread for thread in threads if thread.pieces[0][0].file.format in formats]
+        side = [thread for thread in metas if thread.pieces[0][0].file.format in formats]
         if len(set().union(*(places[thread.key] for thread in side))) > 1:
             side, more = _join(side, places)
             problems += more + _not_joined(side, places)
@@ -80,11 +81,11 @@ def _rank(thread: Thread) -> tuple[bool, str]:
 def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     """Pairs of threads, no download having both, in which a message was sent at the same moment."""
     with_rows = [thread for thread in threads if thread.num_rows]
-    in_seconds = any(note.in_seconds for thread in with_rows for note, _ in thread.pieces)
+    unit = max((note.resolution_ms for thread in with_rows for note, _ in thread.pieces), default=1)
     moments = []
     for thread in with_rows:
         times = np.concatenate([times_of(note, batch) for note, batch in thread.pieces])
-        moments.append(np.unique(times // 1000 if in_seconds else times))
+        moments.append(np.unique(times // unit))
     if not moments:
         return []
     owner = np.repeat(np.arange(len(moments)), [len(times) for times in moments])

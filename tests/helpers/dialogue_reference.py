@@ -30,6 +30,7 @@ def messages_of(threads: list[list[tuple[int, tuple[str, bool], str]]]) -> list[
             time += gap
             rows.append(
                 {
+                    "source": "messenger",
                     "thread_id": hashlib.sha256(str(number).encode()).hexdigest()[:16],
                     "box": "inbox",
                     "is_group": False,

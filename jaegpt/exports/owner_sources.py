@@ -1,0 +1,173 @@
+"""One owner over several messengers: each knows them by names of its own, and some mark which those are.
+
+A name that a source marks as the owner's is used there; so is the profile's in Messenger and Instagram. For the others
+the names found so far are looked up, and where the evidence points to somebody else, that is proposed, never assumed:
+a friend may bear in one messenger the name that the owner bears in another.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jaegpt.errors import JaegptError
+from jaegpt.exports.archives import printable
+from jaegpt.exports.owner import NUM_CANDIDATES, Owner, find_owner
+from jaegpt.exports.people import NAMELESS
+from jaegpt.exports.profile import Profile
+from jaegpt.exports.threads import Thread, presence
+
+METAS = ("messenger", "instagram")  # one account, and one profile
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Who the owner is in one source: names, how they were found, whether that is certain, and in how many threads."""
+
+    names: tuple[str, ...]
+    how: str
+    is_certain: bool
+    threads: int
+    others: tuple[str, ...] = ()
+
+
+def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: Profile) -> tuple[Owner, list[str]]:
+    """The owner over all sources, and a line each for the user on sources in which that is not clear.
+
+    Args:
+        threads: all of them.
+        configured: `export.owner` as a list.
+        profile: what a download of Meta's says of its owner.
+
+    Raises:
+        JaegptError: a configured name does not occur, or nothing shows who the owner is.
+    """
+    by_source = _by_source(threads)
+    circles = [note.participants for thread in threads for note, _ in thread.pieces]
+    if list(configured) != ["auto"]:
+        owner = find_owner(presence(threads), configured, profile, circles)
+        guesses = {source: guess for source, theirs in by_source.items() if (guess := _guess(source, theirs))}
+        return owner, _proposals(owner, by_source, guesses)
+    if set(by_source) <= set(METAS):
+        return find_owner(presence(threads), configured, profile, circles), []
+    guesses, why_not = _guesses(by_source, profile)
+    if not guesses:
+        raise why_not or JaegptError(_nothing_shows(threads))
+    # Certain ones first, then those of most threads; ties in the order of the sources.
+    ranked = sorted(guesses.values(), key=lambda guess: (not guess.is_certain, guess.names == ("Me",), -guess.threads))
+    used = [guess for guess in ranked if guess.is_certain] or ranked[:1]
+    names = tuple(dict.fromkeys(name for guess in used for name in guess.names))
+    counts = presence(threads)
+    runner_up = next(((name, count) for name, count in counts.most_common() if name not in {*names, NAMELESS}), None)
+    how = " and ".join(dict.fromkeys(guess.how for guess in used))
+    others = tuple(name for guess in used for name in guess.others)
+    owner = Owner(names, how, max(counts[name] for name in names), runner_up, others)
+    owner = replace(owner, by_source=_names_by_source(names, by_source, guesses))
+    return owner, _proposals(owner, by_source, guesses)
+
+
+def _by_source(threads: Sequence[Thread]) -> dict[str, list[Thread]]:
+    found: dict[str, list[Thread]] = {}
+    for thread in threads:
+        found.setdefault(thread.source, []).append(thread)
+    return dict(sorted(found.items(), key=lambda item: (item[0] not in METAS, item[0])))
+
+
+def _guesses(by_source: Mapping[str, list[Thread]], profile: Profile) -> tuple[dict[str, Guess], JaegptError | None]:
+    """Who the owner seems to be in each source, and why Meta's downloads do not show it, if they do not."""
+    guesses: dict[str, Guess] = {}
+    why_not: JaegptError | None = None
+    metas = [thread for source in METAS for thread in by_source.get(source, []) if thread.is_metas]
+    if metas:
+        circles = [note.participants for thread in metas for note, _ in thread.pieces]
+        try:
+            owner = find_owner(presence(metas), ["auto"], profile, circles)
+            guess = Guess(owner.names, owner.how, owner.how == "profile", owner.threads, owner.others)
+            guesses |= {source: guess for source in METAS if source in by_source}
+        except JaegptError as error:
+            why_not = error
+    for source, threads in by_source.items():
+        guess_here = (
+            None if source in guesses else _guess(source, [thread for thread in threads if not thread.is_metas])
+        )
+        if guess_here:
+            guesses[source] = guess_here
+    return guesses, why_not
+
+
+def _guess(source: str, threads: Sequence[Thread]) -> Guess | None:
+    """Who the owner is by the marks of a source, by what its reader noticed, or by being in most threads."""
+    counts = presence(threads)
+    marked = _named_by_readers(threads, marked=True)
+    if marked:
+        names = tuple(sorted(marked, key=lambda name: (-marked[name], name)))
+        return Guess(names, f"the mark in {source}", True, max(counts[name] for name in names))
+    noticed = _named_by_readers(threads, marked=False)
+    for counted, how in ((noticed, f"what {source} shows"), (counts, "most threads")):
+        ranked = [(name, count) for name, count in counted.most_common() if name != NAMELESS]
+        clear = ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1])
+        if clear and (counted is noticed or ranked[0][1] > 1):
+            return Guess((ranked[0][0],), how, False, counts[ranked[0][0]])
+    return None
+
+
+def _named_by_readers(threads: Sequence[Thread], marked: bool) -> Counter[str]:
+    """Owner's names that the readers give -> number of threads."""
+    return Counter(
+        name
+        for thread in threads
+        for name in {name for note, _ in thread.pieces if note.owner_is_marked == marked for name in note.owner}
+        if name != NAMELESS
+    )
+
+
+def _names_by_source(
+    names: tuple[str, ...], by_source: Mapping[str, list[Thread]], guesses: Mapping[str, Guess]
+) -> dict[str, tuple[str, ...]]:
+    """The owner's names in each source; none where the evidence there points to somebody else."""
+    found = {}
+    for source, threads in by_source.items():
+        guess = guesses.get(source)
+        if guess and (guess.is_certain or set(guess.names) & set(names)):
+            found[source] = guess.names if guess.is_certain else tuple(dict.fromkeys((*guess.names, *names)))
+            continue
+        counts = presence(threads)
+        most = max((counts[name] for name in names), default=0)
+        found[source] = names if most > (guess.threads if guess else 0) else ()
+    return found
+
+
+def _proposals(owner: Owner, by_source: Mapping[str, list[Thread]], guesses: Mapping[str, Guess]) -> list[str]:
+    """A line for each source in which none of the owner's names takes part."""
+    without = {
+        source: threads
+        for source, threads in by_source.items()
+        if not set(owner.names_in(source)) & set(presence(threads)) and any(not thread.is_metas for thread in threads)
+    }
+    proposed = [name for source in without if source in guesses for name in guesses[source].names]
+    listed = [*dict.fromkeys((*owner.names, *proposed))]
+    lines = []
+    for source, threads in without.items():
+        guess = guesses.get(source)
+        if guess:
+            seen = f"in {guess.threads:,} of the {len(threads):,} threads there"
+            lines.append(
+                f"in {source} you seem to be {' / '.join(map(repr, guess.names))} ({seen}, by {guess.how}), which is "
+                f"not used yet: if that is right, set export.owner to {listed}"
+            )
+        else:
+            names = [name for name in presence(threads) if name != NAMELESS]
+            likely = sorted(names, key=lambda name: (-presence(threads)[name], name))[:NUM_CANDIDATES]
+            lines.append(
+                f"in {source} none of your names takes part, so that nothing is learnt from it; if you are one of "
+                f"{', '.join(map(repr, likely)) or 'nobody'}, add that name to the list in export.owner"
+            )
+    return [printable(line) for line in lines]
+
+
+def _nothing_shows(threads: Sequence[Thread]) -> str:
+    counts = sorted(presence(threads).items(), key=lambda row: (-row[1], row[0]))
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts[:NUM_CANDIDATES])
+    return printable(
+        "export.owner: nothing in these files shows whose they are. Set export.owner to your name, or to the list of "
+        f"your names. Threads by name: {listed}."
+    )
