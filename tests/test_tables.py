@@ -51,7 +51,7 @@ def test_rows_come_back_and_chunks_do_not_change_the_bytes(tmp_path):
 def test_parts_come_in_the_order_of_their_numbers(tmp_path):
     for number, row in ((0, 3), (11, 0), (2, 1)):
         part = two_threads().slice(row, 1)
-        renamed = part.set_column(0, "thread_id", pa.array([f"thread {number}"]))
+        renamed = part.set_column(1, "thread_id", pa.array([f"thread {number}"]))
         write_part(renamed, tmp_path / part_name(number), "filtered")
     assert [path.name for path in part_paths(tmp_path)] == [part_name(0), part_name(2), part_name(11)]
     expected = ["thread 0", "thread 2", "thread 11"]

@@ -81,16 +81,14 @@ def _guesses(by_source: Mapping[str, list[Thread]], profile: Profile) -> tuple[d
         circles = [note.participants for thread in metas for note, _ in thread.pieces]
         try:
             owner = find_owner(presence(metas), ["auto"], profile, circles)
-            guess = Guess(owner.names, owner.how, owner.how == "profile", owner.threads, owner.others)
-            guesses |= {source: guess for source in METAS if source in by_source}
+            of_metas = Guess(owner.names, owner.how, owner.how == "profile", owner.threads, owner.others)
+            guesses |= {source: of_metas for source in METAS if source in by_source}
         except JaegptError as error:
             why_not = error
     for source, threads in by_source.items():
-        guess_here = (
-            None if source in guesses else _guess(source, [thread for thread in threads if not thread.is_metas])
-        )
-        if guess_here:
-            guesses[source] = guess_here
+        theirs = [thread for thread in threads if not thread.is_metas]
+        if source not in guesses and (guess := _guess(source, theirs)):
+            guesses[source] = guess
     return guesses, why_not
 
 

@@ -46,7 +46,7 @@ class SourceJob:
 
 
 def read_source(job: SourceJob) -> BatchNote:
-    """Read a file with the first of its readers that knows it; a bad file becomes a problem, and nothing of it is used."""
+    """Read a file with the first of its readers that knows it; a bad file becomes a problem, and none of it is used."""
     options = ReadOptions(timezone=zone_of(job.timezone), date_order=job.date_order)
     for name in job.file.readers:
         try:
@@ -120,7 +120,7 @@ class _Block:
             self._store(texts, times, keep)
         self._waiting, self._num_waiting = [], 0
 
-    def _store(self, texts: pa.Array, times: np.ndarray, keep: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _store(self, texts: pa.Array, times: np.ndarray, keep: np.ndarray) -> None:
         names = [name for _, thread in self._waiting for name in thread.senders]
         of_name = {name: self._number(plain_name(name)) for name in dict.fromkeys(names)}
         columns = [pa.array([of_name[name] for name in names], pa.int32()), pa.array(times), texts]

@@ -1,5 +1,6 @@
 """Time zones: formats that write local time without its zone need one, named in `export.timezone` or the machine's."""
 
+import contextlib
 import difflib
 import os
 import zoneinfo
@@ -44,10 +45,8 @@ def _machine_zone() -> str:
     """Where this machine is: TZ, else what /etc/localtime leads to, else /etc/timezone; UTC where none of them says."""
     candidates = [os.environ.get("TZ", "").removeprefix(":").rpartition(_FOLDER)[2]]
     candidates.append(os.path.realpath("/etc/localtime").rpartition(_FOLDER)[2])
-    try:
+    with contextlib.suppress(OSError):
         candidates.append(Path("/etc/timezone").read_text(encoding="utf-8", errors="replace").strip())
-    except OSError:
-        pass
     return next((name for name in candidates if _exists(name)), "UTC")
 
 
