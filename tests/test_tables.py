@@ -90,14 +90,14 @@ def test_a_column_too_many_is_refused(tmp_path):
 
 def test_a_wrong_type_is_refused_by_name(tmp_path):
     content = two_threads()
-    path = write_raw(content.set_column(4, "is_owner", content["is_owner"].cast(pa.int8())), tmp_path / part_name(0))
+    path = write_raw(content.set_column(5, "is_owner", content["is_owner"].cast(pa.int8())), tmp_path / part_name(0))
     assert "column `is_owner` of table `filtered` must be bool, found int8" in refused(path, "filtered")
 
 
 def test_a_null_is_refused_by_name(tmp_path):
     content = two_threads()
     path = write_raw(
-        content.set_column(6, "text", pa.array(["a", None, "c", "d"], pa.string())), tmp_path / part_name(0)
+        content.set_column(7, "text", pa.array(["a", None, "c", "d"], pa.string())), tmp_path / part_name(0)
     )
     assert "column `text`" in refused(path, "filtered")
 
