@@ -83,28 +83,25 @@ class _Table:
 
     def add(self, number: int, row: Row) -> None:
         """Take one row; `number` is its line, or its place in a Parquet file."""
-        thread_key, sender, sent_at, text, is_owner, source = row
-        self.num_rows += 1
-        thread_key, sender = _name(thread_key), _name(sender)
-        source = (_name(source) or "").lower()
-        key = (source, thread_key or "")
+        title, sender, source = _name(row[0]), _name(row[1]), (_name(row[5]) or "").lower()
+        knows_source = not source or (_SOURCE.fullmatch(source) is not None and source not in RESERVED_SOURCES)
+        key = (source if knows_source else "", title or "")
         thread = self.threads.get(key)
         if thread is None:
-            thread = self.threads[key] = SourceThread(thread_key or "", title=thread_key or "", source=source)
+            thread = self.threads[key] = SourceThread(key[1], title=key[1], source=key[0])
+        self.num_rows += 1
         try:
-            if not thread_key or not sender:
-                raise ValueError(f"`{'sender' if thread_key else 'thread'}` is missing")
-            if source and (not _SOURCE.fullmatch(source) or source in RESERVED_SOURCES):
-                raise ValueError(f"`source` {source!r} is not a short word of a-z, 0-9, _, . and -")
-            time = self._time(sent_at, thread.sent_at[-1] if thread.sent_at else None)
-            writes_as_owner = _truth(is_owner)
+            if not title or not sender:
+                raise ValueError(f"`{'sender' if title else 'thread'}` is missing")
+            if not knows_source:
+                raise ValueError(f"`source` {source[:40]!r} is not one short word of a-z, 0-9, _, . and -")
+            time = self._time(row[2], thread.sent_at[-1] if thread.sent_at else None)
+            writes_as_owner, text = _truth(row[4]), row[3]
             if text is not None and not isinstance(text, str):
                 raise ValueError(f"`text` is {type(text).__name__} instead of a text")
         except ValueError as error:
             thread.dropped["malformed"] += 1
             thread.fault = thread.fault or f"line {number:,}: {error}"
-            if not source or not _SOURCE.fullmatch(source) or source in RESERVED_SOURCES:
-                thread.source = ""
             return
         if writes_as_owner and sender not in thread.owner:
             thread.owner, thread.owner_is_marked = (*thread.owner, sender), True
@@ -121,7 +118,7 @@ class _Table:
         self.threads, self.num_rows = {}, 0
 
     def _time(self, value: Any, before_ms: int | None) -> int:
-        """ms since 1970; `before_ms` is the thread's last time, which decides in the doubled hour of daylight saving."""
+        """ms since 1970; `before_ms`, the thread's last time, decides in the doubled hour of daylight saving."""
         if isinstance(value, str):
             value = value.strip()
             if re.fullmatch(r"\d{9,14}(?:\.\d+)?", value):
@@ -240,11 +237,12 @@ def _parquet_rows(file: SourceFile) -> Iterator[tuple[int, Row]]:
     number = 0
     try:
         with file.copied() as path, pq.ParquetFile(path) as parquet:
-            places = _places([name.lower() for name in parquet.schema_arrow.names], file.name)
-            wanted = [parquet.schema_arrow.names[place] for place in places if place is not None]
+            names = parquet.schema_arrow.names
+            places = _places([name.lower() for name in names], file.name)
+            wanted = [names[place] for place in places if place is not None]
             for batch in parquet.iter_batches(BLOCK_ROWS, columns=wanted):
                 columns: list[Iterable[Any]] = [
-                    batch.column(parquet.schema_arrow.names[place]).to_pylist()
+                    _values(batch.column(parquet.schema_arrow.names[place]))
                     if place is not None
                     else [None] * len(batch)
                     for place in places
@@ -255,6 +253,13 @@ def _parquet_rows(file: SourceFile) -> Iterator[tuple[int, Row]]:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).partition("\n")[0]
         raise BadFileError(file.name, "not_parquet", f"not readable as Parquet ({reason})") from None
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if pa.types.is_timestamp(column.type):  # Python's have no nanoseconds
+        column = column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 READER = Reader(
