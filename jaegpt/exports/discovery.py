@@ -200,7 +200,7 @@ def _is_of_another_messenger(found: Discovery, unread: dict[str, list[str]], ent
         found.sources.append(verdict.sniffed)
     elif verdict.hint:
         unread.setdefault(verdict.hint, []).append(entry.path)
-    return bool(verdict.sniffed or verdict.hint)
+    return bool(verdict.sniffed or (verdict.hint and not verdict.is_damaged))
 
 
 def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: Entry, path: str) -> None:

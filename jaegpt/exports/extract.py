@@ -280,7 +280,8 @@ def _more_notices(found: Discovery, notes: Sequence[BatchNote]) -> list[str]:
     strangers = sorted(path for note in notes for path in note.strangers)
     if strangers:
         lines.append(
-            f"databases of no messenger that is read ({len(strangers):,}, the first is {printable(strangers[0])})"
+            f"files of a kind that holds messages, without those of any messenger that is read ({len(strangers):,}, "
+            f"the first is {strangers[0]})"
         )
     if found.html:
         lines.append(

@@ -29,6 +29,11 @@ _KINDS = {
     "requests": "requests",
 }
 
+# What `source` may say: the messengers that are read here, and `other` for tables that name none.
+SOURCES = (
+    *("messenger", "instagram", "whatsapp", "telegram", "discord", "imessage", "signal", "sms", "slack", "google_chat"),
+    *("hangouts", "line", "kakaotalk", "snapchat", "matrix", "chatlab", "other"),
+)
 # Sources in which a thread is known by its title alone, and so goes by another name when the contact is renamed.
 KNOWN_BY_TITLE = ("kakaotalk", "line", "whatsapp")
 # What stands before the keys of Meta's threads, or is a format of theirs: no other source may be called so.

@@ -20,6 +20,7 @@ _MEDIA = re.compile(
     r"zip|py|pyc|dat)$",
     re.IGNORECASE,
 )
+_TELLING = re.compile(r"\.(?:txt|json|jsonl|ndjson|xml|csv|tsv|parquet|db|sqlite3?|md)$", re.IGNORECASE)
 # Files of a thread of Messenger or Instagram were sent by somebody, whatever they hold.
 _SENT = re.compile(
     rf"(?:^|/)messages/(?:(?:{'|'.join(BOXES)})/[^/]+/"
@@ -39,11 +40,19 @@ class Sniffed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a file: to be read, or a line on why not, and a line on what was decided. All may be missing."""
+    """What became of a file; all may be missing.
+
+    Attributes:
+        sniffed: it is to be read.
+        hint: what it is, and why it is not read.
+        notice: what was decided about it, for people.
+        is_damaged: the hint is why its first bytes could not be seen.
+    """
 
     sniffed: Sniffed | None = None
     hint: str | None = None
     notice: str | None = None
+    is_damaged: bool = False
 
 
 def may_hold_messages(path: str) -> bool:
@@ -59,7 +68,8 @@ def sniff(entry: Entry) -> Verdict:
         with open_entry(entry, HEAD_BYTES) as stream:
             head = stream.read(HEAD_BYTES)
     except BadFileError as problem:
-        return Verdict(hint=hint_of(entry.name, b"") or (problem.detail if problem.reason == "encrypted" else None))
+        hint = hint_of(entry.name, b"")
+        return Verdict(hint=hint or (problem.detail if _TELLING.search(entry.name) else None), is_damaged=not hint)
     certainties = {reader.name: reader.sniff(entry.path, head) for reader in all_readers()}
     ranked = sorted(certainties, key=lambda name: -certainties[name])  # stable: ties in the order of the registry
     best = certainties[ranked[0]] if ranked else 0.0

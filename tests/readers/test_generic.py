@@ -10,6 +10,7 @@ import pytest
 from helpers.reader_fixtures_table import CONVERSATION, FRIEND, OWNER, as_csv, as_json_lines, as_parquet, rows
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.message_files import SOURCES
 from jaegpt.exports.reader import HEAD_BYTES, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.table import READER
 from jaegpt.exports.registry import all_readers
@@ -132,7 +133,7 @@ def test_other_files_are_no_tables_of_messages(head: bytes) -> None:
 def test_every_reader_is_registered_once_and_says_how_to_export() -> None:
     readers = all_readers()
     assert readers[-1] is READER, "a table may look like much: it is asked last"
-    assert all(reader.how and reader.name and reader.source.islower() for reader in readers)
+    assert all(reader.how and reader.name and reader.source in SOURCES for reader in readers)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, BinaryIO
 from zoneinfo import ZoneInfo
 
@@ -34,8 +34,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MINUTES_FROM = 20  # messages at whole minutes before that is no coincidence
 
 Row = Sequence[Any]  # in the order of COLUMNS; None where a value is missing
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+_NUMBER = re.compile(r"\d{9,14}(?:\.\d+)?")
 
 
 def sniff(name: str, head: bytes) -> float:
@@ -83,7 +82,8 @@ class _Table:
 
     def add(self, number: int, row: Row) -> None:
         """Take one row; `number` is its line, or its place in a Parquet file."""
-        title, sender, source = _name(row[0]), _name(row[1]), (_name(row[5]) or "").lower()
+        title, sender, source = _name(row[0]), _name(row[1]), _name(row[5])
+        source = source.lower() if source else ""
         knows_source = not source or (_SOURCE.fullmatch(source) is not None and source not in RESERVED_SOURCES)
         key = (source if knows_source else "", title or "")
         thread = self.threads.get(key)
@@ -120,14 +120,7 @@ class _Table:
     def _time(self, value: Any, before_ms: int | None) -> int:
         """ms since 1970; `before_ms`, the thread's last time, decides in the doubled hour of daylight saving."""
         if isinstance(value, str):
-            value = value.strip()
-            if re.fullmatch(r"\d{9,14}(?:\.\d+)?", value):
-                value = float(value) if "." in value else int(value)
-        if isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value)
-            except ValueError:
-                raise ValueError(f"`sent_at` {value[:40]!r} is neither a time by ISO 8601 nor a number") from None
+            value = _number_or_clock(value)
         if isinstance(value, datetime):
             time = self._of_clock(value, before_ms)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -144,24 +137,40 @@ class _Table:
         if self.unit_ms is None:
             self.unit_ms = 1 if value >= _MILLISECONDS_FROM else 1000
             self.say(f"its times were read as Unix {'milliseconds' if self.unit_ms == 1 else 'seconds'}, by their size")
-        return int(value * self.unit_ms)
+        return round(value * self.unit_ms)
 
     def _of_clock(self, value: datetime, before_ms: int | None) -> int:
         if value.tzinfo is not None:
-            return (value - _EPOCH) // _MILLISECOND
-        first, second = ((value.replace(tzinfo=self.timezone, fold=fold) - _EPOCH) // _MILLISECOND for fold in (0, 1))
+            return round(value.timestamp() * 1000)
+        first, second = (round(value.replace(tzinfo=self.timezone, fold=fold).timestamp() * 1000) for fold in (0, 1))
         return second if before_ms is not None and first < before_ms <= second else first
+
+
+def _number_or_clock(text: str) -> float | datetime:
+    try:
+        if text[4:5] == "-":
+            return datetime.fromisoformat(text)
+        text = text.strip()
+        if _NUMBER.fullmatch(text):
+            return float(text) if "." in text else int(text)
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"`sent_at` {text[:40]!r} is neither a time by ISO 8601 nor a number") from None
 
 
 def _name(value: Any) -> str | None:
     """A thread's, a person's or a messenger's name: ids may be numbers."""
+    if type(value) is str:
+        return value.strip() or None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return None
     return str(value).strip() or None
 
 
 def _truth(value: Any) -> bool:
-    word = "" if value is None else str(value).strip().lower()
+    if value is None or value == "":
+        return False
+    word = str(value).strip().lower()
     if word in _YES:
         return True
     if word in _NO:
