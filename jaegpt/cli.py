@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser(
         "inspect",
         help="what is in a download, before anything is run",
-        description="Read chat exports of any messenger in docs/exports.md and say what is in them. Nothing is kept or sent.",
+        description="Read chat exports of any messenger in docs/exports.md and say what they hold. Nothing is sent.",
         epilog="example: jaegpt inspect ~/Downloads/facebook-download.zip",
     )
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder, zip or file; several are one export")

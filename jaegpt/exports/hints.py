@@ -11,6 +11,11 @@ _HINTS: tuple[tuple[str, bytes | None, str], ...] = (
         rb"<title>Exported Data</title>",
         "Telegram's HTML; in Telegram Desktop choose Export chat history, format: Machine-readable JSON",
     ),
+    (
+        r"(?i)messages\.(?:csv|json)$",
+        rb"ID,Timestamp,Contents|\"Timestamp\":[^{}]*\"Contents\":",
+        "Discord's own package, which has only your side of each talk; export with DiscordChatExporter, format JSON",
+    ),
     (r"\.html?$", rb"chatlog__|DiscordChatExporter", "DiscordChatExporter's HTML; export with the format JSON"),
     (r"(?i)chat_history\.html?$", rb"(?i)snapchat|snap inc", "Snapchat's HTML; ask for My Data with Export JSON Files"),
     (r" - Text - .*\.html$", rb"hChatLog", "Google Voice's pages, which are not read"),

@@ -109,6 +109,8 @@ class _Table:
             thread.add(sender, time, text)
         else:
             thread.dropped["empty"] += 1
+            if sender not in thread.people:
+                thread.people = (*thread.people, sender)
 
     def take(self) -> Iterator[SourceThread]:
         """Hand over what was read, and begin again."""
