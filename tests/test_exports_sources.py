@@ -288,6 +288,29 @@ def test_another_name_in_another_messenger_is_proposed_and_a_namesake_is_not_tak
     assert f"set export.owner to ['{OWNER}', 'Zoë']" in proposal
 
 
+def whatsapp(contact: str, mine: str, which: range) -> bytes:
+    said = [
+        ((contact, mine)[number % 2], EVEN - START + number // 3 * MINUTE, f"message number {number // 2}")
+        for number in which
+    ]
+    return table(*said, thread=contact, source="whatsapp")
+
+
+def test_a_renamed_contact_is_one_thread_and_one_person(tmp_path: Path) -> None:
+    new_year = [("Eva Lund", 0, "happy new year to all of you"), (OWNER, 60_000, "and to you, and to you")]
+    files = {
+        "1.csv": whatsapp("Dag", OWNER, range(60)),
+        "2.csv": whatsapp("Dag Moe (work)", OWNER, range(20, 80)),
+        "3.csv": table(*new_year, thread="Eva Lund", source="whatsapp"),
+        "4.csv": table(("Ola", 0, "happy new year to all of you"), thread="Ola", source="whatsapp"),
+    }
+    report, found = read(write_folder(tmp_path / "e", files), tmp_path / "out", owner=OWNER)
+    assert (report.threads, report.messages_kept, report.dropped) == (3, 80 + 3, {"double": 40})
+    talk = [row for row in rows(found) if row[2].startswith("message")]
+    assert [text for _, _, text, _ in talk] == [f"message number {number // 2}" for number in range(80)]
+    assert {sender for sender, *_ in talk} == {"Dag Moe (work)", OWNER}
+
+
 def test_exclude_knows_the_titles_of_all_messengers(tmp_path: Path) -> None:
     report, found = read(both(tmp_path / "e"), tmp_path / "out", exclude=["Dag Moe"])
     assert rows(found) == expected()
