@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
 	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
 
-.PHONY: help repro test test-fast lint lock bench-data bench-train tpu clean-venv
+.PHONY: help repro test test-fast lint lock bench-data bench-train bench-gpu tpu clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -38,6 +38,9 @@ bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain 
 bench-train: $(VENV)/.installed  ## Measure training: packed against padded, and against the machine's limit (4 minutes).
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro encode
 	$(BIN)/python -m benchmarks.bench_train
+
+bench-gpu: $(VENV)/.installed  ## Measure training on a CUDA GPU: packed against padded, speed, memory (8 minutes).
+	$(BIN)/python -m benchmarks.bench_gpu
 
 tpu: $(VENV)/.installed  ## Add the TPU compiler, for `dvc repro -f tpu_report` and for real TPUs (Linux x86-64).
 	$(PIP) --require-hashes -r requirements-tpu.lock

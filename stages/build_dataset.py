@@ -4,8 +4,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
-from jaegpt.dialogue.repeats import REPEATED, Words, build_limited, repeat_limits, training_draws
+from jaegpt.arrays import Words
+from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleCounts, build_examples
+from jaegpt.dialogue.repeats import REPEATED, build_limited, repeat_limits, training_draws
 from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.parallel import map_parts
@@ -14,9 +15,9 @@ from jaegpt.tables import part_paths, read_part
 from jaegpt.transform import transform_table
 
 
-def refuse_one_sided(reports: list[ExampleReport], config: DatasetConfig) -> None:
+def refuse_one_sided(counts: list[ExampleCounts], config: DatasetConfig) -> None:
     """Before anything is written."""
-    ExampleReport.total(reports).refuse_one_sided(config)
+    ExampleCounts.total(counts).refuse_one_sided(config)
 
 
 def draws_of_part(path: Path, config: DatasetConfig, seed: int) -> tuple[Words, Words]:
@@ -41,14 +42,14 @@ def main() -> None:
         print(
             "warning: dataset.split row puts one session on both sides; its validation figures leak.", file=sys.stderr
         )
-    reports = transform_table(
+    counts = transform_table(
         partial(build_limited, config=config, seed=seed, limits=limits_of(config, seed)),
         ("data/sessions", "sessions"),
         ("data/examples", "examples"),
         "build_dataset",
         finish=partial(refuse_one_sided, config=config),
     )
-    total = ExampleReport.total(reports)
+    total = ExampleCounts.total(counts)
     content = {
         "owner_turns": total.owner_turns,
         "examples": total.train + total.valid,

@@ -7,10 +7,9 @@ from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
 from jaegpt.evaluation.baselines import other_replies
 from jaegpt.evaluation.config import FidelityConfig
-from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
-from jaegpt.evaluation.fidelity import Material, Report, exposure_figure, model_figures, text_figures
+from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, contexts_of, read_replies, write_replies
+from jaegpt.evaluation.fidelity import Figures, Material, exposure_figure, model_figures, text_figures
 from jaegpt.evaluation.plain_words import card_section, sentences
-from jaegpt.evaluation.replies import answer_contexts
 from jaegpt.files import write_json, write_text
 from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.params import Params
@@ -52,11 +51,11 @@ def main() -> None:
     )
     model = load_tuned("models/jaegpt", token_types).to(device.torch_device)
     round_weights(model, device.dtype)
-    report = Report()
-    text_figures(material, report)
-    model_figures(model, device, Encoder("models/jaegpt"), material, report)
-    exposure_figure(json.loads(Path("metrics/exposure.json").read_text(encoding="utf-8")), report)
-    content = report.content()
+    figures = Figures()
+    text_figures(material, figures)
+    model_figures(model, device, Encoder("models/jaegpt"), material, figures)
+    exposure_figure(json.loads(Path("metrics/exposure.json").read_text(encoding="utf-8")), figures)
+    content = figures.content()
     write_json("metrics/fidelity.json", content)
     write_text("models/fidelity.md", card_section(content))
     print("\n  ".join(["fidelity:", *sentences(content)]))

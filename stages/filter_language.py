@@ -5,16 +5,16 @@ plots/language.csv numbers the threads by their messages, 1 for the most, and no
 
 from functools import partial
 
-from jaegpt.dialogue.language import REASONS, LanguageConfig, LanguageReport, filter_language
+from jaegpt.dialogue.language import REASONS, LanguageConfig, LanguageCounts, filter_language
 from jaegpt.errors import JaegptError, run
 from jaegpt.files import write_csv, write_json
 from jaegpt.params import Params
 from jaegpt.transform import transform_table
 
 
-def refuse_empty(reports: list[LanguageReport]) -> None:
+def refuse_empty(counts: list[LanguageCounts]) -> None:
     """An error when nothing is left, before anything is written."""
-    total = LanguageReport.total(reports)
+    total = LanguageCounts.total(counts)
     if not total.messages_kept:
         found = ", ".join(f"{code} {count:,}" for code, count in total.languages.most_common(5)) or "nothing"
         raise JaegptError(
@@ -25,10 +25,10 @@ def refuse_empty(reports: list[LanguageReport]) -> None:
 def main() -> None:
     config = Params().section("language", LanguageConfig)
     work = partial(filter_language, config=config)
-    reports = transform_table(
+    counts = transform_table(
         work, ("data/messages", "messages"), ("data/filtered", "filtered"), "filter_language", finish=refuse_empty
     )
-    total = LanguageReport.total(reports)
+    total = LanguageCounts.total(counts)
     dropped = {reason: total.dropped[reason] for reason in REASONS}
     threads_kept = sum(kept for *_, kept in total.threads)
     write_json(

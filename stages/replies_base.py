@@ -5,8 +5,7 @@ A table of its own, so that it is kept while the fine-tuned model changes.
 
 from jaegpt.errors import run
 from jaegpt.evaluation.config import FidelityConfig
-from jaegpt.evaluation.contexts import choose_contexts, write_replies
-from jaegpt.evaluation.replies import answer_contexts
+from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, write_replies
 from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.params import Params
 from jaegpt.tables import read_table

@@ -3,15 +3,14 @@
 import numpy as np
 import pyarrow as pa
 
-from jaegpt.dialogue.context import (
+from jaegpt.arrays import Floats, Ints
+from jaegpt.dialogue.cuts import (
     GAP_BOUNDS_S,
     RULES,
-    Context,
-    Floats,
-    Ints,
+    CutCounts,
     compare_rules,
     gap_histogram,
-    session_context,
+    session_counts,
     session_figures,
 )
 from jaegpt.dialogue.sessions import sessionize
@@ -22,13 +21,13 @@ from jaegpt.tables import part_paths, read_part
 from jaegpt.transform import transform_table
 
 
-def sessionize_part(turns: pa.Table) -> tuple[pa.Table, tuple[Context, Floats]]:
+def sessionize_part(turns: pa.Table) -> tuple[pa.Table, tuple[CutCounts, Floats]]:
     """The sessions of a part, their counts and the thresholds of its threads."""
     sessions = sessionize(turns)
-    return sessions, session_context(sessions)
+    return sessions, session_counts(sessions)
 
 
-def compare_part(path: str) -> tuple[dict[str, Context], Ints]:
+def compare_part(path: str) -> tuple[dict[str, CutCounts], Ints]:
     """The other cuts, on one part of the messages."""
     return compare_rules(read_part(path, "filtered"))
 
@@ -36,10 +35,10 @@ def compare_part(path: str) -> tuple[dict[str, Context], Ints]:
 def main() -> None:
     # First, so that a part it refuses leaves the sessions and their figures as they were, both of one run.
     others = map_parts(compare_part, [str(path) for path in part_paths("data/filtered")], "other cuts")
-    reports = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
-    used = Context.total(context for context, _ in reports)
-    rules = {name: Context.total(part[name] for part, _ in others) for name in RULES}
-    thresholds = np.concatenate([part for _, part in reports])
+    counts = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
+    used = CutCounts.total(context for context, _ in counts)
+    rules = {name: CutCounts.total(part[name] for part, _ in others) for name in RULES}
+    thresholds = np.concatenate([part for _, part in counts])
     write_json("metrics/sessions.json", session_figures(used, thresholds, rules))
     gaps = np.sum([gaps for _, gaps in others], axis=0).tolist()
     rows = list(zip(GAP_BOUNDS_S.tolist(), gaps, gap_histogram(thresholds).tolist(), strict=True))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.chat_models import SHAPE, save_base, save_tuned, speaker
+from helpers.chat_models import VIEW, save_base, save_tuned, speaker
 from helpers.clones import set_params
 from safetensors.torch import load_file, save_file
 
-from jaegpt.chat.commands import load_speakers, trained_shape
+from jaegpt.chat.commands import load_speakers, trained_view
 from jaegpt.errors import JaegptError
 
 
@@ -67,9 +67,9 @@ def test_model_folders_that_cannot_be_read_are_one_clear_line(tuned_folder: Path
 def test_the_chat_gives_the_model_what_it_was_trained_on(
     tuned_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wanted = {"num_history": 9, "block_size": SHAPE["block_size"], "token_types": True}
-    assert trained_shape(wanted, tmp_path) == wanted, "no model, nothing is known of it"
-    assert trained_shape(wanted, tuned_folder) == SHAPE
+    wanted = {"num_history": 9, "block_size": VIEW["block_size"], "token_types": True}
+    assert trained_view(wanted, tmp_path) == wanted, "no model, nothing is known of it"
+    assert trained_view(wanted, tuned_folder) == VIEW
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[0].startswith("num_history is 9 in params.yaml, but the model was trained with 4")

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from helpers.chat_models import CONFIG, config
-from helpers.page_models import SEED, SHAPE, Watched, load_both, save_both, web_running
+from helpers.page_models import SEED, VIEW, Watched, load_both, save_both, web_running
 from helpers.page_server import page_running
 from test_turing import contexts, generated
 
@@ -77,7 +77,7 @@ def replies(found: list[dict[str, Any]]) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["web", "turing"])
 def test_the_routes_are_these_and_no_others(kind: str, worker: Watched, tmp_path: Path) -> None:
     if kind == "web":
-        app = make_page(Page(worker, CONFIG, SEED, SHAPE))
+        app = make_page(Page(worker, CONFIG, SEED, VIEW))
     else:
         app = page.make_page(page.Games(contexts(), generated(), 20, 1337, tmp_path))
     found = {route.path: set(route.methods) for route in app.routes}  # type: ignore[attr-defined]
@@ -181,9 +181,9 @@ def test_a_message_of_ten_megabytes_costs_little(
 
 
 def test_settings_beyond_the_limits_are_not_loaded(worker: Watched) -> None:
-    wide = Page(worker, config(top_k=5000), SEED, SHAPE)
+    wide = Page(worker, config(top_k=5000), SEED, VIEW)
     assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"
-    page = Page(worker, CONFIG, SEED, SHAPE)
+    page = Page(worker, CONFIG, SEED, VIEW)
     told = page.begin()
     assert [(one["name"], one["low"], one["high"], one["value"]) for one in told["settings"]] == [
         (name, *page.limits()[name], value) for name, value in SETTINGS.items()
@@ -241,7 +241,7 @@ def test_who_has_left_is_not_answered_by_either_model(worker: Watched, monkeypat
 
 
 def test_a_model_that_fails_is_one_event(worker: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = Page(worker, CONFIG, SEED, SHAPE)
+    page = Page(worker, CONFIG, SEED, VIEW)
 
     def busy(*_: Any) -> Any:
         raise JaegptError("busy: try again soon.")

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
-from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
+from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleCounts, build_examples
 
 SPLITS = ["session", "thread", "time", "row"]
 CONFIGS = st.builds(
@@ -173,7 +173,7 @@ def test_verbatim_replies_are_counted_over_all_parts():
     for number in range(2):
         turns = sessions_of([long_thread(), long_thread(30, 15)][number : number + 1])
         rows.append(build_examples(table(turns, "sessions"), config(split="row"), 5))
-    total = ExampleReport.total(report for _, report in rows)
+    total = ExampleCounts.total(report for _, report in rows)
     both = [row for found, _ in rows for row in rows_of(found)]
     training = {row["reply"] for row in both if row["split"] == "train"}
     expected = sum(row["split"] == "valid" and row["reply"] in training for row in both)
@@ -188,15 +188,15 @@ def test_validation_replies_among_training_distractors_are_counted_over_all_part
     replies = [row["reply"] for row in rows if row["split"] == "valid"]
     expected = sum(reply in wrong for reply in replies) / len(replies)
     assert 0 < expected < 1
-    assert ExampleReport.total(report for _, report in parts).valid_share_in_train_distractors() == round(expected, 4)
+    assert ExampleCounts.total(report for _, report in parts).valid_share_in_train_distractors() == round(expected, 4)
 
 
 def test_an_empty_part_gives_an_empty_part():
     for split in SPLITS:
         found, report = build_examples(table([], "sessions"), config(split=split), 0)
         assert (len(found), report.owner_turns, report.valid_replies_in_train()) == (0, 0, 0)
-    assert ExampleReport.total([]).valid_replies_in_train() == 0
-    assert ExampleReport.total([]).valid_share_in_train_distractors() == 0
+    assert ExampleCounts.total([]).valid_replies_in_train() == 0
+    assert ExampleCounts.total([]).valid_share_in_train_distractors() == 0
 
 
 @pytest.mark.parametrize(

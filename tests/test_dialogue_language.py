@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaegpt.dialogue import identifier
 from jaegpt.dialogue.identifier import KNOWN, identify, letters_only
-from jaegpt.dialogue.language import REASONS, LanguageConfig, LanguageReport, filter_language
+from jaegpt.dialogue.language import REASONS, LanguageConfig, LanguageCounts, filter_language
 
 ENGLISH = [
     "what are you doing this weekend",
@@ -160,7 +160,7 @@ def test_every_known_code_is_one_the_model_gives():
 
 def test_reports_of_parts_add_up():
     one, other = filtered([ENGLISH])[1], filtered([KOREAN])[1]
-    total = LanguageReport.total([one, other])
+    total = LanguageCounts.total([one, other])
     assert (total.messages_kept, sum(total.dropped.values()), len(total.threads)) == (5, 5, 2)
     assert total.languages == {"en": 5, "ko": 5}
 

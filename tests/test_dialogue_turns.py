@@ -19,7 +19,7 @@ from helpers.dialogue_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaegpt.dialogue.context import GAP_BOUNDS_S, RULES, Context, compare_rules, gap_histogram, session_context
+from jaegpt.dialogue.cuts import GAP_BOUNDS_S, RULES, CutCounts, compare_rules, gap_histogram, session_counts
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.dialogue.turns import SessionConfig, merge_turns
 
@@ -110,7 +110,7 @@ def test_the_context_report_counts_what_each_cut_would_give(threads):
     assert gaps.sum() == sum(len(thread) - 1 for thread in threads)
     assert list(rules) == ["p50", "p75", "p90", "p95", "p99", "30min"]
     for name, config in RULES.items():
-        context, _ = session_context(sessionize(merge_turns(messages, config)))
+        context, _ = session_counts(sessionize(merge_turns(messages, config)))
         assert (rules[name].turns, rules[name].sessions) == (context.turns, context.sessions)
         assert rules[name].owner_turns.tolist() == context.owner_turns.tolist()
 
@@ -118,13 +118,13 @@ def test_the_context_report_counts_what_each_cut_would_give(threads):
 def test_context_shares_of_a_conversation_counted_by_hand():
     # A 1 s step each; then 9 hours; one session of three turns, one of two. The owner's turns have 1, 0 before them.
     thread = [(0, BO, "a"), (1000, ANN, "b"), (1000, BO, "c"), (32_400_000, ANN, "d"), (1000, BO, "e")]
-    context, thresholds = session_context(
+    context, thresholds = session_counts(
         sessionize(merge_turns(table(messages_of([thread]), "filtered"), SessionConfig(percentile=50, fixed_gap_s=60)))
     )
     assert (context.turns, context.sessions, context.mean_turns()) == (5, 2, 2.5)
     assert context.shares() == {"0": 0.5, "1": 0.5, "2": 0.0, "3": 0.0, "4": 0.0}
     assert thresholds.tolist() == [60_000]
-    assert Context.total([context, context]).shares() == context.shares()
+    assert CutCounts.total([context, context]).shares() == context.shares()
 
 
 def test_equal_times_are_never_cut_even_where_the_threshold_is_zero():

@@ -10,7 +10,7 @@ from helpers.models import random_examples, save_tiny
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.config import MAX_CANARIES
 from jaegpt.evaluation.exposure import REPEATS, canary_examples, exposure, make_canaries
-from jaegpt.evaluation.fidelity import Report, exposure_figure
+from jaegpt.evaluation.fidelity import Figures, exposure_figure
 
 
 def test_exposure_follows_the_formula() -> None:
@@ -44,6 +44,6 @@ def test_canaries_are_copied_as_often_as_they_say(tmp_path: Path) -> None:
 def test_exposure_is_null_when_nobody_asked(
     measured: dict[str, Any], figure: dict[str, float] | None, reasons: dict[str, Any]
 ) -> None:
-    report = Report()
-    exposure_figure(measured, report)
-    assert report.content() == {"exposure": figure, "reasons": reasons}
+    figures = Figures()
+    exposure_figure(measured, figures)
+    assert figures.content() == {"exposure": figure, "reasons": reasons}

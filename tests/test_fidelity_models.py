@@ -13,17 +13,16 @@ from jaegpt.dialogue.encode_table import encode_candidate, encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.baselines import OtherReply, other_replies
-from jaegpt.evaluation.contexts import Context, choose_contexts, contexts_of
+from jaegpt.evaluation.contexts import Context, answer_contexts, choose_contexts, contexts_of
 from jaegpt.evaluation.exposure import (
     exposures,
     make_canaries,
     measure_exposure,
 )
-from jaegpt.evaluation.fidelity import Material, Report, model_figures, text_figures
+from jaegpt.evaluation.fidelity import Figures, Material, model_figures, text_figures
 from jaegpt.evaluation.intervals import NotMeasured
 from jaegpt.evaluation.membership import draw_members, membership
-from jaegpt.evaluation.ranking import Trial, hits, trials
-from jaegpt.evaluation.replies import answer_contexts
+from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
 from jaegpt.generation.speaker import GenerateConfig
 from jaegpt.training.config import Task, TrainConfig
@@ -117,13 +116,13 @@ def scores_of(*rows: tuple[list[float], list[float]]) -> list[CandidateScores]:
 
 def test_hits_look_at_one_kind_of_distractor_and_count_no_ties() -> None:
     example = random_examples(1, num_distractors=4)[0]
-    tried = [Trial(example, (True, True, False, False))] * 3
+    shown = [Lineup(example, (True, True, False, False))] * 3
     scores = scores_of(
         ([0, 1, 5, 5, 2], [0, 0, 0, 0, 1]),  # first among own by the head, first by likelihood
         ([9, 9, 0, 0, 2], [0, 0, 0, 2, 1]),  # first among others by the head, among own by likelihood
         ([2, 0, 2, 0, 2], [0, 0, 0, 0, 1]),  # a tie is no hit
     )
-    own, other = hits(tried, scores, own=True), hits(tried, scores, own=False)
+    own, other = hits(shown, scores, own=True), hits(shown, scores, own=False)
     assert (own["head"], own["likelihood"]) == pytest.approx((1 / 3, 1))
     assert (other["head"], other["likelihood"]) == pytest.approx((1 / 3, 2 / 3))
     assert own["contexts"] == 3
@@ -136,32 +135,32 @@ def test_hits_look_at_one_kind_of_distractor_and_count_no_ties() -> None:
 def test_other_peoples_distractors_come_from_the_thread_and_another_session(tiny: Path, chats: Material) -> None:
     encoder = Encoder(tiny)
     tokens = {example.example_id: example for example in chats.tokens["valid"]}
-    tried = trials(chats.contexts, tokens, chats.others, encoder, BLOCK, 3)
-    assert len(tried) == len(chats.contexts)
-    for context, trial in zip(chats.contexts, tried, strict=True):
+    shown = lineups(chats.contexts, tokens, chats.others, encoder, BLOCK, 3)
+    assert len(shown) == len(chats.contexts)
+    for context, lineup in zip(chats.contexts, shown, strict=True):
         own = tokens[context.example_id].candidates
-        assert trial.is_own == (True,) * 3 + (False,) * 3
-        assert [ids.tolist() for ids in trial.example.candidates[:3]] == [ids.tolist() for ids in own[:3]]
-        assert trial.example.candidates[-1].tolist() == encode_candidate(encoder, context.reply)
+        assert lineup.is_own == (True,) * 3 + (False,) * 3
+        assert [ids.tolist() for ids in lineup.example.candidates[:3]] == [ids.tolist() for ids in own[:3]]
+        assert lineup.example.candidates[-1].tolist() == encode_candidate(encoder, context.reply)
         allowed = [
             encode_candidate(encoder, other.text)
             for other in chats.others
             if other.thread_id == context.thread_id and other.session_index != context.session_index
         ]
-        drawn = [ids.tolist() for ids in trial.example.candidates[3:6]]
+        drawn = [ids.tolist() for ids in lineup.example.candidates[3:6]]
         assert all(ids in allowed for ids in drawn)
         assert len({tuple(ids) for ids in drawn}) == 3
-    # Where the thread has too few, from all threads; where nobody else ever replied, no trial.
+    # Where the thread has too few, from all threads; where nobody else ever replied, no lineup.
     few = [other for other in chats.others if other.thread_id != chats.contexts[0].thread_id]
-    again = trials(chats.contexts[:1], tokens, few, encoder, BLOCK, 3)
+    again = lineups(chats.contexts[:1], tokens, few, encoder, BLOCK, 3)
     assert [ids.tolist() for ids in again[0].example.candidates[3:6]] != [
-        ids.tolist() for ids in tried[0].example.candidates[3:6]
+        ids.tolist() for ids in shown[0].example.candidates[3:6]
     ]
-    alone = trials(chats.contexts, tokens, [OtherReply("t", 0, "hi")], encoder, BLOCK, 3)
-    assert [trial.is_own for trial in alone] == [(True,) * 3] * len(chats.contexts), "own ones need nobody else"
+    alone = lineups(chats.contexts, tokens, [OtherReply("t", 0, "hi")], encoder, BLOCK, 3)
+    assert [lineup.is_own for lineup in alone] == [(True,) * 3] * len(chats.contexts), "own ones need nobody else"
     long = [OtherReply(f"t{number}", 0, f"{number} far too long " * BLOCK) for number in range(9)]
-    assert {trial.is_own for trial in trials(chats.contexts, tokens, long, encoder, BLOCK, 3)} == {(True,) * 3}
-    assert trials(chats.contexts, {}, chats.others, encoder, BLOCK, 3) == []
+    assert {lineup.is_own for lineup in lineups(chats.contexts, tokens, long, encoder, BLOCK, 3)} == {(True,) * 3}
+    assert lineups(chats.contexts, {}, chats.others, encoder, BLOCK, 3) == []
 
 
 # Membership
@@ -193,9 +192,9 @@ def test_membership_is_the_auc_of_the_loss() -> None:
 def test_a_model_that_knows_its_examples_by_heart_is_caught(tiny: Path, chats: Material) -> None:
     model = load_base(tiny, 1, False)
     train(model, Task(w_lm=1.0, w_mc=0.0, seed=1, train=chats.tokens["train"], valid=[]), TRAIN, CPU)
-    report = Report()
-    model_figures(model, CPU, Encoder(tiny), chats, report)
-    figures = report.content()
+    measured = Figures()
+    model_figures(model, CPU, Encoder(tiny), chats, measured)
+    figures = measured.content()
     assert figures["membership_auc"] > 0.95
     assert figures["membership_auc_ci"][0] > 0.85, "24 of either side show no more"
 
@@ -215,10 +214,10 @@ def test_an_untrained_model_is_at_the_floor(tiny: Path, chats: Material, tmp_pat
         base=answers(load_base(tiny, 1, False), tiny, contexts, tmp_path / "base"),
         others=other_replies(sessions),
     )
-    report = Report()
-    text_figures(given, report)
-    model_figures(model, CPU, Encoder(tiny), chats, report)
-    figures = report.content()
+    measured = Figures()
+    text_figures(given, measured)
+    model_figures(model, CPU, Encoder(tiny), chats, measured)
+    figures = measured.content()
     assert figures["style"]["tuned"] < figures["style"]["owner"] - 0.2
     assert figures["style_score"] is None, "the way from one noise to another"
     assert figures["content"]["tuned"]["f1"] < 0.05
@@ -251,10 +250,10 @@ def test_a_canary_seen_often_is_exposed_and_an_unseen_one_is_not(tiny: Path, cha
 
 def test_nothing_to_rank_or_compare_is_null_with_a_reason(tiny: Path, chats: Material) -> None:
     nothing: dict[str, list[Example]] = {"train": [], "valid": []}
-    report = Report()
+    measured = Figures()
     given = dataclasses.replace(chats, contexts=[], tokens=nothing)
-    model_figures(load_base(tiny, 1, False), CPU, Encoder(tiny), given, report)
-    figures = report.content()
+    model_figures(load_base(tiny, 1, False), CPU, Encoder(tiny), given, measured)
+    figures = measured.content()
     assert [figures[name] for name in ("hits_own", "hits_others", "membership_auc")] == [None] * 3
     assert figures["reasons"]["hits_own"] == {"contexts_with_distractors": 0, "needed": 1}
     assert figures["reasons"]["membership_auc"] == {"train_examples": 0, "valid_examples": 0, "needed": 20}

@@ -11,7 +11,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.evaluation.baselines import other_replies, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.content import familiar
 from jaegpt.evaluation.contexts import choose_contexts, contexts_of, read_replies, write_replies
-from jaegpt.evaluation.fidelity import Material, Report, text_figures
+from jaegpt.evaluation.fidelity import Figures, Material, text_figures
 from jaegpt.evaluation.intervals import NotMeasured, exact_interval
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.evaluation.shape import words
@@ -36,10 +36,10 @@ def material(count: int = 60, tuned=None, base=None, **changes) -> Material:
     return Material(**values | changes)
 
 
-def text_report(given: Material) -> dict:
-    report = Report()
-    text_figures(given, report)
-    return report.content()
+def measured_texts(given: Material) -> dict:
+    figures = Figures()
+    text_figures(given, figures)
+    return figures.content()
 
 
 # Contexts and their tables
@@ -153,7 +153,7 @@ def test_the_style_score_is_the_share_of_the_way() -> None:
 
 
 def test_the_owners_real_replies_score_above_other_peoples() -> None:
-    figures = text_report(material(tuned=texts(own_text, 60, 5)))
+    figures = measured_texts(material(tuned=texts(own_text, 60, 5)))
     style = figures["style"]
     assert figures["contexts"] == 60
     assert style["owner"] > style["others"] + 0.5
@@ -167,16 +167,16 @@ def test_the_owners_real_replies_score_above_other_peoples() -> None:
 
 
 def test_a_stranger_can_tell_what_is_different_and_only_that() -> None:
-    alike = text_report(material(count=110, tuned=texts(own_text, 110, 5)))
+    alike = measured_texts(material(count=110, tuned=texts(own_text, 110, 5)))
     assert alike["told_apart_ci"][0] < 0.5 < alike["told_apart_ci"][1]
-    assert text_report(material(count=110))["told_apart"] > 0.95
+    assert measured_texts(material(count=110))["told_apart"] > 0.95
 
 
 @pytest.mark.parametrize("number", [1, 5, 15])
 def test_a_model_that_says_a_few_sentences_over_and_over_is_told(number: int) -> None:
     """Sentences of the owner's own: only their coming again gives them away."""
     few = np.random.default_rng(number).choice(texts(own_text, number, 5), 150).tolist()
-    figures = text_report(material(count=150, tuned=few))
+    figures = measured_texts(material(count=150, tuned=few))
     assert figures["told_apart"] > 0.9
     low, high = figures["told_apart_ci"]
     assert 0.8 < low < figures["told_apart"] <= high <= 1
@@ -195,7 +195,7 @@ def test_replies_drawn_as_the_owners_are_told_in_half_of_the_pairs() -> None:
         found.append(share)
     assert np.mean(found) == pytest.approx(0.5, abs=0.04)
     train = [one.reply for one in material().train]
-    copied = text_report(material(count=150, tuned=np.random.default_rng(1).choice(train, 150).tolist()))
+    copied = measured_texts(material(count=150, tuned=np.random.default_rng(1).choice(train, 150).tolist()))
     assert copied["told_apart_ci"][0] < 0.5 < copied["told_apart_ci"][1]
 
 
@@ -228,7 +228,7 @@ def _pieces(rng: np.random.Generator) -> str:
 @pytest.mark.parametrize("side", ["base", "tuned"])
 def test_noise_is_no_end_of_a_way(noise, side) -> None:
     given = {"tuned": texts(own_text, 60, 5), "base": texts(other_text, 60, 9)} | {side: texts(noise, 60, 3)}
-    figures = text_report(material(**given))
+    figures = measured_texts(material(**given))
     assert figures["style_score"] is figures["style_score_ci"] is None
     assert set(figures["reasons"]["style_score"]) > {f"familiar_words_{side}", "needed"}
     others = dict.fromkeys(("hits_own", "hits_others", "membership_auc", "exposure"))
@@ -246,7 +246,7 @@ def test_familiar_is_what_is_put_together_as_in_known_texts() -> None:
 def test_a_model_that_copies_training_replies_is_caught() -> None:
     given = material()
     long = [one.reply for one in given.train if len(words(one.reply)) >= 6]
-    copied = text_report(material(tuned=long[:60]))
+    copied = measured_texts(material(tuned=long[:60]))
     assert copied["leak"]["tuned"] == copied["leak_replies"]["tuned"] == 1.0
     assert copied["leak_ci"]["tuned"] == [round(exact_interval(60, 60)[0], 4), 1.0]
     assert copied["leak"]["base"] < 0.1
@@ -256,7 +256,7 @@ def test_a_model_that_copies_training_replies_is_caught() -> None:
 
 
 def test_figures_are_the_same_each_time() -> None:
-    assert text_report(material()) == text_report(material())
+    assert measured_texts(material()) == measured_texts(material())
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_figures_are_the_same_each_time() -> None:
     ids=["one-sided", "no validation examples", "no training replies"],
 )
 def test_what_cannot_be_measured_is_null_with_a_reason(changes, missing) -> None:
-    figures = text_report(material(**changes))
+    figures = measured_texts(material(**changes))
     for name, reason in missing.items():
         assert figures[name] is None
         assert reason.items() <= figures["reasons"][name].items()

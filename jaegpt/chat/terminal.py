@@ -65,8 +65,8 @@ class Chat:
     def settings(self) -> dict[str, Any]:
         """All that the replies depend on besides the messages."""
         speaker = self.speakers[TUNED]
-        shape = {"num_history": speaker.num_history, "block_size": speaker.block_size}
-        return {"seed": self.seed, **dataclasses.asdict(self.config), **shape, "precision": speaker.device.precision}
+        view = {"num_history": speaker.num_history, "block_size": speaker.block_size}
+        return {"seed": self.seed, **dataclasses.asdict(self.config), **view, "precision": speaker.device.precision}
 
     def _say(self, text: str, attempt: int) -> None:
         replies = {}

@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Bools, Ints
 from jaegpt.dialogue.encoding import Encoder, Ids, Turn
 from jaegpt.tables import SCHEMAS, column
-
-Ints = npt.NDArray[np.int64]
 
 # One per thread: an encoder keeps the layouts that it has worked out.
 _of_thread = threading.local()
@@ -183,7 +182,7 @@ def _candidates(encoder: Encoder, pieces: _Pieces, numbers: Ints) -> tuple[npt.N
     return ids, taken.reshape(-1, 3).sum(axis=1)
 
 
-def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, Ints]:
+def _joined_turns(history: pa.Array) -> tuple[Bools, pa.Array, Ints]:
     """All rows' turns, neighbours of one role joined: [turns] is_owner, texts, and the row each belongs to."""
     sizes = pc.list_value_length(history).to_numpy(zero_copy_only=False).astype(np.int64)
     of_row = np.repeat(np.arange(len(history)), sizes)
@@ -198,7 +197,7 @@ def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, I
 
 
 def _histories(
-    encoder: Encoder, pieces: _Pieces, is_owner: npt.NDArray[np.bool_], texts: Ints, sizes: Ints
+    encoder: Encoder, pieces: _Pieces, is_owner: Bools, texts: Ints, sizes: Ints
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
     """Ids and roles of all rows' histories end to end, and [rows] their lengths.
 

@@ -9,17 +9,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.draws import Words, draw_others, mix, text_hashes, thread_key, uniform
+from jaegpt.arrays import Bools, Ints, Words
+from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 # Why a turn of the owner gives no example.
 REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "left_out_of_train")
@@ -59,7 +56,7 @@ class DatasetConfig:
 
 
 @dataclass
-class ExampleReport:
+class ExampleCounts:
     """What became of the owner's turns.
 
     Attributes:
@@ -80,7 +77,7 @@ class ExampleReport:
     valid_replies: Words = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     @classmethod
-    def of(cls, examples: pa.Table, owner_turns: int, dropped: Counter[str]) -> "ExampleReport":
+    def of(cls, examples: pa.Table, owner_turns: int, dropped: Counter[str]) -> "ExampleCounts":
         """Of a part of `examples`, and what it was made of."""
         is_valid = pc.equal(column(examples, "split"), "valid")
         train, valid = examples.filter(pc.invert(is_valid)), examples.filter(is_valid)
@@ -95,9 +92,9 @@ class ExampleReport:
         )
 
     @classmethod
-    def total(cls, reports: Iterable["ExampleReport"]) -> "ExampleReport":
-        """The reports of all parts as one."""
-        rows = list(reports)
+    def total(cls, parts: Iterable["ExampleCounts"]) -> "ExampleCounts":
+        """The counts of all parts as one."""
+        rows = list(parts)
         whole = cls(*(sum(getattr(row, name) for row in rows) for name in ("owner_turns", "train", "valid")))
         for row in rows:
             whole.dropped += row.dropped
@@ -137,7 +134,7 @@ class ExampleReport:
         return round(float(shared.mean()), 4) if len(shared) else 0.0
 
 
-def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[pa.Table, ExampleReport]:
+def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[pa.Table, ExampleCounts]:
     """A part of `sessions` -> a part of `examples`, and what was dropped."""
     threads = column(sessions, "thread_id")
     starts = thread_starts(threads)
@@ -180,7 +177,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     }
     examples = pa.table(columns, schema=SCHEMAS["examples"])
     dropped = Counter(dict(zip(REASONS, num_per_reason, strict=True)))
-    return examples, ExampleReport.of(examples, int(is_owner.sum()), dropped)
+    return examples, ExampleCounts.of(examples, int(is_owner.sum()), dropped)
 
 
 @dataclass(frozen=True)
@@ -216,7 +213,7 @@ class _Pool:
         return cls(rows, starts, sizes, place)
 
 
-def _keys(seed: int, purpose: str, thread_ids: list[str]) -> npt.NDArray[np.uint64]:
+def _keys(seed: int, purpose: str, thread_ids: list[str]) -> Words:
     return np.array([thread_key(seed, purpose, name) for name in thread_ids], dtype=np.uint64)
 
 

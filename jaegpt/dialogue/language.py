@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.arrays import Ints
 from jaegpt.dialogue.identifier import KNOWN, UNKNOWN, identify, letters_only
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
-Ints = npt.NDArray[np.int64]
 Strings = npt.NDArray[np.str_]
 
 REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
@@ -48,7 +48,7 @@ class LanguageConfig:
 
 
 @dataclass
-class LanguageReport:
+class LanguageCounts:
     """What became of a part.
 
     Attributes:
@@ -64,18 +64,18 @@ class LanguageReport:
     languages: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def total(cls, reports: Iterable["LanguageReport"]) -> "LanguageReport":
-        """The reports of all parts as one."""
+    def total(cls, parts: Iterable["LanguageCounts"]) -> "LanguageCounts":
+        """The counts of all parts as one."""
         whole = cls()
-        for report in reports:
-            whole.threads += report.threads
-            whole.messages_kept += report.messages_kept
-            whole.dropped += report.dropped
-            whole.languages += report.languages
+        for part in parts:
+            whole.threads += part.threads
+            whole.messages_kept += part.messages_kept
+            whole.dropped += part.dropped
+            whole.languages += part.languages
         return whole
 
 
-def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageReport]:
+def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageCounts]:
     """A part of `messages` -> a part of `filtered`, and what was dropped.
 
     In a thread with fewer than MIN_TOLD lines that can be told alone, the others are asked together, and each counts
@@ -110,14 +110,14 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     dropped = np.where(keep_thread, np.bincount(thread[foreign], minlength=len(starts)), sizes)
     columns = (sizes, told, share.round(4), dropped, keep_thread.astype(int))
     ids = column(messages, "thread_id").take(starts).to_pylist()
-    report = LanguageReport(
+    counted = LanguageCounts(
         threads=list(zip(ids, *(values.tolist() for values in columns), strict=True)),
         messages_kept=int(keep.sum()),
         dropped=Counter({reason: int(count) for reason, count in zip(REASONS, counts, strict=True)}),
         languages=Counter(languages.tolist()),
     )
     filtered = messages.append_column("language", pa.array(languages, pa.string())).filter(pa.array(keep))
-    return filtered.cast(SCHEMAS["filtered"]), report
+    return filtered.cast(SCHEMAS["filtered"]), counted
 
 
 def _together(letters: pa.Array, codes: Ints, languages: Strings, starts: Ints, sizes: Ints) -> Strings:

@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Words
 from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.dialogue.examples import DatasetConfig, ExampleReport, build_examples
+from jaegpt.dialogue.examples import DatasetConfig, ExampleCounts, build_examples
 from jaegpt.tables import column
-
-Words = npt.NDArray[np.uint64]
 
 REPEATED = "reply_repeated_in_train"
 
@@ -45,15 +43,15 @@ def repeat_limits(parts: Iterable[tuple[Words, Words]], max_repeats: int) -> dic
 
 def build_limited(
     sessions: pa.Table, config: DatasetConfig, seed: int, limits: dict[int, int]
-) -> tuple[pa.Table, ExampleReport]:
+) -> tuple[pa.Table, ExampleCounts]:
     """`build_examples` without the training examples above their reply's limit, which are counted as dropped."""
-    examples, report = build_examples(sessions, config, seed)
+    examples, counts = build_examples(sessions, config, seed)
     if not limits:
-        return examples, report
+        return examples, counts
     replies, draws = training_draws(examples, seed)
     limit = np.array([limits.get(reply, 2**64 - 1) for reply in replies.tolist()], dtype=np.uint64)
     keep = pc.equal(column(examples, "split"), "valid").to_numpy(zero_copy_only=False)
     keep[~keep] = draws <= limit
     limited = examples.filter(pa.array(keep))
-    dropped = report.dropped + Counter({REPEATED: len(examples) - len(limited)})
-    return limited, ExampleReport.of(limited, report.owner_turns, dropped)
+    dropped = counts.dropped + Counter({REPEATED: len(examples) - len(limited)})
+    return limited, ExampleCounts.of(limited, counts.owner_turns, dropped)

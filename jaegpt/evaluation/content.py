@@ -14,8 +14,8 @@ _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
 _PARTS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 
 
-def content_figures(sources: Mapping[str, Sequence[str]], real: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Source -> its figures. `real` are the owner's replies to the same contexts.
+def content_figures(replies: Mapping[str, Sequence[str]], real: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Writer -> figures of what it wrote. `real` are the owner's replies to the same contexts.
 
     f1: mean overlap of a reply's words with the real reply's (of word counts, as in SQuAD: Rajpurkar et al. 2016).
     bleu, chrf: sacrebleu's corpus figures, 0 to 100 (Papineni et al. 2002; Popovic 2015).
@@ -24,11 +24,11 @@ def content_figures(sources: Mapping[str, Sequence[str]], real: Sequence[str]) -
     repetition: share of the pairs of neighbouring words that already stand in the same reply.
     different: different replies as a share of all. empty: share of replies without a word.
 
-    The first three are None for a source that answers other contexts than `real` or none, and for `real` itself.
+    The first three are None for a writer that answers other contexts than `real` or none, and for `real` itself.
     """
     return {
         name: {**_nearness([] if name in ("owner", "others") else texts, real), **_variety(texts)}
-        for name, texts in sources.items()
+        for name, texts in replies.items()
     }
 
 

@@ -3,16 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.dialogue.draws import thread_key
+from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_folder
 from jaegpt.tables import SCHEMAS, part_name, read_table, write_part
 
-Turn = tuple[bool, str]  # (is_owner, text)
+if TYPE_CHECKING:
+    from jaegpt.generation.speaker import GenerateConfig
+    from jaegpt.training.devices import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +50,29 @@ def choose_contexts(examples: pa.Table, count: int, seed: int) -> list[Context]:
     draws = {context.example_id: thread_key(seed, "fidelity", context.example_id) for context in valid}
     chosen = set(sorted(draws, key=lambda name: (draws[name], name))[:count])
     return [context for context in valid if context.example_id in chosen]
+
+
+def answer_contexts(
+    folder: str | Path,
+    contexts: Sequence[Context],
+    config: "GenerateConfig",
+    seed: int,
+    *,
+    block_size: int,
+    token_types: bool,
+    device: "Device",
+) -> list[str]:
+    """The replies of the model in `folder`, as the chat would give them: one for each context, in their order.
+
+    Raises:
+        JaegptError: the folder holds no model that can be loaded, or a reply of `config.max_tokens` leaves no room for
+            a history in `block_size`.
+    """
+    from jaegpt.generation.speaker import Speaker  # torch takes seconds to load, and the blind test only reads replies
+
+    longest = max((len(context.history) for context in contexts), default=1)  # examples hold num_history at most
+    speaker = Speaker(folder, num_history=longest, block_size=block_size, token_types=token_types, device=device)
+    return [reply.text for reply in speaker.replies([context.history for context in contexts], config, seed)]
 
 
 def write_replies(folder: str | Path, contexts: Sequence[Context], replies: Sequence[str]) -> None:

@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from jaegpt.arrays import Floats
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.baselines import OtherReply, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.content import content_figures, familiar
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, exact_interval, need
+from jaegpt.evaluation.intervals import MIN_CONTEXTS, NotMeasured, exact_interval, need
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
-from jaegpt.evaluation.ranking import Trial, hits, trials
+from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
-from jaegpt.evaluation.shape import shape_distances
+from jaegpt.evaluation.shape import outside_distances
 from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score, told_apart
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
@@ -27,7 +28,6 @@ DIGITS = 4  # that figures are rounded to; none is known better
 # the sample the untouched base model reaches 0.85, stiff English 0.4, and random bytes, letters or tokens at most 0.03;
 # with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
 LEAST_FAMILIAR = 0.1
-Figures = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class Material:
     seed: int
 
 
-class Report:
+class Figures:
     """Figures by name, and under `reasons` why one of them is null: name -> {what was found or needed: number}."""
 
     def __init__(self) -> None:
-        self.figures: Figures = {}
+        self.values: dict[str, Any] = {}
         self.reasons: dict[str, dict[str, float]] = {}
 
     def add(self, names: Sequence[str], measure: Callable[[], Mapping[str, Any]]) -> None:
@@ -63,74 +63,74 @@ class Report:
             found = dict.fromkeys(names)
             self.reasons[names[0]] = reason.counts
         assert set(found) == set(names), (set(found), names)
-        self.figures |= found
+        self.values |= found
 
-    def content(self) -> Figures:
+    def content(self) -> dict[str, Any]:
         """All figures, rounded, and the reasons."""
-        return _rounded({**self.figures, "reasons": self.reasons})
+        return _rounded({**self.values, "reasons": self.reasons})
 
 
-def text_figures(material: Material, report: Report) -> None:
-    """Style, shape, content and leak: what the replies themselves tell."""
-    sources = sources_of(material)
-    judged = cache(partial(_judged, material, sources))
-    real, owner = sources["owner"], [context.reply for context in material.train]
+def text_figures(material: Material, figures: Figures) -> None:
+    """Style, outside, content and leak: what the replies themselves show."""
+    replies = replies_by_writer(material)
+    judged = cache(partial(_judged, material, replies))
+    real, owner = replies["owner"], [context.reply for context in material.train]
 
     def enough() -> None:
         need(MIN_CONTEXTS, contexts=len(material.contexts))
 
-    def shape() -> Figures:
+    def outside() -> dict[str, Any]:
         enough()
-        return {"shape": shape_distances(sources, owner)}
+        return {"shape": outside_distances(replies, owner)}
 
-    def content() -> Figures:
+    def content() -> dict[str, Any]:
         enough()
-        return {"content": content_figures(sources, real)}
+        return {"content": content_figures(replies, real)}
 
-    def leak() -> Figures:
+    def leak() -> dict[str, Any]:
         enough()
         return _leak(Training(material.train), {"tuned": material.tuned, "base": material.base, "real": real})
 
-    report.figures["contexts"] = len(material.contexts)
-    report.add(("style_score", "style_score_ci"), lambda: _style_score(material, sources, judged()))
-    report.add(("style", "style_auc"), lambda: _style(judged()))
-    report.add(("told_apart", "told_apart_ci"), lambda: _told_apart(material, sources))
-    if not sources["others"]:
-        report.reasons["others"] = {"held_out_replies_of_others": 0}
-    report.add(("shape",), shape)
-    report.add(("content",), content)
-    report.add(("leak", "leak_ci", "leak_replies", "leak_spans", "identifiers"), leak)
+    figures.values["contexts"] = len(material.contexts)
+    figures.add(("style_score", "style_score_ci"), lambda: _style_score(material, replies, judged()))
+    figures.add(("style", "style_auc"), lambda: _style(judged()))
+    figures.add(("told_apart", "told_apart_ci"), lambda: _told_apart(material, replies))
+    if not replies["others"]:
+        figures.reasons["others"] = {"held_out_replies_of_others": 0}
+    figures.add(("shape",), outside)
+    figures.add(("content",), content)
+    figures.add(("leak", "leak_ci", "leak_replies", "leak_spans", "identifiers"), leak)
 
 
-def model_figures(model: DoubleHeads, device: Device, encoder: Encoder, material: Material, report: Report) -> None:
+def model_figures(model: DoubleHeads, device: Device, encoder: Encoder, material: Material, figures: Figures) -> None:
     """hits@1 and membership: what the fine-tuned model's own scores and likelihoods tell."""
     tokens = {example.example_id: example for example in material.tokens["valid"]}
-    tried = trials(material.contexts, tokens, material.others, encoder, material.block_size, material.seed)
-    scores = score_candidates(model, [trial.example for trial in tried], device, "fidelity: ranking")
+    shown = lineups(material.contexts, tokens, material.others, encoder, material.block_size, material.seed)
+    scores = score_candidates(model, [lineup.example for lineup in shown], device, "fidelity: ranking")
     for name, own in (("hits_own", True), ("hits_others", False)):
-        report.add((name,), partial(_hits, name, tried, scores, own))
+        figures.add((name,), partial(_hits, name, shown, scores, own))
 
-    def members() -> Figures:
+    def members() -> dict[str, Any]:
         examples = draw_members(material.tokens["train"], material.tokens["valid"], material.seed)
         found = score_candidates(model, examples, device, "fidelity: membership")
         return membership(np.array([float(score.likelihood[0]) for score in found]), material.seed)
 
-    report.add(("membership_auc", "membership_auc_ci", "membership_examples"), members)
+    figures.add(("membership_auc", "membership_auc_ci", "membership_examples"), members)
 
 
-def exposure_figure(measured: Mapping[str, Any], report: Report) -> None:
+def exposure_figure(measured: Mapping[str, Any], figures: Figures) -> None:
     """What the stage `exposure` found (metrics/exposure.json), or that it was not asked to."""
 
-    def exposure() -> Figures:
+    def exposure() -> dict[str, Any]:
         if measured["exposure"] is None:
             raise NotMeasured(canaries=measured["canaries"])
         return {"exposure": measured["exposure"]}
 
-    report.add(("exposure",), exposure)
+    figures.add(("exposure",), exposure)
 
 
-def sources_of(material: Material) -> dict[str, Sequence[str]]:
-    """Source -> its replies: to the chosen contexts, and of `others` as many as there are contexts, drawn."""
+def replies_by_writer(material: Material) -> dict[str, Sequence[str]]:
+    """Writer -> replies: to the chosen contexts, and of `others` as many as there are contexts, drawn."""
     replies = [context.reply for context in material.train]
     _, others = split_others(material.others, material.valid)
     count = min(len(others), len(material.contexts))
@@ -145,19 +145,21 @@ def sources_of(material: Material) -> dict[str, Sequence[str]]:
     }
 
 
-def _judged(material: Material, sources: Mapping[str, Sequence[str]]) -> dict[str, Floats]:
-    """Source -> [replies] the style judge's probability that the owner wrote it."""
+def _judged(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Floats]:
+    """Writer -> [replies] the style judge's probability that the owner wrote it."""
     need(MIN_CONTEXTS, contexts=len(material.contexts))
     learned, _ = split_others(material.others, material.valid)
     judge = StyleJudge([context.reply for context in material.train], learned, material.seed)
-    return {name: judge.probabilities(texts) for name, texts in sources.items()}
+    return {name: judge.probabilities(texts) for name, texts in replies.items()}
 
 
-def _style_score(material: Material, sources: Mapping[str, Sequence[str]], judged: Mapping[str, Floats]) -> Figures:
+def _style_score(
+    material: Material, replies: Mapping[str, Sequence[str]], judged: Mapping[str, Floats]
+) -> dict[str, Any]:
     """How far fine-tuning went. The judge has no opinion of noise and gives it something in the middle, so that a model
     of noise would seem to have gone half of the way; neither end of the way may be noise."""
     known = [text for context in material.train for text in (context.reply, *(text for _, text in context.history))]
-    shares = {f"familiar_words_{name}": familiar(sources[name], known) for name in ("owner", "base", "tuned")}
+    shares = {f"familiar_words_{name}": familiar(replies[name], known) for name in ("owner", "base", "tuned")}
     needed = LEAST_FAMILIAR * shares["familiar_words_owner"]
     if min(shares.values()) < needed:
         raise NotMeasured(**shares, needed=needed)
@@ -165,33 +167,33 @@ def _style_score(material: Material, sources: Mapping[str, Sequence[str]], judge
     return {"style_score": score, "style_score_ci": interval}
 
 
-def _style(judged: Mapping[str, Floats]) -> Figures:
+def _style(judged: Mapping[str, Floats]) -> dict[str, Any]:
     knows = judge_auc(judged["owner"], judged["others"]) if len(judged["others"]) else None
     return {"style": means(judged), "style_auc": knows}
 
 
-def _told_apart(material: Material, sources: Mapping[str, Sequence[str]]) -> Figures:
+def _told_apart(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     names = [context.example_id for context in material.contexts]
-    share, interval = told_apart(sources["owner"], sources["tuned"], names, material.seed)
+    share, interval = told_apart(replies["owner"], replies["tuned"], names, material.seed)
     return {"told_apart": share, "told_apart_ci": interval}
 
 
-def _hits(name: str, tried: Sequence[Trial], scores: Sequence[CandidateScores], own: bool) -> Figures:
-    return {name: hits(tried, scores, own)}
+def _hits(name: str, shown: Sequence[Lineup], scores: Sequence[CandidateScores], own: bool) -> dict[str, Any]:
+    return {name: hits(shown, scores, own)}
 
 
-def _leak(training: Training, sources: Mapping[str, Sequence[str]]) -> Figures:
+def _leak(training: Training, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     def shares(test: Callable[[str], bool]) -> dict[str, float]:
-        return {name: sum(map(test, texts)) / len(texts) for name, texts in sources.items()}
+        return {name: sum(map(test, texts)) / len(texts) for name, texts in replies.items()}
 
     return {
         "leak": shares(training.leaks),
         "leak_ci": {
-            name: exact_interval(sum(map(training.leaks, texts)), len(texts)) for name, texts in sources.items()
+            name: exact_interval(sum(map(training.leaks, texts)), len(texts)) for name, texts in replies.items()
         },
         "leak_replies": shares(training.repeats_reply),
         "leak_spans": shares(training.shares_span),
-        "identifiers": {name: training.known_identifiers(texts) for name, texts in sources.items()},
+        "identifiers": {name: training.known_identifiers(texts) for name, texts in replies.items()},
     }
 
 

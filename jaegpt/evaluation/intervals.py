@@ -1,11 +1,9 @@
 """How sure a figure is, and how to say that there is none."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import beta
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from jaegpt.arrays import Floats, Ints
 
 NUM_RESAMPLES = 2000
 MIN_CONTEXTS = 20  # fewer give an interval that says nothing
@@ -27,10 +25,10 @@ def need(least: int, **counts: int) -> None:
 
 
 def exact_interval(hits: float, count: int) -> list[float]:
-    """95 % interval of a share observed in `count` trials (Clopper and Pearson 1934, the exact binomial one).
+    """95 % interval of a share of `count` observations (Clopper and Pearson 1934, the exact binomial one).
 
     Args:
-        hits: may lie between two counts, where a tie counts half or a trial is a mean of several.
+        hits: may lie between two counts, where a tie counts half or an observation is a mean of several.
     """
     low = beta.ppf(0.025, hits, count - hits + 1) if hits > 0 else 0.0
     high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
@@ -53,7 +51,7 @@ def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list
 
     That is the area under the ROC curve, and the share a judge gets right who is shown one of each. The interval is the
     bootstrap's. Where no pair is ever ranked wrong, all resamples agree and it would be a point; so it reaches at least
-    as far as the exact interval of `count` trials that all came out alike.
+    as far as the exact interval of `count` observations that all came out alike.
 
     Args:
         high, low: [count] each.

@@ -30,7 +30,7 @@ def evaluation(result: Measurement, *, vocabulary: int, candidates: int, block_s
 
 
 def wilson_interval(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share observed in `count` trials (Wilson 1927, the score interval)."""
+    """95 % interval of a share of `count` observations (Wilson 1927, the score interval)."""
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Figures = Mapping[str, Any]
-
 # What a reason's name is called where a figure is null.
 _NAMES = {
     "style": "style",
@@ -21,7 +19,7 @@ _NAMES = {
 }
 
 
-def sentences(figures: Figures) -> list[str]:
+def sentences(figures: Mapping[str, Any]) -> list[str]:
     """What the figures of metrics/fidelity.json say, one fact a sentence, and at the end what is not known and why."""
     facts = (_style, _told_apart, _content, _ranking, _leak, _membership, _exposure)
     return [
@@ -31,7 +29,7 @@ def sentences(figures: Figures) -> list[str]:
     ]
 
 
-def card_section(figures: Figures) -> str:
+def card_section(figures: Mapping[str, Any]) -> str:
     """The section on these figures of the model card of models/jaegpt, which is written before they are known."""
     lines = "\n".join(f"- {sentence}" for sentence in sentences(figures))
     return f"""## Does it sound like the person, and what does it give away?
@@ -42,7 +40,7 @@ This belongs to the model card of `models/jaegpt`, and to the model that was the
 """
 
 
-def _style(figures: Figures) -> Iterator[str]:
+def _style(figures: Mapping[str, Any]) -> Iterator[str]:
     style = figures["style"]
     if style is None:
         return
@@ -64,7 +62,7 @@ def _style(figures: Figures) -> Iterator[str]:
         )
 
 
-def _told_apart(figures: Figures) -> Iterator[str]:
+def _told_apart(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["told_apart"] is not None:
         yield (
             "A stranger who has read messages of yours and of the model could tell your reply from the model's in "
@@ -72,7 +70,7 @@ def _told_apart(figures: Figures) -> Iterator[str]:
         )
 
 
-def _content(figures: Figures) -> Iterator[str]:
+def _content(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["content"] is not None:
         found = {name: figures["content"][name]["f1"] for name in ("tuned", "base", "retrieval")}
         shares = {name: percent(share) for name, share in found.items() if share is not None}
@@ -83,7 +81,7 @@ def _content(figures: Figures) -> Iterator[str]:
             )
 
 
-def _ranking(figures: Figures) -> Iterator[str]:
+def _ranking(figures: Mapping[str, Any]) -> Iterator[str]:
     for name, whom in (("hits_own", "your own"), ("hits_others", "other people's")):
         hits = figures[name]
         if hits is not None:
@@ -94,7 +92,7 @@ def _ranking(figures: Figures) -> Iterator[str]:
             )
 
 
-def _leak(figures: Figures) -> Iterator[str]:
+def _leak(figures: Mapping[str, Any]) -> Iterator[str]:
     leak = figures["leak"]
     if leak is None:
         return
@@ -111,7 +109,7 @@ def _leak(figures: Figures) -> Iterator[str]:
     yield f"Its replies held {count} from the training data."
 
 
-def _membership(figures: Figures) -> Iterator[str]:
+def _membership(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["membership_auc"] is not None:
         yield (
             "Shown one message it was trained on and one it was not, its loss tells which is which in "
@@ -120,7 +118,7 @@ def _membership(figures: Figures) -> Iterator[str]:
         )
 
 
-def _exposure(figures: Figures) -> Iterator[str]:
+def _exposure(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["exposure"] is not None:
         most, *found = (figures["exposure"][key] for key in ("most", "0", "1", "4", "16"))
         yield (

@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from jaegpt.arrays import Floats
 from jaegpt.dialogue.draws import thread_key
 from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.baselines import OtherReply
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import Floats, exact_interval, need
+from jaegpt.evaluation.intervals import exact_interval, need
 from jaegpt.evaluation.scoring import CandidateScores
 from jaegpt.training.packing import Example
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One context with its candidates: own distractors, then other people's replies (none where there are too few or
-    one does not fit a block), then the real reply.
+class Lineup:
+    """One context with what its real reply is ranked among.
+
+    The candidates are the own distractors, then other people's replies (none where there are too few or one does not
+    fit a block), then the real reply.
 
     is_own: [candidates but the last] whether a distractor is the owner's.
     """
@@ -33,15 +36,15 @@ class Trial:
     is_own: tuple[bool, ...]
 
 
-def trials(
+def lineups(
     contexts: Sequence[Context],
     tokens: Mapping[str, Example],
     others: Sequence[OtherReply],
     encoder: Encoder,
     block_size: int,
     seed: int,
-) -> list[Trial]:
-    """A trial for each context whose example fits a block.
+) -> list[Lineup]:
+    """A lineup for each context whose example fits a block.
 
     Other people's replies come from other sessions of the same thread, so that the subject tells as little as it does
     among own distractors; from all threads where that has too few. As many are drawn as there are own distractors.
@@ -63,28 +66,28 @@ def trials(
         whole = replace(example, candidates=[*own, *foreign, reply])
         if not whole.fits(block_size):
             whole, foreign = example, []
-        result.append(Trial(whole, (True,) * len(own) + (False,) * len(foreign)))
+        result.append(Lineup(whole, (True,) * len(own) + (False,) * len(foreign)))
     return result
 
 
-def hits(trials_: Sequence[Trial], scores: Sequence[CandidateScores], own: bool) -> dict[str, Any]:
+def hits(shown: Sequence[Lineup], scores: Sequence[CandidateScores], own: bool) -> dict[str, Any]:
     """hits@1 against the own (or the other people's) distractors, with exact 95 % intervals.
 
     head: by the classification head. likelihood: by the language model's mean log-likelihood a token. The reply has to
     be strictly above every distractor.
 
     Raises:
-        NotMeasured: there is no trial.
+        NotMeasured: no lineup has such distractors.
     """
-    tried = [(trial, score) for trial, score in zip(trials_, scores, strict=True) if own in trial.is_own]
-    need(1, contexts_with_distractors=len(tried))
+    asked = [(lineup, score) for lineup, score in zip(shown, scores, strict=True) if own in lineup.is_own]
+    need(1, contexts_with_distractors=len(asked))
     figures: dict[str, Any] = {}
     for name in ("head", "likelihood"):
-        right = sum(_is_first(getattr(score, name), np.array(trial.is_own) == own) for trial, score in tried)
-        figures[name] = right / len(tried)
-        figures[f"{name}_ci"] = exact_interval(right, len(tried))
-    figures["contexts"] = len(tried)
-    figures["chance"] = sum(1 / (1 + trial.is_own.count(own)) for trial, _ in tried) / len(tried)
+        right = sum(_is_first(getattr(score, name), np.array(lineup.is_own) == own) for lineup, score in asked)
+        figures[name] = right / len(asked)
+        figures[f"{name}_ci"] = exact_interval(right, len(asked))
+    figures["contexts"] = len(asked)
+    figures["chance"] = sum(1 / (1 + lineup.is_own.count(own)) for lineup, _ in asked) / len(asked)
     return figures
 
 

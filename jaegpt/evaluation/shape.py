@@ -21,10 +21,10 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NONE = "none"
 
 
-def shape_distances(sources: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Feature -> source -> distance to `owner`; None for a source without texts.
+def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Feature -> writer -> distance to `owner`; None for a writer without texts.
 
-    A few texts always differ from many: the distance of the source `owner` (replies the model never saw) is what the
+    A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is what the
     owner's own varying amounts to at this number of texts.
 
     Raises:
@@ -39,7 +39,7 @@ def shape_distances(sources: Mapping[str, Sequence[str]], owner: Sequence[str]) 
         "opening": _openings(owner),
     }
     return {
-        name: {source: _distance(feature(texts), feature(owner)) for source, texts in sources.items()}
+        name: {writer: _distance(feature(texts), feature(owner)) for writer, texts in replies.items()}
         for name, feature in features.items()
     }
 

@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.evaluation.intervals import Floats, Ints, NotMeasured, bootstrap_rows, exact_interval, middle_95, need
+from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, exact_interval, middle_95, need
 
 NUM_FOLDS = 5
 NUM_DEALS = 3  # of contexts into folds, so that the luck of one deal does not decide whether two models differ
@@ -22,7 +23,7 @@ class StyleJudge:
     """Probability that the owner wrote a text, by a logistic regression on TF-IDF of character n-grams.
 
     Texts are dealt into folds by what they say, and each text is judged by the one model that learned from the other
-    folds. So no text is judged by a model that has seen it, and a source that repeats training replies word for word
+    folds. So no text is judged by a model that has seen it, and a writer that repeats training replies word for word
     (the random and the retrieved ones, a model that copies) has no advantage over one that does not.
 
     It does not serve to tell a model from the owner: whoever deals a repeated sentence into one fold hides from the
@@ -126,7 +127,7 @@ def judge_auc(owner: Floats, others: Floats) -> float:
 
 
 def means(probabilities: Mapping[str, Floats]) -> dict[str, float | None]:
-    """The mean of each source; None for one without texts."""
+    """The mean of each writer; None for one without texts."""
     return {name: float(values.mean()) if len(values) else None for name, values in probabilities.items()}
 
 

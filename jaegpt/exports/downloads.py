@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Ints
 from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
 from jaegpt.exports.message_files import KNOWN_BY_TITLE
-from jaegpt.exports.overlap import Ints, compare, messages_of, renames
+from jaegpt.exports.overlap import compare, messages_of, renames
 from jaegpt.exports.threads import Thread
 
 PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Bools, Ints
 from jaegpt.exports.archives import BadFileError, Entry
 from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.message_files import MessageFile
@@ -120,7 +121,7 @@ class _Block:
             self._store(texts, times, keep)
         self._waiting, self._num_waiting = [], 0
 
-    def _store(self, texts: pa.Array, times: np.ndarray, keep: np.ndarray) -> None:
+    def _store(self, texts: pa.Array, times: Ints, keep: Bools) -> None:
         names = [name for _, thread in self._waiting for name in thread.senders]
         of_name = {name: self._number(plain_name(name)) for name in dict.fromkeys(names)}
         columns = [pa.array([of_name[name] for name in names], pa.int32()), pa.array(times), texts]
@@ -185,7 +186,7 @@ def _texts(texts: Sequence[str]) -> pa.Array:
     return pc.replace_substring(found, "\0", "") if pc.any(pc.match_substring(found, "\0")).as_py() else found
 
 
-def _times(times: Sequence[int]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _times(times: Sequence[int]) -> Ints:
     try:
         return np.array(times, np.int64)
     except OverflowError:

@@ -59,7 +59,7 @@ def _export(folder: Path, path: Path) -> Path:
     with writing_file(path) as temporary:
         writer = GGUFWriter(temporary, "llama")
         _write_metadata(writer, source, folder)
-        _write_shape(writer, config)
+        _write_sizes(writer, config)
         _write_weights(writer, folder, config)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -94,7 +94,7 @@ def _write_metadata(writer: GGUFWriter, source: GGUFReader, folder: Path) -> Non
     writer.add_chat_template((folder / "chat_template.jinja").read_text(encoding="utf-8"))
 
 
-def _write_shape(writer: GGUFWriter, config: Any) -> None:
+def _write_sizes(writer: GGUFWriter, config: Any) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)

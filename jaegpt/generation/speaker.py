@@ -16,12 +16,12 @@ from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import decode
-from jaegpt.generation.loading import load_model
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
 from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.model_files import check_numbers
 from jaegpt.training.devices import Device, choose_device
-from jaegpt.training.heads import to_tensors
+from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
+from jaegpt.training.model_folder import HEAD_FILE, load_base, load_tuned
 from jaegpt.training.packing import Example, Plan
 
 BATCH_ROWS = 64  # candidates decoded side by side
@@ -104,7 +104,7 @@ class Speaker:
     ) -> None:
         self.device = device or choose_device("auto", eager=True)
         assert self.device.kind != "xla", "it would compile the shapes of every token anew"
-        self.model, self.has_head = load_model(Path(folder), self.device, token_types)
+        self.model, self.has_head = _load_model(Path(folder), self.device, token_types)
         self.encoder = Encoder(folder)
         numbers = self.encoder.tokenizer.get_vocab(with_added_tokens=True).values()
         check_numbers(folder, self.model.lm, max(numbers, default=-1) + 1)
@@ -245,3 +245,18 @@ class Speaker:
         with torch.inference_mode():
             scores = self.model.scores(self.model.trunk(batch), batch)[:, 0]  # [prompts, candidates]
         return [row[: len(texts)] for row, texts in zip(scores.tolist(), candidates, strict=True)]
+
+
+def _load_model(folder: Path, device: Device, token_types: bool) -> tuple[DoubleHeads, bool]:
+    """The model in the device's precision, ready to speak, and whether the folder brought a classification head.
+
+    Raises:
+        JaegptError: there is no model, or it is not one that this version can read.
+    """
+    if not (folder / "config.json").is_file():
+        raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
+    has_head = (folder / HEAD_FILE).is_file()
+    # A base model's head is drawn at random and never asked.
+    model = load_tuned(folder, token_types) if has_head else load_base(folder, 0, token_types)
+    round_weights(model, device.dtype)
+    return model.to(device.torch_device).eval(), has_head

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from jaegpt.errors import JaegptError
 from jaegpt.tables import column
 
-Ints = npt.NDArray[np.int32]
+Ids = npt.NDArray[np.int32]
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024)
 ENOUGH = 0.99  # the seed chose 128, which held 99.06 % of its examples
@@ -27,9 +27,9 @@ class Sizes:
         candidates: [examples] number of candidates.
     """
 
-    needed: Ints
-    packed: Ints
-    candidates: Ints
+    needed: Ids
+    packed: Ids
+    candidates: Ids
 
     @classmethod
     def of(cls, tokens: pa.Table) -> "Sizes":

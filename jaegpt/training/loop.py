@@ -94,7 +94,7 @@ class _Run:
         self.plan = Plan.training(
             [example if task.w_mc else example.reply_only() for example in task.train],
             batch_size=config.batch_size,
-            pack_width=config.pack_width,
+            pack_width=config.pack_width or self.runtime.pack_width,
             seed=task.seed,
             epochs=config.epochs,
             num_parts=config.accumulation * device.processes.count,
@@ -104,6 +104,7 @@ class _Run:
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
+        self.update = self.runtime.recording(self.one_update, model)
         self.valid = subset(task.valid, config.valid_examples, task.seed)
         self.probe = probe_batch(self.plan.examples, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
@@ -160,11 +161,13 @@ class _Run:
         counts = None
         if self.plan.num_parts > 1:
             counts = counts_of(self.plan.members(step), self.device.torch_device)
-        results = train_step(
-            self.parallel, self.optimizer, parts, self.task.w_lm, self.task.w_mc, self.learning_rate(step), counts
-        )
+        results: Results = self.update(parts, self.learning_rate(step), counts)
         self.runtime.end_step("training step", parts[-1])
         return results
+
+    def one_update(self, parts: Sequence[TensorBatch], learning_rate: float, counts: Counts | None) -> Results:
+        """What a step computes on the device."""
+        return train_step(self.parallel, self.optimizer, parts, self.task.w_lm, self.task.w_mc, learning_rate, counts)
 
     def learning_rate(self, step: int) -> float:
         """Of the step with this number, from 0."""

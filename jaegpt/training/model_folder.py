@@ -40,14 +40,14 @@ def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
     return model
 
 
-def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, shape: Mapping[str, Any]) -> None:
+def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, view: Mapping[str, Any]) -> None:
     """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`.
 
     Args:
-        shape: the parameters that say how a history was shown to the model; they become `jaegpt` in its config.json, so
-            that it is shown others in the same way.
+        view: the parameters that say how histories were shown to the model (num_history, block_size, token_types).
+            They become `jaegpt` in its config.json, so that chat shows it later histories in the same way.
     """
-    model.lm.config.jaegpt = dict(shape)
+    model.lm.config.jaegpt = dict(view)
     model.lm.config._name_or_path = ""  # a folder of this machine
     model.cpu().lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)

@@ -2,12 +2,17 @@
 
 import jaegpt.environment  # noqa: F401
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_tensors
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
+
+Step = Callable[..., Any]  # losses and gradient norm, from a step's parts, its learning rate, and its counts or None
 
 
 class Runtime:
@@ -16,11 +21,13 @@ class Runtime:
     fetch_every: steps whose losses are brought to the host together.
     rows: a batch outside of training has a multiple of this many rows.
     packs_ahead: whether the next step's batch may be made in a thread while the device works.
+    pack_width: tokens that a training row should have where `train.pack_width` leaves it open; 0: one row a step.
     """
 
     fetch_every = 1
     rows = 1
     packs_ahead = True
+    pack_width = 0
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -37,6 +44,10 @@ class Runtime:
     def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
         """Put a float32 model on the device, in its precision, under an optimizer."""
         return MasterAdamW(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
+
+    def recording(self, step: Step, model: DoubleHeads) -> Step:
+        """The training step as this device runs it best; `step` itself, or a stand-in that gives the same."""
+        return step
 
     def seed(self, seed: int) -> None:
         """Seed what dropout draws from."""

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
-from jaegpt.evaluation.contexts import Context, Turn
+from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.intervals import exact_interval
 from jaegpt.files import write_csv, write_text
 

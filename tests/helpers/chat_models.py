@@ -11,7 +11,7 @@ from jaegpt.generation.speaker import GenerateConfig, Speaker
 from jaegpt.training.model_folder import load_base, save_model
 
 CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1)
-SHAPE = {"num_history": 4, "block_size": 128, "token_types": False}  # that tuned models were trained with
+VIEW = {"num_history": 4, "block_size": 128, "token_types": False}  # that tuned models were trained with
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -44,7 +44,7 @@ def save_tuned(folder: Path, base: Path, seed: int = 1) -> Path:
             weight.add_(torch.randn(weight.shape, generator=generator) * 0.05)
         model.score.weight.mul_(50)
     folder.mkdir(parents=True)
-    save_model(model, base, folder, "A model card.", SHAPE)
+    save_model(model, base, folder, "A model card.", VIEW)
     return folder
 
 
@@ -62,6 +62,6 @@ def save_chat_base(folder: Path, tiny: Path) -> Path:
     return folder
 
 
-def speaker(folder: Path, **shape: int) -> Speaker:
+def speaker(folder: Path, **view: int) -> Speaker:
     """A Speaker in float32 on the CPU, so that batches of any shape give the same digits to six places."""
-    return Speaker(folder, device=CPU, **shape)
+    return Speaker(folder, device=CPU, **view)

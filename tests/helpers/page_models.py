@@ -13,7 +13,7 @@ from jaegpt.chat.worker import Question, Worker
 from jaegpt.generation.speaker import Speaker
 
 SEED = 7
-SHAPE = {"num_history": 4, "block_size": 128}
+VIEW = {"num_history": 4, "block_size": 128}
 
 
 def save_both(folder: Path) -> dict[str, Path]:
@@ -28,7 +28,7 @@ def load_both(folders: dict[str, Path]) -> dict[str, Speaker]:
 
 @contextmanager
 def web_running(worker: Any, token: str | None = None, root_path: str = "") -> Iterator[str]:
-    with page_running(make_page(Page(worker, CONFIG, SEED, SHAPE)), token, root_path) as url:
+    with page_running(make_page(Page(worker, CONFIG, SEED, VIEW)), token, root_path) as url:
         yield url
 
 

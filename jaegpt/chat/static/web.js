@@ -162,7 +162,7 @@ function save() {
     [{role: "user", content: text}, {role: "assistant", content: replies[model]}]);
   const form = {
     format: begun.format,
-    settings: {seed: seed(), ...settings(), ...begun.shape},
+    settings: {seed: seed(), ...settings(), ...begun.view},
     logs: Object.fromEntries(MODELS.map(model => [model, log(model)])),
   };
   const text = JSON.stringify(form, null, 2).replace(/"seed": "([0-9]+)"/, (_, digits) => `"seed": ${BigInt(digits)}`);

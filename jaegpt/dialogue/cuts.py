@@ -8,16 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.arrays import Bools, Floats, Ints
 from jaegpt.dialogue.sessions import places, session_begins
-from jaegpt.dialogue.turns import Bools, SessionConfig, Timeline
+from jaegpt.dialogue.turns import SessionConfig, Timeline
 from jaegpt.tables import column, thread_starts
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 MAX_CONTEXT = 4  # more turns of context count as this many
 
-# The cuts to compare, by their names in the report.
+# The cuts to compare, by their names in metrics/sessions.json.
 RULES = {
     f"p{percentile}": SessionConfig(percentile=percentile, fixed_gap_s=None) for percentile in (50, 75, 90, 95, 99)
 }
@@ -28,7 +26,7 @@ GAP_BOUNDS_S = np.concatenate([[0], 2 ** np.arange(30)])
 
 
 @dataclass(frozen=True)
-class Context:
+class CutCounts:
     """Counts of one cut: turns, sessions, and owner turns by turns of context before them ([5], the last 4 or more)."""
 
     turns: int
@@ -36,13 +34,13 @@ class Context:
     owner_turns: Ints
 
     @classmethod
-    def of(cls, begins: Bools, is_owner: Bools) -> "Context":
+    def of(cls, begins: Bools, is_owner: Bools) -> "CutCounts":
         """From [turns]: where a session begins, and whose the turn is."""
         context = np.minimum(places(begins)[is_owner], MAX_CONTEXT)
         return cls(len(begins), int(begins.sum()), np.bincount(context, minlength=MAX_CONTEXT + 1))
 
     @classmethod
-    def total(cls, rows: Iterable["Context"]) -> "Context":
+    def total(cls, rows: Iterable["CutCounts"]) -> "CutCounts":
         """The counts of all parts as one."""
         parts = list(rows)
         owner_turns = np.sum([part.owner_turns for part in parts], axis=0)
@@ -58,14 +56,14 @@ class Context:
         return round(self.turns / max(self.sessions, 1), 4)
 
 
-def session_context(sessions: pa.Table) -> tuple[Context, Floats]:
+def session_counts(sessions: pa.Table) -> tuple[CutCounts, Floats]:
     """A part of `sessions` -> its counts, and the thresholds in milliseconds of the threads that have one."""
     is_owner = column(sessions, "is_owner").to_numpy(zero_copy_only=False)
     thresholds = column(sessions, "threshold_ms").take(thread_starts(column(sessions, "thread_id"))).drop_null()
-    return Context.of(session_begins(sessions), is_owner), thresholds.to_numpy(zero_copy_only=False)
+    return CutCounts.of(session_begins(sessions), is_owner), thresholds.to_numpy(zero_copy_only=False)
 
 
-def compare_rules(messages: pa.Table) -> tuple[dict[str, Context], Ints]:
+def compare_rules(messages: pa.Table) -> tuple[dict[str, CutCounts], Ints]:
     """A part of `filtered` -> the counts under each of RULES, and the histogram of gaps by GAP_BOUNDS_S.
 
     Turns are merged anew under each rule, because a cut inside a run of messages makes two turns of one.
@@ -75,7 +73,7 @@ def compare_rules(messages: pa.Table) -> tuple[dict[str, Context], Ints]:
     for name, config in RULES.items():
         cuts = timeline.cuts(timeline.thresholds(config))
         heads = np.flatnonzero(cuts | ~timeline.same_sender)
-        rules[name] = Context.of(cuts[heads], timeline.is_owner[heads])
+        rules[name] = CutCounts.of(cuts[heads], timeline.is_owner[heads])
     return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])
 
 
@@ -85,7 +83,7 @@ def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
     return np.bincount(np.minimum(bins, len(GAP_BOUNDS_S) - 1), minlength=len(GAP_BOUNDS_S))
 
 
-def session_figures(used: Context, thresholds: Floats, rules: dict[str, Context]) -> dict[str, Any]:
+def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCounts]) -> dict[str, Any]:
     """The metrics: the cut in use, the spread of the threads' thresholds, and each of RULES beside it."""
     levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3
     return {

@@ -1,0 +1,327 @@
+"""Training on CUDA: the step recorded once as a graph of kernels and replayed, so that the host launches nothing.
+
+A step of a decoder is thousands of kernels, each of a few microseconds at the usual batch of eight examples: a host
+that launches them one by one keeps the card waiting. So batches have one fixed shape, the decoder's layers are
+compiled, and forward, backward and update are recorded together (a CUDA graph). Nothing within a step may ask for a
+value: losses are fetched steps later, and a gradient that is not finite leaves the weights alone by arithmetic, not by
+a branch.
+"""
+
+import jaegpt.environment  # noqa: F401
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from jaegpt.training.devices import Device
+from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, round_weights
+from jaegpt.training.optimizer import MasterAdamW
+from jaegpt.training.packing import Batch
+from jaegpt.training.runtime import Runtime
+
+FETCH_EVERY = 16  # steps; the card works on while the host waits for the losses of a step long done
+WARM_UP = 3  # steps before the recording, in which libraries choose their kernels and ask for their memory
+# Attention computes width x width scores of a row, so rows are kept about this narrow; matrix products see all rows.
+ROW_TOKENS = 768
+
+Results = tuple[Tensor, Tensor]
+Run = Callable[[], Results]
+Step = Callable[[Sequence[TensorBatch], Any, Counts | None], Results]
+
+
+class CudaRuntime(Runtime):
+    """CUDA: fixed shapes, one copy per batch, and steps that are recorded and replayed.
+
+    Several processes do not record: their gradients meet in the middle of the backward pass.
+
+    Args:
+        compiles: whether the decoder's layers are compiled before the recording.
+        records: whether steps are recorded.
+    """
+
+    pack_width = ROW_TOKENS
+
+    def __init__(self, device: Device, compiles: bool | None = None, records: bool | None = None) -> None:
+        super().__init__(device)
+        alone = device.processes.count == 1
+        asked = os.environ.get("JAEGPT_COMPILE", "1") != "0"
+        self.compiles = asked and alone if compiles is None else compiles
+        self.records = alone and device.kind == "cuda" if records is None else records
+        self.fetch_every = FETCH_EVERY if alone else 1
+        self.recorded: list[Recorded] = []
+        self._placing = threading.Lock()
+
+    def place_model(self, model: DoubleHeads) -> DoubleHeads:
+        round_weights(model, self.device.dtype)
+        return model.to(self.device.torch_device)
+
+    def place_batch(self, batch: Batch) -> TensorBatch:
+        """The batch in one copy, out of memory that the card reads by itself while the host goes on."""
+        with self._placing:  # not while a step is being recorded
+            return to_device(batch, self.device.torch_device)
+
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
+        """Frozen weights are rounded on the host: the card never holds them in float32."""
+        for weight in model.parameters():
+            if not weight.requires_grad:
+                weight.data = weight.data.to(self.device.dtype)
+        return CudaAdamW(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
+
+    def recording(self, step: Step, model: DoubleHeads) -> Step:
+        if not self.records and not self.compiles:
+            return step
+        layers = decoder_layers(model.lm) if self.compiles else []
+        recorded = Recorded(step, model, layers, self._placing, record if self.records else unrecorded)
+        self.recorded.append(recorded)
+        return recorded
+
+    def compilations(self) -> int:
+        return sum(recorded.recordings for recorded in self.recorded)
+
+
+def to_device(batch: Batch, device: torch.device) -> TensorBatch:
+    """All of a batch in one piece, every slot kept, attention left to a dense mask."""
+    arrays = {name: torch.from_numpy(getattr(batch, name)) for name in TensorBatch._fields if name != "segments"}
+    flat = torch.cat([array.flatten() for array in arrays.values()])
+    if device.type == "cuda":
+        flat = flat.pin_memory().to(device, non_blocking=True)
+    pieces = flat.split([array.numel() for array in arrays.values()])
+    placed = {name: piece.view(array.shape) for (name, array), piece in zip(arrays.items(), pieces, strict=True)}
+    return TensorBatch(**placed, segments=None)
+
+
+class CudaAdamW(MasterAdamW):
+    """MasterAdamW without a look at any value: one kernel per weight reads its gradient and leaves it rounded.
+
+    The learning rate is a tensor on the device, so that a recorded step follows it. Where the gradient's norm is not
+    finite, nothing changes; whoever fetches the norm has to stop.
+    """
+
+    adamw_options: ClassVar[dict[str, Any]] = {"foreach": False, "capturable": True}
+    betas = (0.9, 0.999)
+    epsilon = 1e-8
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
+        super().__init__(model, dtype, weight_decay, max_grad_norm)
+        device = self.masters[0].device
+        # On the CPU, where only tests come here, compiling would take longer than it saves.
+        self._update = torch.compile(update, dynamic=True) if device.type == "cuda" else update
+        self.rate = torch.zeros((), device=device)
+        self.steps = torch.zeros((), device=device)
+        for master in self.masters:
+            moments = {name: torch.zeros_like(master.data) for name in ("exp_avg", "exp_avg_sq")}
+            self.adamw.state[master] = {"step": self.steps, **moments}
+        # Several weights of a model have one shape, so few kernels are compiled; which decay is in the groups.
+        self._decay = {master: group["weight_decay"] for group in self.adamw.param_groups for master in group["params"]}
+
+    @torch.no_grad()
+    def step(self, learning_rate: float | Tensor) -> Tensor:
+        if not isinstance(learning_rate, Tensor):
+            learning_rate = self.rate.fill_(learning_rate)
+        moved = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if w.grad is not None]
+        gradients = [weight.grad for weight, _ in moved if weight.grad is not None]
+        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        fine = norm.isfinite()
+        self.steps += fine
+        decays = {decay: 1 - learning_rate * decay for decay in set(self._decay.values())}
+        first, second = (1 - beta**self.steps for beta in self.betas)
+        factors = Factors(
+            clip=self.max_grad_norm / norm.clamp(min=self.max_grad_norm),
+            rate=learning_rate / first,
+            second=second.sqrt(),
+            fine=fine,
+        )
+        for (weight, master), gradient in zip(moved, gradients, strict=True):
+            weight.grad = None
+            state, kernel = self.adamw.state[master], self._update if master.numel() > 1 else update
+            rounded = None if master is weight else weight.data.view(-1)
+            average, square = (state[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
+            decay = decays[self._decay[master]]
+            kernel(rounded, master.data.view(-1), gradient.reshape(-1), average, square, decay, *factors)
+        return norm
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave in place: a recorded step goes on with the same memory."""
+        with torch.no_grad():
+            for master, saved in zip(self.masters, state["masters"], strict=True):
+                master.data.copy_(saved)
+            masters = [master for group in self.adamw.param_groups for master in group["params"]]
+            for index, of_master in state["adamw"]["state"].items():
+                for name, value in of_master.items():
+                    self.adamw.state[masters[index]][name].copy_(value)
+        self._round_masters()
+
+
+class Factors(NamedTuple):
+    """What all weights of a step share, scalars on the device.
+
+    clip: what gradients are multiplied by. rate: the learning rate over the first moment's correction. second: the root
+    of the second moment's correction. fine: whether the gradient is finite.
+    """
+
+    clip: Tensor
+    rate: Tensor
+    second: Tensor
+    fine: Tensor
+
+
+def update(
+    rounded: Tensor | None, master: Tensor, gradient: Tensor, average: Tensor, square: Tensor, decay: Tensor,
+    clip: Tensor, rate: Tensor, second: Tensor, fine: Tensor,
+) -> None:  # fmt: skip
+    """AdamW (Loshchilov and Hutter 2019) on one flattened weight, in place; `decay` is 1 - learning rate * decay."""
+    first_beta, second_beta = CudaAdamW.betas
+    found = gradient.float() * clip
+    new_average = torch.lerp(average, found, 1 - first_beta)
+    new_square = square * second_beta + found * found * (1 - second_beta)
+    moved = master * decay - rate * new_average / (new_square.sqrt() / second + CudaAdamW.epsilon)
+    average.copy_(torch.where(fine, new_average, average))
+    square.copy_(torch.where(fine, new_square, square))
+    master.copy_(torch.where(fine, moved, master))
+    if rounded is not None:
+        rounded.copy_(master)
+
+
+class Recorded:
+    """A step that is run as it is a few times, then recorded, then replayed on new inputs.
+
+    A decoder that cannot be compiled or recorded (some ask for a value in the middle) is run as it is, with a warning.
+
+    Args:
+        step: losses and norm from a step's parts, learning rate and counts; its shapes never change.
+        layers: modules of `model` to compile before the recording; all alike, so that one compilation serves them.
+        lock: held while recording.
+        record: makes a replay out of a function without arguments.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        model: nn.Module,
+        layers: Sequence[nn.Module],
+        lock: threading.Lock,
+        record: Callable[[Run], Run],
+    ) -> None:
+        self._step, self._model, self._layers, self._lock, self._record = step, model, layers, lock, record
+        self._compiled: list[Any] = []
+        self.recordings = self._calls = 0
+        self._replay: Run | None = None
+        self._inputs: list[Tensor] = []
+
+    def __call__(self, parts: Sequence[TensorBatch], rate: Any, counts: Counts | None) -> Results:
+        inputs = [*(tensor for part in parts for tensor in part if isinstance(tensor, Tensor)), *(counts or ())]
+        if not self._inputs:
+            self._inputs = [torch.empty_like(tensor) for tensor in inputs]
+            self._rate = torch.zeros((), device=inputs[0].device)
+        found, expected = ([tuple(tensor.shape) for tensor in some] for some in (inputs, self._inputs))
+        assert found == expected, (found, expected)
+        torch._foreach_copy_(self._inputs, inputs)
+        self._rate.fill_(rate)
+        if self._replay is None:
+            self._calls += 1
+            if self._calls <= WARM_UP:
+                return self._warm_up(parts, counts)
+            self._replay = self._recording(parts, counts)
+        losses, norm = self._replay()
+        return losses.clone(), norm.clone()
+
+    def _warm_up(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Results:
+        with beside(self._rate.device):
+            try:
+                with self._compiling():
+                    return self._run(parts, counts)
+            except Exception as error:
+                if not self._layers or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._give_up("compiled", error)
+                self._layers = []
+                return self._run(parts, counts)
+
+    def _recording(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Run:
+        def run() -> Results:
+            with self._compiling():
+                return self._run(parts, counts)
+
+        try:
+            with self._lock:
+                replay = self._record(run)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            self._give_up("recorded", error)
+            return run
+        self.recordings += 1
+        return replay
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        """Report it, and drop what the attempt has left half done."""
+        reason = " ".join(str(error).split())[:200]
+        tqdm.write(f"warning: the step cannot be {what} ({type(error).__name__}: {reason}); it is slower as it is")
+        for weight in self._model.parameters():
+            weight.grad = None
+
+    def _run(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Results:
+        """The step on the inputs' own memory."""
+        kept = iter(self._inputs)
+        own = [TensorBatch._make(next(kept) if isinstance(field, Tensor) else None for field in part) for part in parts]
+        return self._step(own, self._rate, counts and Counts(next(kept), next(kept)))
+
+    @contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """The layers in their compiled form; outside of the step, validation has other shapes."""
+        if not self._compiled:
+            for layer in self._layers:
+                layer.compile(dynamic=False)
+            self._compiled = [layer._compiled_call_impl for layer in self._layers]
+        for layer, form in zip(self._layers, self._compiled, strict=False):
+            layer._compiled_call_impl = form
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                layer._compiled_call_impl = None
+
+
+def record(run: Run) -> Run:
+    """`run`'s kernels as a CUDA graph; each replay fills the same results."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        results = run()
+
+    def replay() -> Results:
+        graph.replay()
+        return results
+
+    return replay
+
+
+def unrecorded(run: Run) -> Run:
+    """For devices without graphs: each replay runs everything again."""
+    return run
+
+
+@contextmanager
+def beside(device: torch.device) -> Iterator[None]:
+    """On CUDA a stream of its own, as recordings have: what is set up before one must not be bound to the usual one."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def decoder_layers(lm: nn.Module) -> list[nn.Module]:
+    """The decoder's layers: the longest list of modules of one class."""
+    lists = [list(module) for module in lm.modules() if isinstance(module, nn.ModuleList)]
+    alike = [modules for modules in lists if len({type(module) for module in modules}) == 1]
+    return max(alike, key=len, default=[])
