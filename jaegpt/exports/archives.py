@@ -1,17 +1,14 @@
 """Folders and zips as lists of files whose bytes can be had, nothing being unpacked and no limit being passed."""
 
 import functools
-import io
 import os
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, cast
 
 from jaegpt.errors import JaegptError
 
@@ -25,7 +22,6 @@ _VALUES_MATTER_FROM = 16 * 2**20
 MAX_EXPANSION = 200
 _EXPANSION_MATTERS_FROM = 2**20
 MAX_NAME = 255  # bytes of a file's name; no file system has longer ones, but a zip may
-STREAM_BYTES = 2**20  # of a file that is read as a stream, at a time
 ZIP_DEPTH = 1  # folders below the given one in which zips are still opened
 # Others unpack a block whole, whatever size the zip states, and Meta uses none of them.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -33,7 +29,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAC_FOLDER, _MAC_PREFIX = "__MACOSX", "._"
 
 # All that zipfile and its decompressors were seen to raise on damaged input.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -122,7 +118,7 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
     if path.lower().endswith(".zip") or (Path(path).is_file() and zipfile.is_zipfile(path)):
         return _list_zip(path, wanted)
     folder, name = os.path.split(path)
-    entry = _entry_of_file(folder or ".", name)
+    entry = entry_of_file(folder or ".", name)
     if entry.fault:
         raise JaegptError(f"export.path: {path} is {entry.fault[1]}. Give the download itself.")
     return Listing([entry])
@@ -148,79 +144,10 @@ def read_bytes(entry: Entry) -> bytes:
     return raw
 
 
-@contextmanager
-def open_entry(entry: Entry, block: int = STREAM_BYTES) -> Iterator[BinaryIO]:
-    """The content of a file of any size as a stream that can be sought; a zip's member is unpacked as it is read.
-
-    Args:
-        entry: the file.
-        block: bytes that are taken from the file at a time.
-
-    Raises:
-        BadFileError: it cannot be opened, or, also while it is read, its zip is damaged or expands too far.
-    """
-    if entry.fault:
-        raise BadFileError(entry.path, *entry.fault)
-    try:
-        if entry.index >= 0:
-            archive = _open_zip(entry.source)
-            opened: IO[bytes] = archive.open(_checked_member(archive, entry))
-        else:
-            opened = open(os.path.join(entry.source, entry.name), "rb", buffering=0)  # noqa: SIM115
-    except _DAMAGE as error:
-        raise _damaged(entry, error) from None
-    with opened, io.BufferedReader(_Stream(opened, entry), block) as stream:
-        yield cast(BinaryIO, stream)
-
-
-def find_entry(path: str, member: str | None) -> Entry | None:
-    """The file at `path`, or the member of that name in the zip at `path`; None where there is none."""
-    if member is None:
-        folder, name = os.path.split(path)
-        return _entry_of_file(folder or ".", name) if os.path.lexists(path) else None
-    try:
-        number = _numbers_by_name(path).get(member)
-        info = None if number is None else _open_zip(path).infolist()[number]
-    except _DAMAGE as error:
-        raise BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})") from None
-    if number is None or info is None:
-        return None
-    return Entry(path, member, info.file_size, number, _member_fault(info))
-
-
-class _Stream(io.RawIOBase):
-    """A file in which damage is a BadFileError whenever it shows."""
-
-    def __init__(self, opened: IO[bytes], entry: Entry) -> None:
-        self._opened, self._entry = opened, entry
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._opened.seek(offset, whence)
-        except _DAMAGE as error:
-            raise _damaged(self._entry, error) from None
-
-    def tell(self) -> int:
-        return self._opened.tell()
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        try:
-            read: int = self._opened.readinto(buffer)  # type: ignore[attr-defined]
-            return read
-        except _DAMAGE as error:
-            raise _damaged(self._entry, error) from None
-
-
-def _damaged(entry: Entry, error: BaseException) -> BadFileError:
+def damaged(entry: Entry, error: BaseException) -> BadFileError:
     if entry.index >= 0:
-        return BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({_first_line(error)})")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+        return BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({first_line(error)})")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
     return BadFileError(entry.path, "unreadable", f"cannot be opened ({reason})")
 
 
@@ -245,7 +172,7 @@ def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
                 found.problems += inner.problems
                 found.far_zips += [f"{relative}/{far}" for far in inner.far_zips]
             elif wanted(relative):
-                found.entries.append(_entry_of_file(folder, relative))
+                found.entries.append(entry_of_file(folder, relative))
     return found
 
 
@@ -254,7 +181,7 @@ def _in_a_thread(folders: Sequence[str]) -> bool:
     return "messages" in folders and len(folders) - folders.index("messages") > 2
 
 
-def _entry_of_file(folder: str, name: str) -> Entry:
+def entry_of_file(folder: str, name: str) -> Entry:
     try:
         status = os.stat(os.path.join(folder, name))
     except OSError as error:
@@ -267,9 +194,9 @@ def _entry_of_file(folder: str, name: str) -> Entry:
 def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
     found = Listing()
     try:
-        members = _open_zip(path).infolist()
-    except _DAMAGE as error:
-        found.problems.append(BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})"))
+        members = open_zip(path).infolist()
+    except DAMAGE as error:
+        found.problems.append(BadFileError(path, "corrupt_zip", f"not readable as a zip ({first_line(error)})"))
         return found
     for index, member in enumerate(members):
         name = member.filename.replace("\\", "/")
@@ -285,12 +212,12 @@ def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
         elif name.lower().endswith(".zip") and not _in_a_thread(parts[:-1]):
             found.far_zips.append(name)
         elif not member.is_dir() and wanted(name):
-            found.entries.append(Entry(path, name, member.file_size, index, _member_fault(member)))
+            found.entries.append(Entry(path, name, member.file_size, index, member_fault(member)))
     found.entries.sort(key=lambda entry: (entry.name, entry.index))
     return found
 
 
-def _member_fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
+def member_fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
     """What is wrong with a member that is no file by the mode it states, if it states one."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind == stat.S_IFLNK:
@@ -308,14 +235,14 @@ def _read_file(entry: Entry) -> bytes:
 
 def _read_member(entry: Entry) -> bytes:
     try:
-        archive = _open_zip(entry.source)
-        with archive.open(_checked_member(archive, entry)) as file:
+        archive = open_zip(entry.source)
+        with archive.open(checked_member(archive, entry)) as file:
             return file.read(MAX_FILE_BYTES + 1)
-    except _DAMAGE as error:
-        raise _damaged(entry, error) from None
+    except DAMAGE as error:
+        raise damaged(entry, error) from None
 
 
-def _checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
+def checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
     """The member, if it can be read and is no bomb."""
     member = archive.infolist()[entry.index]
     if member.flag_bits & 0x1:
@@ -329,30 +256,17 @@ def _checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
+def opened_zip(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
     """The zip's table of contents, read once a process; size and time make a replaced file another one."""
     return zipfile.ZipFile(path)
 
 
-def _open_zip(path: str) -> zipfile.ZipFile:
+def open_zip(path: str) -> zipfile.ZipFile:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise OSError("not a regular file")
-    return _opened(path, status.st_size, status.st_mtime_ns)
+    return opened_zip(path, status.st_size, status.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=8)
-def _numbers(path: str, size: int, changed_ns: int) -> dict[str, int]:
-    members = _opened(path, size, changed_ns).infolist()
-    return {member.filename.replace("\\", "/"): number for number, member in enumerate(members)}
-
-
-def _numbers_by_name(path: str) -> dict[str, int]:
-    """The members of a zip by their names as `list_entries` gives them, each with its place; the last of a name."""
-    _open_zip(path)
-    status = os.stat(path)
-    return _numbers(path, status.st_size, status.st_mtime_ns)
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,8 +1,8 @@
 """One owner over several messengers: each knows them by names of its own, and some mark which those are.
 
-A name that a source marks as the owner's is used there; so is the profile's in Messenger and Instagram. For the others
-the names found so far are looked up, and where the evidence points to somebody else, that is proposed, never assumed:
-a friend may bear in one messenger the name that the owner bears in another.
+A name that a source marks as the owner's is used there; so is what Messenger and Instagram show, by the profile or by
+most threads. For the others the names found so far are looked up, and where the evidence points to somebody else, that
+is proposed, never assumed: a friend may bear in one messenger the name that the owner bears in another.
 """
 
 from collections import Counter
@@ -81,7 +81,7 @@ def _guesses(by_source: Mapping[str, list[Thread]], profile: Profile) -> tuple[d
         circles = [note.participants for thread in metas for note, _ in thread.pieces]
         try:
             owner = find_owner(presence(metas), ["auto"], profile, circles)
-            of_metas = Guess(owner.names, owner.how, owner.how == "profile", owner.threads, owner.others)
+            of_metas = Guess(owner.names, owner.how, True, owner.threads, owner.others)
             guesses |= {source: of_metas for source in METAS if source in by_source}
         except JaegptError as error:
             why_not = error

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 from zoneinfo import ZoneInfo
 
-from jaegpt.exports.archives import BadFileError, find_entry, open_entry
+from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.streams import find_entry, open_entry
 
 HEAD_BYTES = 8192  # what `sniff` may look at
 

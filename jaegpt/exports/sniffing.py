@@ -3,11 +3,12 @@
 import re
 from dataclasses import dataclass
 
-from jaegpt.exports.archives import BadFileError, Entry, open_entry, printable
+from jaegpt.exports.archives import BadFileError, Entry, printable
 from jaegpt.exports.hints import hint_of
 from jaegpt.exports.message_files import BOXES
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.registry import all_readers
+from jaegpt.exports.streams import open_entry
 
 SURE = 0.5  # a reader that is surer than this gets the file
 MAYBE = 0.3  # of a database the first bytes show little more than that it is one: these are tried in turn
