@@ -43,7 +43,8 @@ def opened(file: SourceFile, tables: Collection[str]) -> Iterator[sqlite3.Connec
                 detail = f"a database without the table {', '.join(missing)}"
                 raise BadFileError(file.name, "not_this_format", detail)
             yield base
-    except (sqlite3.Error, OverflowError, MemoryError) as error:
+    # The last of them: SQLite's own words quote bytes of a damaged schema.
+    except (sqlite3.Error, OverflowError, MemoryError, UnicodeDecodeError) as error:
         raise BadFileError(file.name, *_what_is_wrong(str(error))) from None
 
 
