@@ -140,6 +140,7 @@ class ClockWords:
 
     halves: dict[str, bool] = field(default_factory=lambda: dict(_HALVES))  # letters -> whether it is after noon
     has_24_hours: bool = False
+    has_seconds: bool = False
     _seen: dict[str, str] = field(default_factory=dict)  # clock -> an unknown word in it, or ""
     _votes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -152,6 +153,7 @@ class ClockWords:
             words = [word for word in map(_letters, match.group(1, 5)) if word]
             self._seen[clock] = next((word for word in words if word not in self.halves), "")
             self.has_24_hours |= int(match[2]) > 12
+            self.has_seconds |= match[4] is not None
         if self.has_24_hours or not any(self._seen.values()):
             return
         day, before = "", ""

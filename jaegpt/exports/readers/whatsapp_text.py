@@ -72,6 +72,7 @@ class _Chat:
     is_group: bool | None
     owner: tuple[str, ...]
     is_ios: bool
+    resolution_ms: int
     names: NameParts
 
 
@@ -141,6 +142,7 @@ class _Survey:
             True if is_group else False if len(people) == 2 and other else None,
             tuple(owner),
             self.shape == "ios",
+            1000 if self.clocks.has_seconds else 60_000,
             self.names,
         )
 
@@ -170,7 +172,7 @@ def _thread(chat: _Chat, header: Header, times: LocalTimes, text: str, line: int
     """The messages of a block whose first line is number `line`."""
     lines = Lines.of(header.pattern, text)
     thread = SourceThread(
-        chat.key, chat.title, chat.people, chat.is_group, chat.owner, resolution_ms=1000 if chat.is_ios else 60_000
+        chat.key, chat.title, chat.people, chat.is_group, chat.owner, resolution_ms=chat.resolution_ms
     )
     dropped, texts = thread.dropped, lines.texts
     if lines.before.strip():

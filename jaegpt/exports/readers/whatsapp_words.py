@@ -181,6 +181,7 @@ def find_suspects(texts: Sequence[str]) -> list[int]:
         or text[-1:] in ends
         or text[-3:] in endings
         or LRM in text
+        or text[:12] == "This message"
         or "\u2068" in text
         or (".com/" in text and _LINKS.search(text))
         or ("\n" in text and _INNER_LINES.search(text))
@@ -242,10 +243,11 @@ def _without_files(text: str, is_ios: bool) -> tuple[str, str | None]:
         rest = text[placeholder.end() :].strip()
         return "" if _FILE_NAME.fullmatch(rest) else rest, "media"
     start, mark, words = text.rpartition(LRM)
-    is_behind = is_ios and mark and start.endswith((" ", "\n")) and start.strip(f"{LRM} \n")
-    if is_behind and words.strip() and "\n" not in words and len(words) < MAX_WORDS:
-        # "look: the cake <U+200E>image omitted", in whatever language
-        return _caption(start, ""), _REASONS.get(_key(words), "media")
+    if is_ios and mark and start.endswith((" ", "\n")) and start.strip(f"{LRM} \n"):
+        # "look: the cake <U+200E>image omitted", in whatever language where a person wrote the beginning
+        file = _REASONS.get(_key(words)) or (None if start.startswith(LRM) or "\n" in words else "media")
+        if file and 0 < len(words.strip()) < MAX_WORDS:
+            return _caption(start, ""), file
     return text, None
 
 
