@@ -91,10 +91,11 @@ def write_large(path: Path, num_bytes: int) -> None:
         file.write(head)
         number = 0
         while file.tell() < num_bytes:
-            size = num_bytes // 2 if number == 0 else 20_000
-            file.write(
-                "," * bool(number) + f'{{"name": "Friend {number}", "type": "personal_chat", "id": {number + 1}, '
-            )
-            file.write('"messages": [' + ",".join([block] * max(1, size // len(block.encode()))) + "]}\n")
+            end = file.tell() + (20_000 if number else num_bytes // 2)
             number += 1
+            file.write("," * (number > 1) + f'{{"name": "Friend {number}", "type": "personal_chat", "id": {number}, ')
+            file.write('"messages": [' + block)
+            while file.tell() < end:
+                file.write("," + block)
+            file.write("]}\n")
         file.write(tail)
