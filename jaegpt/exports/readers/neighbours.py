@@ -1,0 +1,77 @@
+"""Files that lie near a given one, in a folder or in the same zip: lists of people, descriptions of threads."""
+
+import functools
+import os
+import posixpath
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reader import SourceFile
+from jaegpt.exports.text import load_json
+
+MAX_BYTES = 64 * 2**20  # a list of a hundred thousand people has some 100 MB at most, and usually some kB
+
+
+def near(file: SourceFile, relative: str) -> SourceFile:
+    """The file at `relative`, such as `../users.json`, seen from the folder of `file`; it need not exist."""
+    own = file.path if file.member is None else file.member
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(own), relative))
+    return SourceFile(path) if file.member is None else SourceFile(file.path, path)
+
+
+def matching(file: SourceFile, pattern: str) -> list[SourceFile]:
+    """The files at `pattern`, such as `../*/info.json`, seen from the folder of `file`; a star is one folder's name."""
+    wanted = near(file, pattern)
+    if wanted.member is None:
+        up, _, below = posixpath.normpath(pattern).rpartition("../")
+        folder = Path(near(file, up or ".").path)
+        try:
+            return [SourceFile(str(path)) for path in sorted(folder.glob(below))]
+        except OSError:
+            return []
+    pieces = (re.escape(piece).replace(r"\*", "[^/]*") for piece in wanted.member.split("/"))
+    fits = re.compile("/".join(pieces)).fullmatch
+    return [SourceFile(file.path, name) for name in _members(file.path, *_stamp(file.path)) if fits(name)]
+
+
+def content_of(file: SourceFile) -> Any:
+    """What a small JSON file holds, read once; None if it does not exist.
+
+    Raises:
+        BadFileError: it is no JSON, or is too large.
+    """
+    if not file.exists():
+        return None
+    return _loaded(file, *_stamp(file.path))
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Size and time, so that a replaced file is another one."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=16)
+def _loaded(file: SourceFile, size: int, changed_ns: int) -> Any:
+    with file.open() as stream:
+        raw = stream.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        raise BadFileError(file.name, "too_large", f"more than {MAX_BYTES:,} bytes")
+    try:
+        return load_json(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadFileError(file.name, "not_json", f"not JSON ({error.msg})", error.pos) from None
+
+
+@functools.lru_cache(maxsize=4)
+def _members(path: str, size: int, changed_ns: int) -> tuple[str, ...]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return tuple(sorted(archive.namelist()))
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise BadFileError(path, "corrupt_zip", f"not readable as a zip ({error})") from None
