@@ -1,13 +1,9 @@
 """A download -> the table `messages`, and an account of everything that was read."""
 
-import calendar
-import difflib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaegpt.errors import JaegptError
@@ -15,19 +11,19 @@ from jaegpt.exports.account import ExportReport, list_bad_files, make_report, re
 from jaegpt.exports.archives import BadFileError, printable
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found
-from jaegpt.exports.downloads import groups, join_downloads
+from jaegpt.exports.downloads import join_downloads
 from jaegpt.exports.first_pass import Batch, BatchNote, batches, fault_of, read_batch
-from jaegpt.exports.message_files import box_kind, thread_id
+from jaegpt.exports.message_files import thread_id
 from jaegpt.exports.owner import Owner, owner_elsewhere
 from jaegpt.exports.owner_sources import find_owners
-from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import read_profiles
 from jaegpt.exports.renames import find_renames
-from jaegpt.exports.second_pass import PartJob, Piece, ThreadJob, group_into_parts, make_part
+from jaegpt.exports.second_pass import PartJob, group_into_parts, make_part
+from jaegpt.exports.selection import People, begin_of, left_out_threads, thread_jobs, with_other_names
 from jaegpt.exports.source_pass import SourceJob, read_source
 from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
-from jaegpt.exports.threads import Sender, Thread, collect, presence
+from jaegpt.exports.threads import Thread, collect, presence
 from jaegpt.exports.zones import zone_name
 from jaegpt.parallel import map_parts, one_pool
 from jaegpt.tables import part_name
@@ -92,6 +88,7 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path, num_samples:
     found = discover(config.paths)
     strict = config.on_error == "stop"
     notes = map_parts(_first_pass, _jobs(found, config, folder, scratch), "reading")
+    found.notices += _said(notes)
     bad, faults = _bad_files(found, notes, config.paths), [fault for note in notes for fault in note.faults]
     if strict:  # otherwise their other messages are read
         bad = sorted([*bad, *faults], key=lambda problem: problem.path)
@@ -108,16 +105,16 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path, num_samples:
     if owner:
         owner = owner.counted(presence(threads))
         notices += owner_elsewhere([thread for thread in threads if thread.is_metas], owner)
-    people = People(owner, _with_other_names(config.exclude, threads))
-    left_out = _left_out(threads, config, people)
-    parts = group_into_parts(_thread_jobs(threads, notes, people, left_out))
-    samples, since_ms = -(-num_samples // max(1, len(parts))), _since(notes, config.newest_months)
+    people = People(owner, with_other_names(config.exclude, threads))
+    left_out = left_out_threads(threads, config, people)
+    parts = group_into_parts(thread_jobs(threads, people, left_out))
+    samples, since_ms = -(-num_samples // max(1, len(parts))), begin_of(notes, config.newest_months)
     part_jobs = [
         PartJob(part, str(folder / part_name(index)) if folder else None, samples, since_ms)
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    lines = [*map(str, bad), *sorted(map(str, faults)), *found.notices, *not_joined, *_more_notices(found, notes)]
+    lines = [*map(str, bad), *sorted(map(str, faults)), *found.notices, *not_joined, *_html_notice(found)]
     problems = [printable(line) for line in (*lines, *notices)]
     return make_report(found, notes, threads, left_out, written, owner, bad, problems)
 
@@ -159,132 +156,21 @@ def _owner_or_notice(
     return owner.with_former_names([thread.aliases for thread in threads], circles)
 
 
-def _with_other_names(exclude: Sequence[str], threads: Sequence[Thread]) -> set[str]:
-    """The entries of `export.exclude`, and the other names that their bearers have in any thread."""
-    links = [link for thread in threads for link in thread.aliases.items() if NAMELESS not in link]
-    found = set(exclude)
-    for group in groups(links):
-        if not group.isdisjoint(exclude):
-            found |= group
-    return found
+def _said(notes: Sequence[BatchNote]) -> list[str]:
+    """What the readers have to say, once where they say the same of many files; and what none of them knows."""
+    files: dict[str, list[str]] = {}
+    for note in notes:
+        for path, line in note.said:
+            files.setdefault(line, []).append(path)
+        for path in note.strangers:
+            files.setdefault("it could be of a messenger, and has nothing of any that is read", []).append(path)
+    return [
+        f"{paths[0]}: {line}" if len(paths) == 1 else f"{line} ({len(paths):,} files, the first is {min(paths)})"
+        for line, paths in files.items()
+    ]
 
 
-@dataclass(frozen=True)
-class People:
-    """Who is who: the owner, where that is clear, and all names of those who are left out."""
-
-    owner: Owner | None
-    excluded: Collection[str]
-
-    def owners_in(self, source: str) -> tuple[str, ...]:
-        return self.owner.names_in(source) if self.owner else ()
-
-    def senders(self, batch: BatchNote, source: str, aliases: Mapping[str, str]) -> tuple[Sender, ...]:
-        """Who the sender numbers of a batch mean in threads of one messenger."""
-        owners = self.owners_in(source)
-
-        def sender(name: str) -> Sender:
-            current = aliases.get(name, name)
-            if self.owner and (name in owners or current in owners):
-                return Sender(self.owner.names[0], is_owner=True)
-            return Sender(current, is_excluded=name in self.excluded or current in self.excluded)
-
-        return tuple(map(sender, batch.senders))
-
-
-def _thread_jobs(
-    threads: Sequence[Thread], notes: Sequence[BatchNote], people: People, left_out: Mapping[str, str]
-) -> list[ThreadJob]:
-    """The threads that are not left out, in the order of the table."""
-    shared: dict[tuple[int, str], tuple[Sender, ...]] = {}  # most threads have no aliases: one tuple a batch does
-
-    def senders(thread: Thread, batch: BatchNote) -> tuple[Sender, ...]:
-        if thread.aliases:
-            return people.senders(batch, thread.source, thread.aliases)
-        key = (id(batch), thread.source)
-        if key not in shared:
-            shared[key] = people.senders(batch, thread.source, {})
-        return shared[key]
-
-    jobs = []
-    for thread in threads:
-        if thread.key in left_out:
-            continue
-        witnesses: dict[tuple[str, str], int] = {}
-        pieces = tuple(
-            Piece(
-                batch.messages,
-                note.start,
-                note.rows,
-                note.resolution_ms,
-                senders(thread, batch),
-                witnesses.setdefault(note.file.witness, len(witnesses)),
-                bool(note.file.reader) or note.resolution_ms > 1,
-            )
-            for note, batch in thread.pieces
-        )
-        is_group = thread.is_group(people.owners_in(thread.source))
-        jobs.append(ThreadJob(thread.source, thread.thread_id, thread.box, is_group, pieces))
-    return sorted(jobs, key=lambda job: job.thread_id)
-
-
-def _left_out(threads: Sequence[Thread], config: ExportConfig, people: People) -> dict[str, str]:
-    """Key -> reason of the threads that are left out whole."""
-    found = {thread.key: "box" for thread in threads if box_kind(thread.box) not in config.boxes}
-    return found | dict.fromkeys(_excluded_threads(threads, config.exclude, people), "excluded")
-
-
-def _since(notes: Sequence[BatchNote], months: int | None) -> int | None:
-    """The moment so many months before the newest message, ms since 1970: 31 May, 3 months -> 28 February."""
-    if months is None:
-        return None
-    newest = datetime.fromtimestamp(max(note.newest_ms for note in notes) / 1000, UTC)
-    year, month = divmod(newest.year * 12 + newest.month - 1 - months, 12)
-    if year < 1:
-        return None
-    day = min(newest.day, calendar.monthrange(year, month + 1)[1])
-    return round(newest.replace(year=year, month=month + 1, day=day).timestamp() * 1000)
-
-
-def _excluded_threads(threads: Sequence[Thread], exclude: Sequence[str], people: People) -> set[str]:
-    """Keys of the threads that are left out whole: named by title or folder, or with an excluded contact alone.
-
-    Raises:
-        JaegptError: an entry means nobody here (a slip of the pen would let through what must stay out), or the owner.
-    """
-    titles = {
-        thread.key: {text for note, _ in thread.pieces for text in (note.title, note.file.thread)} for thread in threads
-    }
-    known = set(presence(threads)).union(*titles.values(), *(thread.aliases for thread in threads))
-    for entry in exclude:
-        if people.owner and entry in people.owner.names:
-            raise JaegptError(
-                f"export.exclude: {entry!r} is the owner, without whom nothing is left. Remove the entry."
-            )
-        if entry not in known:
-            near = difflib.get_close_matches(entry, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Write the name as the messenger shows it."
-            raise JaegptError(f"export.exclude: no contact and no thread is called {entry!r}. {hint}")
-    names = set(people.excluded)
-    return {
-        thread.key
-        for thread in threads
-        if titles[thread.key] & names
-        or (not thread.is_group(people.owners_in(thread.source)) and (thread.people | thread.aliases.keys()) & names)
-    }
-
-
-def _more_notices(found: Discovery, notes: Sequence[BatchNote]) -> list[str]:
-    """What the readers have to say, and what none of them reads."""
-    lines = [line for note in notes for line in note.said]
-    strangers = sorted(path for note in notes for path in note.strangers)
-    if strangers:
-        lines.append(
-            f"files of a kind that holds messages, without those of any messenger that is read ({len(strangers):,}, "
-            f"the first is {strangers[0]})"
-        )
-    if found.html:
-        lines.append(
-            f"HTML copies of messages are not read ({len(found.html):,}); ask for JSON if threads are missing."
-        )
-    return lines
+def _html_notice(found: Discovery) -> list[str]:
+    if not found.html:
+        return []
+    return [f"HTML copies of messages are not read ({len(found.html):,}); ask for JSON if threads are missing."]

@@ -80,7 +80,7 @@ class BatchNote:
         faults: what is malformed in readable ones, one for each such file.
         doubtful: files that have the name of an encrypted thread and nothing in them that shows it.
         strangers: databases of a kind that no reader knows.
-        said: lines of the readers for people.
+        said: (file, line for people) of the readers.
         dropped: messages by source and reason.
         newest_ms: when the newest message was written, ms since 1970; 0 without any.
         messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
@@ -92,7 +92,7 @@ class BatchNote:
     faults: list[BadFileError] = field(default_factory=list)
     doubtful: list[MessageFile] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    said: list[tuple[str, str]] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
     newest_ms: int = 0

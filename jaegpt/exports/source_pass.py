@@ -66,7 +66,7 @@ def _read(job: SourceJob, reader: Reader, options: ReadOptions) -> BatchNote:
     num_malformed = 0
     with pa.OSFile(job.scratch, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         block = _Block(job, note, writer)
-        for thread in reader.read(source_file(entry), options, lambda line: note.said.append(f"{entry.path}: {line}")):
+        for thread in reader.read(source_file(entry), options, lambda line: note.said.append((entry.path, line))):
             block.add(_noted(entry, reader, thread), thread)
             num_malformed += thread.dropped["malformed"]
             faults += [thread.fault] if thread.fault else []
