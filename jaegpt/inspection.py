@@ -176,7 +176,7 @@ def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
     lines.append(f"owner: {owner}, {_count(source.owner_messages, 'message')} of theirs kept")
     if left_out:
         lines.append(
-            "left out: " + ", ".join(f"{count:,} {_REASONS.get(reason, reason)}" for reason, count in left_out)
+            "left out: " + ", ".join(f"{_REASONS.get(reason, reason)} ({count:,})" for reason, count in left_out)
         )
     if source.problems:
         lines.append(f"problems: {len(source.problems):,} of those below")
