@@ -20,7 +20,7 @@ from jaegpt.exports.profile import read_profiles
 from jaegpt.exports.renames import find_renames
 from jaegpt.exports.second_pass import PartJob, group_into_parts, make_part
 from jaegpt.exports.selection import People, begin_of, left_out_threads, thread_jobs, with_other_names
-from jaegpt.exports.source_pass import SourceJob, read_source
+from jaegpt.exports.source_pass import SourceJob, batches_of, read_sources
 from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Thread, collect, presence
@@ -67,20 +67,20 @@ def survey_export(config: ExportConfig, num_samples: int) -> ExportReport:
 def _jobs(found: Discovery, config: ExportConfig, folder: Path | None, scratch: Path) -> list[Batch | SourceJob]:
     """What the first pass has to do; without a `folder` for the table, small batches stay in memory."""
     # In the order of the table: a part then finds its threads side by side, in a batch or two.
-    files = sorted(found.files, key=lambda file: thread_id(file.thread_key))
+    metas = sorted(found.files, key=lambda file: thread_id(file.thread_key))
     patterns, redact = tuple(config.system_patterns), config.redact
     timezone = zone_name(config.timezone)
     return [
-        *batches(files, scratch if folder else None, patterns, redact),
+        *batches(metas, scratch if folder else None, patterns, redact),
         *(
-            SourceJob(file, str(scratch / f"source-{number}.arrow"), timezone, config.date_order, patterns, redact)
-            for number, file in enumerate(found.sources)
+            SourceJob(files, str(scratch / f"source-{number}.arrow"), timezone, config.date_order, patterns, redact)
+            for number, files in enumerate(batches_of(found.sources))
         ),
     ]
 
 
 def _first_pass(job: Batch | SourceJob) -> BatchNote:
-    return read_batch(job) if isinstance(job, Batch) else read_source(job)
+    return read_batch(job) if isinstance(job, Batch) else read_sources(job)
 
 
 def _read(config: ExportConfig, folder: Path | None, scratch: Path, num_samples: int) -> ExportReport:

@@ -1,12 +1,11 @@
-"""The first pass over files of other messengers: a job per file, whose threads go one by one into one Arrow file.
+"""The first pass over files of other messengers: their threads go one by one into one Arrow file for a batch of files.
 
-What is in memory is a thread and the few rows that wait to be written, however large the file is.
+What is in memory is a thread and the few rows that wait to be written, however large a file is.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Ints
 from jaegpt.exports.archives import BadFileError, Entry
-from jaegpt.exports.first_pass import BatchNote, FileNote
+from jaegpt.exports.first_pass import BATCH_BYTES, BatchNote, FileNote
 from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.reader import DateOrder, Reader, ReadOptions, SourceFile, SourceThread
@@ -32,9 +31,9 @@ _SCHEMA = pa.schema([("sender", pa.int32()), ("sent_at", pa.int64()), ("text", p
 
 @dataclass(frozen=True)
 class SourceJob:
-    """One file to read; `scratch` is where its messages go."""
+    """Files to read in one go; `scratch` is where their messages go."""
 
-    file: Sniffed
+    files: tuple[Sniffed, ...]
     scratch: str
     timezone: str
     date_order: DateOrder
@@ -43,38 +42,68 @@ class SourceJob:
 
     @property
     def num_bytes(self) -> int:
-        return self.file.entry.size
+        return sum(file.entry.size for file in self.files)
 
 
-def read_source(job: SourceJob) -> BatchNote:
-    """Read a file with the first of its readers that knows it; a bad file becomes a problem, and none of it is used."""
+def batches_of(files: Sequence[Sniffed]) -> list[tuple[Sniffed, ...]]:
+    """Neighbouring files together until there are BATCH_BYTES: Slack has a file per channel and day."""
+    found: list[list[Sniffed]] = []
+    size = 0
+    for file in files:
+        if not found or size + file.entry.size > BATCH_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(file)
+        size += file.entry.size
+    return [tuple(batch) for batch in found]
+
+
+def read_sources(job: SourceJob) -> BatchNote:
+    """Read the files of a job; a bad one becomes a problem, and nothing of it is used."""
     options = ReadOptions(timezone=zone_of(job.timezone), date_order=job.date_order)
-    for name in job.file.readers:
+    whole = BatchNote(messages=job.scratch)
+    with pa.OSFile(job.scratch, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        block = _Block(job, whole.senders, writer)
+        notes = [_read_file(file, options, block) for file in job.files]
+        block.write()
+    for note in notes:
+        whole.files += note.files
+        whole.problems += note.problems
+        whole.faults += note.faults
+        whole.strangers += note.strangers
+        whole.said += note.said
+        whole.dropped.update(note.dropped)
+        whole.redacted += note.redacted
+        whole.newest_ms = max(whole.newest_ms, note.newest_ms)
+    return whole
+
+
+def _read_file(file: Sniffed, options: ReadOptions, block: "_Block") -> BatchNote:
+    """What the first of its readers that knows a file finds there."""
+    for name in file.readers:
+        note = BatchNote()
         try:
-            return _read(job, reader_named(name), options)
+            _read(file.entry, reader_named(name), options, block, note)
         except BadFileError as problem:
-            Path(job.scratch).unlink(missing_ok=True)
+            # What is written already stays in the Arrow file, where no note leads to it.
+            block.forget(note)
             if problem.reason != NOT_THIS_FORMAT:
                 return BatchNote(problems=[problem])
-    return BatchNote(strangers=[job.file.entry.path])
+        else:
+            return note
+    return BatchNote(strangers=[file.entry.path])
 
 
-def _read(job: SourceJob, reader: Reader, options: ReadOptions) -> BatchNote:
-    entry = job.file.entry
-    note = BatchNote(messages=job.scratch)
+def _read(entry: Entry, reader: Reader, options: ReadOptions, block: "_Block", note: BatchNote) -> None:
     faults: list[str] = []
     num_malformed = 0
-    with pa.OSFile(job.scratch, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        block = _Block(job, note, writer)
-        for thread in reader.read(source_file(entry), options, lambda line: note.said.append((entry.path, line))):
-            block.add(_noted(entry, reader, thread), thread)
-            num_malformed += thread.dropped["malformed"]
-            faults += [thread.fault] if thread.fault else []
-        block.write()
+    for thread in reader.read(source_file(entry), options, lambda line: note.said.append((entry.path, line))):
+        block.add(note, _noted(entry, reader, thread), thread)
+        num_malformed += thread.dropped["malformed"]
+        faults += [thread.fault] if thread.fault else []
     if faults:
         detail = f"{num_malformed:,} messages malformed, the first: {faults[0]}"
         note.faults.append(BadFileError(entry.path, "malformed_messages", detail))
-    return note
 
 
 def source_file(entry: Entry) -> SourceFile:
@@ -83,46 +112,52 @@ def source_file(entry: Entry) -> SourceFile:
 
 
 class _Block:
-    """The rows that wait to be written, by thread."""
+    """The rows that wait to be written, by thread; each thread's file has a note of its own."""
 
-    def __init__(self, job: SourceJob, note: BatchNote, writer: pa.ipc.RecordBatchFileWriter) -> None:
-        self._job, self._note, self._writer = job, note, writer
-        self._numbers: dict[str, int] = {}  # by sender
+    def __init__(self, job: SourceJob, senders: list[str], writer: pa.ipc.RecordBatchFileWriter) -> None:
+        self._job, self._senders, self._writer = job, senders, writer
+        self._numbers: dict[str, int] = {}  # by sender: the place in `senders`
         self._written = 0
-        self._waiting: list[tuple[FileNote, SourceThread]] = []
+        self._waiting: list[tuple[BatchNote, FileNote, SourceThread]] = []
         self._num_waiting = 0
 
-    def add(self, file_note: FileNote, thread: SourceThread) -> None:
-        source = file_note.file.source
-        self._note.files.append(file_note)
-        self._note.dropped.update({(source, reason): count for reason, count in thread.dropped.items()})
-        self._waiting.append((file_note, thread))
+    def add(self, note: BatchNote, file_note: FileNote, thread: SourceThread) -> None:
+        note.files.append(file_note)
+        note.dropped.update({(file_note.file.source, reason): count for reason, count in thread.dropped.items()})
+        self._waiting.append((note, file_note, thread))
         self._num_waiting += file_note.rows
         if self._num_waiting >= BLOCK_ROWS:
             self.write()
 
+    def forget(self, note: BatchNote) -> None:
+        """Do not write what waits of a file that turned out bad."""
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] is not note]
+        self._num_waiting = sum(file_note.rows for _, file_note, _ in self._waiting)
+
     def write(self) -> None:
         """Write what waits, without the lines that no human wrote; the notes learn their rows here."""
-        texts = _texts([text for _, thread in self._waiting for text in thread.texts])
-        times = _times([time for _, thread in self._waiting for time in thread.sent_at])
+        texts = _texts([text for *_, thread in self._waiting for text in thread.texts])
+        times = _times([time for *_, thread in self._waiting for time in thread.sent_at])
         gone = find_own_lines(texts, self._job.system_patterns)
         out_of_range = np.flatnonzero((times < BEGIN_OF_TIME_MS) | (times >= END_OF_TIME_MS))
         gone |= dict.fromkeys(out_of_range.tolist(), "malformed")
         keep = np.ones(len(times), bool)
         keep[list(gone)] = False
         row = 0
-        for note, _ in self._waiting:
-            for lost in np.flatnonzero(~keep[row : row + note.rows]).tolist():
-                self._note.dropped[note.file.source, gone[row + lost]] += 1
-            row, note.rows = row + note.rows, int(np.count_nonzero(keep[row : row + note.rows]))
-            note.start = self._written
-            self._written += note.rows
-        if len(times):
+        for note, file_note, _ in self._waiting:
+            end = row + file_note.rows
+            for lost in np.flatnonzero(~keep[row:end]).tolist():
+                note.dropped[file_note.file.source, gone[row + lost]] += 1
+            note.newest_ms = max(note.newest_ms, int(times[row:end].max(initial=0, where=keep[row:end])))
+            file_note.start, file_note.rows = self._written, int(np.count_nonzero(keep[row:end]))
+            self._written += file_note.rows
+            row = end
+        if keep.any():
             self._store(texts, times, keep)
         self._waiting, self._num_waiting = [], 0
 
     def _store(self, texts: pa.Array, times: Ints, keep: Bools) -> None:
-        names = [name for _, thread in self._waiting for name in thread.senders]
+        names = [name for *_, thread in self._waiting for name in thread.senders]
         of_name = {name: self._number(plain_name(name)) for name in dict.fromkeys(names)}
         columns = [pa.array([of_name[name] for name in names], pa.int32()), pa.array(times), texts]
         table = pa.table(columns, schema=_SCHEMA)
@@ -133,14 +168,13 @@ class _Block:
 
             redacted, count = redact(table.column("text").combine_chunks())
             table = table.set_column(2, "text", redacted)
-            self._note.redacted += count
-        self._note.newest_ms = max(self._note.newest_ms, pc.max(table.column("sent_at")).as_py() or 0)
+            self._waiting[0][0].redacted += count
         self._writer.write_table(table.combine_chunks())
 
     def _number(self, name: str) -> int:
         if name not in self._numbers:
-            self._numbers[name] = len(self._numbers)
-            self._note.senders.append(name)
+            self._numbers[name] = len(self._senders)
+            self._senders.append(name)
         return self._numbers[name]
 
 
