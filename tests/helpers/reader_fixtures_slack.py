@@ -83,20 +83,23 @@ def write_dump(folder: Path, messages: Iterable[Any], channel: str = DIRECT, has
 
 
 def write_large(path: Path, num_bytes: int) -> None:
-    """slackdump's file of a conversation, of about that size."""
+    """A day of about that size, each message with its sender's profile as in reality."""
+    profile = {"avatar_hash": "g1a2b3c4d5e6", "image_72": "https://avatars.example/g1a2b3c4d5e6-72.png", "team": "T1"}
+    profile |= {"first_name": "Anna", "real_name": FRIEND, "display_name": FRIEND, "is_restricted": False}
     texts = ("see you at nine then", "look at <https://example.org/cake|this> :tada:", "<@U02ANNA> &lt;3", "ask me")
     with open(path, "w", encoding="utf-8") as file:
-        file.write('{"name": "cakes", "messages": [')
+        file.write("[")
         number = 0
         while file.tell() < num_bytes:
             rows = []
             for place in range(number, number + 1000):
                 text = texts[place % 4]
                 row = message((OWNER, FRIEND)[place % 2], "2024-03-05T14:03:21", text, blocks=_in_blocks(text))
+                row["user_profile"] = profile
                 row["ts"] = f"{1_600_000_000 + place}.000{place % 1000:03d}"
                 if place % 5 == 0:
                     row["thread_ts"] = f"{1_600_000_000 + place // 20}.000000"
                 rows.append(json.dumps(row, ensure_ascii=False))
             file.write("," * bool(number) + ",\n".join(rows))
             number += 1000
-        file.write('], "channel_id": "C01CAKES"}')
+        file.write("]")

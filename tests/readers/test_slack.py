@@ -249,10 +249,11 @@ def test_dumps_without_what_is_needed_are_refused(tmp_path: Path, content: Any) 
         read(READER, tmp_path / "x.json")
 
 
-def test_large_dumps_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_days_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack, "PIECE_MESSAGES", 500)
-    write_large(tmp_path / "large.json", 2_000_000)
-    threads, _ = read(READER, tmp_path / "large.json")
+    path = write_export(tmp_path, [], "cakes")
+    write_large(path, 2_000_000)
+    threads, _ = read(READER, path)
     pieces = [thread for thread in threads if thread.key == "C01CAKES"]
     assert len(pieces) > 2
     assert sum(thread.num_read for thread in threads) % 1000 == 0

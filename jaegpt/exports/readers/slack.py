@@ -164,6 +164,9 @@ class _Day:
     num_read: int = 0
     num_waiting: int = 0  # of the messages read, those that are still to be handed over
 
+    def __post_init__(self) -> None:
+        self.channel = self.workspace.channels.get(self.folder) or _Channel(self.folder, self.folder)
+
     def read(self, json: JsonStream) -> Iterator[SourceThread]:
         for batch in json.batches():
             for message in batch:
@@ -198,13 +201,16 @@ class _Day:
             self._take(reply)
 
     def _thread_of(self, message: Any) -> SourceThread:
+        key = self.channel.key
         root = message.get("thread_ts") if type(message) is dict else None
-        channel = self.workspace.channels.get(self.folder) or _Channel(self.folder, self.folder)
-        key = f"{channel.key}/{root}" if type(root) is str and _TS.fullmatch(root) else channel.key
-        if key not in self.threads:
-            people = tuple(self._name_of(one, {}) for one in channel.members)
-            self.threads[key] = SourceThread(key, title=channel.title, people=people, is_group=channel.is_group)
-        return self.threads[key]
+        if root is not None and type(root) is str and _TS.fullmatch(root):
+            key = f"{key}/{root}"
+        thread = self.threads.get(key)
+        if thread is None:
+            people = tuple(self._name_of(one, {}) for one in self.channel.members)
+            thread = SourceThread(key, title=self.channel.title, people=people, is_group=self.channel.is_group)
+            self.threads[key] = thread
+        return thread
 
     def _judge(self, message: Any, thread: SourceThread) -> str | None:
         """Add a message to its thread, or say why not."""
@@ -216,9 +222,10 @@ class _Day:
         found = _TS.fullmatch(ts) if type(ts) is str else None
         if not found:
             raise ValueError("`ts` is no text like 1709647401.000100")
-        if found[0] in self.seen:  # a reply that was also sent to the channel
-            return "repeated"
-        self.seen.add(found[0])
+        if message.get("thread_ts") is not None:
+            if found[0] in self.seen:  # a reply that was also sent to the channel
+                return "repeated"
+            self.seen.add(found[0])
         if subtype not in _BY_HUMANS:
             return _REASONS.get(subtype, "system") if type(subtype) is str else "system"
         if message.get("bot_id"):

@@ -40,7 +40,7 @@ def plain_text(message: Mapping[str, Any], people: Mapping[str, str], channels: 
         text = _TAG.sub(lambda tag: _shown(tag[1], people, channels), text)
     if "&" in text:
         text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    if ":" in text and type(blocks) is list:
+    if ":" in text and type(blocks) is list and _EMOJI.search(text):
         signs: dict[str, str] = {}
         _collect_emoji(blocks, signs, MAX_DEPTH)
         if signs:
