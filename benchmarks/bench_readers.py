@@ -30,7 +30,7 @@ HEADER = f"{'reader':<46}{'MB':>7}{'messages':>12}{'CPU s':>9}{'MB/s':>8}{'messa
 
 @dataclass(frozen=True)
 class ReaderRow:
-    """What reading one file took: seconds of one core; `peak_mb` is of the whole process, some 100 of which are libraries."""
+    """What reading one file took: seconds of one core; `peak_mb` is of the process, 90 of which are libraries."""
 
     reader: str
     megabytes: float
