@@ -194,7 +194,7 @@ def build(config: PreTrainedConfig, mode: str, torch_device: torch.device) -> Do
     """Random weights made on the device: in float32, those that stay frozen in bf16 at once."""
     dtype = torch.bfloat16 if mode == "lora" else torch.float32
     with torch_device:
-        lm = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        lm = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     model = DoubleHeads(lm, torch.Generator().manual_seed(0)).train()
     if mode == "lora":
         add_adapters(model, RANK, 0)

@@ -49,7 +49,7 @@ def load(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
     config = config_of("8b", tiny)
     for variant, kind in (("new", CudaRuntime), ("today", Runtime)):
         with torch.device("meta"):
-            lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
         model = DoubleHeads(lm.to_empty(device="cpu"), torch.Generator().manual_seed(0))
         add_adapters(model, RANK, 0)
         synchronize(device)
