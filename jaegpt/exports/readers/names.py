@@ -13,8 +13,7 @@ _ENOUGH = 3  # lines of one beginning; fewer may be a coincidence
 
 def plain_name(name: str) -> str:
     """As people read it: `"\\u202a+49 171 5\\u202c"` -> `"+49 171 5"`, `"~\\u202fAnna"` -> `"Anna"`."""
-    found = _SPACES.sub(" ", _MARKS.sub("", name)).strip()
-    return found[1:].strip() or found if found.startswith("~") else found
+    return _SPACES.sub(" ", _MARKS.sub("", name)).strip().removeprefix("~ ")
 
 
 class NameParts:
