@@ -78,7 +78,8 @@ def test_captions_forwards_and_blanks(tmp_path: Path) -> None:
 def test_groups_channels_and_mentions(tmp_path: Path) -> None:
     contacts(tmp_path / "wa.db")
     people = ((1, "4915550100", "s.whatsapp.net", JID), (2, "1", "g.us", GROUP),
-              (3, "49199", "s.whatsapp.net", "49199@s.whatsapp.net"), (4, "777", "lid", "777@lid"), (5, "s", "broadcast", "status@broadcast"))  # fmt: skip
+              (3, "49199", "s.whatsapp.net", "49199@s.whatsapp.net"), (4, "777", "lid", "777@lid"),
+              (5, "s", "broadcast", "status@broadcast"))  # fmt: skip
     more = [
         (101, 2, 0, "k", 3, 0, NOON, 0, "hi @4915550100"), (102, 2, 0, "k", 4, 0, NOON + 1, 0, "by a hidden number"),
         (103, 2, 1, "k", None, 0, NOON + 2, 0, "mail me: a@b.example"), (104, 3, 0, "k", 1, 0, NOON, 0, "a status"),
