@@ -1,5 +1,6 @@
 """No reader takes another's file: every fixture of every format, Messenger's and junk, before every reader's sniff."""
 
+import importlib
 import json
 import random
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from helpers import reader_fixtures_whatsapp as whatsapp
 from helpers.export_fixtures import ERAS, TALKS, encrypted_files, files_of
 from helpers.paths import ROOT
 
+from benchmarks.bench_readers import fixture_names
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.registry import all_readers
-from jaegpt.exports.sniffing import MAYBE, SURE
+from jaegpt.exports.sniffing import MAYBE, SQLITE, SURE
 
 METAS = {f"{era} {name}": raw for era in ERAS for name, raw in files_of(era).items()} | encrypted_files(TALKS)
 
@@ -45,6 +47,27 @@ def test_the_right_reader_is_the_surest_by_far(name: str) -> None:
         sure[reader.source] = max(certainty, sure.get(reader.source, 0))
     assert sure[source] > SURE, sure
     assert all(certainty < MAYBE for other, certainty in sure.items() if other != source), sure
+
+
+@pytest.mark.parametrize("name", fixture_names())
+def test_large_files_are_taken_by_their_own_reader_alone(name: str, tmp_path: Path) -> None:
+    made = importlib.import_module(f"helpers.reader_fixtures_{name}")
+    made.write_large(tmp_path / name, 300_000)
+    format_name = "other" if name == "table" else name.partition("_")[0]
+    taken = 0
+    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+        sure = {reader: reader.sniff(str(path), head) for reader in all_readers()}
+        surest = max(sure, key=lambda reader: sure[reader])
+        if head.startswith(SQLITE):  # any may be of any messenger: the readers' `read` decides
+            taken += 1
+            continue
+        taken += sure[surest] > SURE
+        assert sure[surest] < MAYBE or surest.source.startswith(format_name), (path, surest.name)
+        others = [sure[reader] for reader in sure if reader.source != surest.source]
+        assert max(others) < MAYBE, (path, others)
+    assert taken, "no reader takes what its own fixture writes"
 
 
 @pytest.mark.parametrize("name", METAS)
