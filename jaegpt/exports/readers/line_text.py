@@ -42,8 +42,9 @@ _PLACEHOLDERS = {
     word: reason
     for reason, words in {
         "media": "photo image video voice message audio file gif album note notes 写真 画像 動画 "
-        "ボイスメッセージ 音声 ファイル アルバム ノート 照片 圖片 图片 影片 视频 語音訊息 语音信息 语音消息 檔案 文件 相簿 記事本 "
-        "ภาพ รูป รูปภาพ วิดีโอ ข้อความเสียง ไฟล์ 사진 동영상 음성메시지 파일 foto berkas voice_message voice_note pesan_suara",
+        "ボイスメッセージ 音声 ファイル アルバム ノート 照片 圖片 图片 影片 视频 語音訊息 语音信息 语音消息 檔案 文件 "
+        "相簿 記事本 ภาพ รูป รูปภาพ วิดีโอ ข้อความเสียง ไฟล์ 사진 동영상 음성메시지 파일 foto berkas voice_message "
+        "voice_note pesan_suara",
         "sticker": "sticker スタンプ 貼圖 贴图 สติกเกอร์ สติ๊กเกอร์ 스티커 stiker",
         "location": "location 位置情報 位置資訊 位置訊息 位置信息 ตำแหน่ง ตำแหน่งที่ตั้ง 위치정보 lokasi",
         "contact": "contact 連絡先 聯絡資訊 聯絡人 联系人 ผู้ติดต่อ 연락처 kontak",
