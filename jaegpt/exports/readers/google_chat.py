@@ -208,10 +208,8 @@ def _time(value: Any) -> int:
     month, day, year, hour, minute, second, half = found.groups()
     if not 1 <= int(hour) <= 12 or int(minute) > 59 or int(second) > 59:
         raise ValueError(f"`created_date` {value!r} has no time of the day")
-    hours = int(hour) % 12 + 12 * (half == "P")
-    return checked_time(
-        _midnight_ms(month, day, year) + ((hours * 60 + int(minute)) * 60 + int(second)) * 1000, "created_date"
-    )
+    minutes = (int(hour) % 12 + 12 * (half == "P")) * 60 + int(minute)
+    return checked_time(_midnight_ms(month, day, year) + (minutes * 60 + int(second)) * 1000, "created_date")
 
 
 @functools.lru_cache(maxsize=4096)
