@@ -44,8 +44,8 @@ _ATTACHMENT = re.compile(
 )
 # What a text must have in it for any of these rules to matter; most have nothing of it.
 _TELLING = re.compile(
-    r"\n    |[/“\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc|unsent"
-    r"|deleted a| message:|\.\w{3,24}$|Liked an?|Loved an?|Laughed at|Emphasi.ed an?|Questioned an?|Disliked an?"
+    r"\n    |[/“\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc"
+    r"|unsent|deleted a| message:|\.\w{3,24}$|Liked an?|Loved an?|Laughed at|Emphasi.ed an?|Questioned an?|Disliked an?"
 )
 _APP = re.compile(r"[^\n]{1,60} message:(?:\n.*)?", re.DOTALL)
 _LOCATION = re.compile(r"St(?:art|opp)ed sharing location!")
