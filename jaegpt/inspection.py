@@ -24,6 +24,7 @@ _INDENT = " " * 13
 
 # What the reasons of `dropped` mean to a person.
 _REASONS = {
+    "app": "of apps inside the messenger",
     "app_share": "posted by a game or an app",
     "auto_reply": "automatic replies",
     "bot": "written by bots",
@@ -45,6 +46,7 @@ _REASONS = {
     "location": "locations",
     "malformed": "damaged: no sender, time or text of the right type",
     "media": "photos, voice and files without words",
+    "notes": "notes to yourself",
     "payment": "payments",
     "placeholder": "stand-ins for attachments",
     "plan": "plans and reminders",
@@ -54,6 +56,7 @@ _REASONS = {
     "reaction": "reactions",
     "service": "lines of the service",
     "short_code": "from companies and codes",
+    "spam": "spam",
     "sticker": "stickers",
     "story": "mentions and replies to stories",
     "subscription": "joins and leaves of a group",
@@ -136,7 +139,7 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     yield from _table({str(year): f"{count:,}" for year, count in report.years.items()})
     owner = report.owner
     if owner:
-        yield f"  owner      {owner}, in {_count(owner.threads, 'thread')}"
+        yield from _wrapped(f"  owner      {owner}, in {_count(owner.threads, 'thread')}")
         yield f"             {_count(report.owner_messages, 'message')} of theirs kept"
         if owner.runner_up:
             name, threads = owner.runner_up
@@ -182,9 +185,11 @@ def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
         lines.append(f"problems: {len(source.problems):,} of those below")
     lines.append(f"to export again: {source.how}")
     for line in lines:
-        yield from textwrap.wrap(
-            line, WIDTH, initial_indent=_INDENT, subsequent_indent=f"{_INDENT}  ", break_long_words=False
-        )
+        yield from _wrapped(f"{_INDENT}{line}")
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=f"{_INDENT}  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _table(rows: dict[str, str]) -> Iterable[str]:

@@ -185,3 +185,22 @@ def test_unknown_zones_and_empty_boxes_are_refused() -> None:
         with pytest.raises(ValueError, match="no time zone"):
             config("x", timezone=name)
     assert config("x", timezone="local").timezone == "local"
+
+
+def test_a_database_that_marks_and_text_that_does_not_are_of_one_messenger(tmp_path: Path) -> None:
+    marked = [
+        {"thread": "+49", "sender": name, "sent_at": START, "text": "x", "is_owner": name == "Me", "source": "whatsapp"}
+        for name in ("Eva", "Me")
+    ]
+    texts = {
+        f"{name}.csv": table((name, 0, "a"), ("Ben", 5, "b"), thread=name, source="whatsapp") for name in ("Ola", "Pia")
+    }
+    path = write_folder(tmp_path / "e", {"db.csv": as_csv(marked)} | texts)
+    report, _ = read(path, tmp_path / "auto")
+    (proposal,) = [line for line in report.problems if line.startswith("in whatsapp")]
+    assert "you seem to be 'Ben' (in 2 of the 2 threads there, by most threads)" in proposal
+    assert "set export.owner to ['Me', 'Ben']" in proposal
+    report, found = read(path, tmp_path / "listed", owner=["Ben", "Me"])
+    assert report.sources["whatsapp"].owner_messages == 3
+    assert sorted(report.sources["whatsapp"].owner_names) == ["Ben", "Me"]
+    assert {row[0] for row in rows(found) if row[3]} == {"Ben"}

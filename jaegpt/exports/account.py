@@ -116,7 +116,7 @@ def make_report(
         files=len(files),
         num_bytes=sum(file.entry.size for file in files),
         threads=len(threads),
-        groups=sum(thread.is_group(owner.names_in(thread.source) if owner else ()) for thread in threads),
+        groups=sum(thread.is_group(owner.names_in(thread.pool) if owner else ()) for thread in threads),
         boxes=dict(Counter(thread.box for thread in threads).most_common()),
         messages_read=sum(note.read for note in threads_of_files),
         messages_kept=sum(part.kept.total() for part in written),
@@ -151,13 +151,15 @@ def _source_reports(
     for source, num_threads in Counter(thread.source for thread in threads).most_common():
         files = {note.file.entry.path: note.file for note in notes if note.file.source == source}
         people = {name for thread in threads if thread.source == source for name in thread.people}
+        pools = [(source, is_marked) for is_marked in (True, False)] if owner else []
+        names = [name for pool in pools if owner for name in owner.names_in(pool)]
         reports[source] = SourceReport(
             formats=_sorted(Counter(file.era for file in files.values())),
             certainty=min(certainty.get(path, 1.0) for path in files),
             threads=num_threads,
             messages_read=sum(note.read for note in notes if note.file.source == source),
             messages_kept=sum(part.kept[source] for part in written),
-            owner_names=[name for name in (owner.names_in(source) if owner else ()) if name in people],
+            owner_names=[name for name in dict.fromkeys(names) if name in people],
             owner_messages=sum(part.owner[source] for part in written),
             dropped=_sorted(_of(source, dropped)),
             years=_sorted(_of(source, years)),

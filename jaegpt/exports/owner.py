@@ -9,7 +9,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import printable
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import Profile
-from jaegpt.exports.threads import Thread
+from jaegpt.exports.threads import Pool, Thread
 
 NUM_CANDIDATES = 5
 
@@ -20,7 +20,7 @@ class Owner:
 
     Attributes:
         others: names that the profile has too, and that are other people's.
-        by_source: the names by messenger, where each has names of its own; a source that is not in it knows all.
+        by_pool: the names by messenger, where each has names of its own; a pool that is not in it knows all.
         former: names of the owner that two downloads show; they hold everywhere.
     """
 
@@ -29,12 +29,12 @@ class Owner:
     threads: int
     runner_up: tuple[str, int] | None
     others: tuple[str, ...] = ()
-    by_source: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_pool: Mapping[Pool, tuple[str, ...]] = field(default_factory=dict)
     former: tuple[str, ...] = ()
 
-    def names_in(self, source: str) -> tuple[str, ...]:
-        """The owner's names in one messenger; empty where none of them is known to be the owner there."""
-        names = self.by_source.get(source, self.names)
+    def names_in(self, pool: Pool) -> tuple[str, ...]:
+        """The owner's names in some threads; empty where none of them is known to be the owner there."""
+        names = self.by_pool.get(pool, self.names)
         return tuple(dict.fromkeys((*names, *self.former))) if names else ()
 
     def __str__(self) -> str:

@@ -14,8 +14,9 @@ from jaegpt.exports.archives import printable
 from jaegpt.exports.owner import NUM_CANDIDATES, Owner, find_owner
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import Profile
-from jaegpt.exports.threads import Thread, presence
+from jaegpt.exports.threads import Pool, Thread, presence
 
+_MARK = "the mark in "
 METAS = ("messenger", "instagram")  # one account, and one profile
 
 
@@ -41,15 +42,15 @@ def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: P
     Raises:
         JaegptError: a configured name does not occur, or nothing shows who the owner is.
     """
-    by_source = _by_source(threads)
+    by_pool = _by_pool(threads)
     circles = [note.participants for thread in threads for note, _ in thread.pieces]
     if list(configured) != ["auto"]:
         owner = find_owner(presence(threads), configured, profile, circles)
-        guesses = {source: guess for source, theirs in by_source.items() if (guess := _guess(source, theirs))}
-        return owner, _proposals(owner, by_source, guesses)
-    if set(by_source) <= set(METAS):
+        guesses = {pool: guess for pool, theirs in by_pool.items() if (guess := _guess(pool[0], theirs))}
+        return owner, _proposals(owner, by_pool, guesses)
+    if all(thread.is_metas for thread in threads):
         return find_owner(presence(threads), configured, profile, circles), []
-    guesses, why_not = _guesses(by_source, profile)
+    guesses, why_not = _guesses(by_pool, profile)
     if not guesses:
         raise why_not or JaegptError(_nothing_shows(threads))
     # Certain ones first, then those of most threads; ties in the order of the sources.
@@ -58,37 +59,43 @@ def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: P
     names = tuple(dict.fromkeys(name for guess in used for name in guess.names))
     counts = presence(threads)
     runner_up = next(((name, count) for name, count in counts.most_common() if name not in {*names, NAMELESS}), None)
-    how = " and ".join(dict.fromkeys(guess.how for guess in used))
+    how = " and ".join(dict.fromkeys(_how(guess, used) for guess in used))
     others = tuple(name for guess in used for name in guess.others)
     owner = Owner(names, how, max(counts[name] for name in names), runner_up, others)
-    owner = replace(owner, by_source=_names_by_source(names, by_source, guesses))
-    return owner, _proposals(owner, by_source, guesses)
+    owner = replace(owner, by_pool=_names_by_pool(names, by_pool, guesses))
+    return owner, _proposals(owner, by_pool, guesses)
 
 
-def _by_source(threads: Sequence[Thread]) -> dict[str, list[Thread]]:
-    found: dict[str, list[Thread]] = {}
+def _by_pool(threads: Sequence[Thread]) -> dict[Pool, list[Thread]]:
+    found: dict[Pool, list[Thread]] = {}
     for thread in threads:
-        found.setdefault(thread.source, []).append(thread)
-    return dict(sorted(found.items(), key=lambda item: (item[0] not in METAS, item[0])))
+        found.setdefault(thread.pool, []).append(thread)
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] not in METAS, item[0])))
 
 
-def _guesses(by_source: Mapping[str, list[Thread]], profile: Profile) -> tuple[dict[str, Guess], JaegptError | None]:
+def _how(guess: Guess, used: Sequence[Guess]) -> str:
+    """How a guess was found; all marks are one reason."""
+    marking = sorted({other.how.removeprefix(_MARK) for other in used if other.how.startswith(_MARK)})
+    return f"{_MARK}{', '.join(marking)}" if guess.how.startswith(_MARK) else guess.how
+
+
+def _guesses(by_pool: Mapping[Pool, list[Thread]], profile: Profile) -> tuple[dict[Pool, Guess], JaegptError | None]:
     """Who the owner seems to be in each source, and why Meta's downloads do not show it, if they do not."""
-    guesses: dict[str, Guess] = {}
+    guesses: dict[Pool, Guess] = {}
     why_not: JaegptError | None = None
-    metas = [thread for source in METAS for thread in by_source.get(source, []) if thread.is_metas]
+    metas = [thread for threads in by_pool.values() for thread in threads if thread.is_metas]
     if metas:
         circles = [note.participants for thread in metas for note, _ in thread.pieces]
         try:
             owner = find_owner(presence(metas), ["auto"], profile, circles)
             of_metas = Guess(owner.names, owner.how, True, owner.threads, owner.others)
-            guesses |= {source: of_metas for source in METAS if source in by_source}
+            guesses |= {pool: of_metas for pool, threads in by_pool.items() if any(t.is_metas for t in threads)}
         except JaegptError as error:
             why_not = error
-    for source, threads in by_source.items():
+    for pool, threads in by_pool.items():
         theirs = [thread for thread in threads if not thread.is_metas]
-        if source not in guesses and (guess := _guess(source, theirs)):
-            guesses[source] = guess
+        if pool not in guesses and (guess := _guess(pool[0], theirs)):
+            guesses[pool] = guess
     return guesses, why_not
 
 
@@ -98,7 +105,7 @@ def _guess(source: str, threads: Sequence[Thread]) -> Guess | None:
     marked = _named_by_readers(threads, marked=True)
     if marked:
         names = tuple(sorted(marked, key=lambda name: (-marked[name], name)))
-        return Guess(names, f"the mark in {source}", True, max(counts[name] for name in names))
+        return Guess(names, f"{_MARK}{source}", True, max(counts[name] for name in names))
     noticed = _named_by_readers(threads, marked=False)
     for counted, how in ((noticed, f"what {source} shows"), (counts, "most threads")):
         ranked = [(name, count) for name, count in counted.most_common() if name != NAMELESS]
@@ -118,43 +125,46 @@ def _named_by_readers(threads: Sequence[Thread], marked: bool) -> Counter[str]:
     )
 
 
-def _names_by_source(
-    names: tuple[str, ...], by_source: Mapping[str, list[Thread]], guesses: Mapping[str, Guess]
-) -> dict[str, tuple[str, ...]]:
-    """The owner's names in each source; none where the evidence there points to somebody else."""
+def _names_by_pool(
+    names: tuple[str, ...], by_pool: Mapping[Pool, list[Thread]], guesses: Mapping[Pool, Guess]
+) -> dict[Pool, tuple[str, ...]]:
+    """The owner's names in each pool; none where the evidence there points to somebody else."""
     found = {}
-    for source, threads in by_source.items():
-        guess = guesses.get(source)
+    for pool, threads in by_pool.items():
+        guess = guesses.get(pool)
         if guess and (guess.is_certain or set(guess.names) & set(names)):
-            found[source] = guess.names if guess.is_certain else tuple(dict.fromkeys((*guess.names, *names)))
+            found[pool] = guess.names if guess.is_certain else tuple(dict.fromkeys((*guess.names, *names)))
             continue
         counts = presence(threads)
         most = max((counts[name] for name in names), default=0)
-        found[source] = names if most > (guess.threads if guess else 0) else ()
+        found[pool] = names if most > (guess.threads if guess else 0) else ()
     return found
 
 
-def _proposals(owner: Owner, by_source: Mapping[str, list[Thread]], guesses: Mapping[str, Guess]) -> list[str]:
-    """A line for each source in which none of the owner's names takes part."""
-    without = {
-        source: threads
-        for source, threads in by_source.items()
-        if not set(owner.names_in(source)) & set(presence(threads)) and any(not thread.is_metas for thread in threads)
-    }
-    proposed = [name for source in without if source in guesses for name in guesses[source].names]
+def _proposals(owner: Owner, by_pool: Mapping[Pool, list[Thread]], guesses: Mapping[Pool, Guess]) -> list[str]:
+    """A line for each pool in which none of the owner's names takes part."""
+    without = [
+        pool
+        for pool, threads in by_pool.items()
+        if not set(owner.names_in(pool)) & set(presence(threads)) and any(not thread.is_metas for thread in threads)
+    ]
+    proposed = [name for pool in without if pool in guesses for name in guesses[pool].names]
     listed = [*dict.fromkeys((*owner.names, *proposed))]
     lines = []
-    for source, threads in without.items():
-        guess = guesses.get(source)
+    for pool in without:
+        threads, guess = by_pool[pool], guesses.get(pool)
+        source, is_marked = pool
         if guess:
             seen = f"in {guess.threads:,} of the {len(threads):,} threads there"
             lines.append(
                 f"in {source} you seem to be {' / '.join(map(repr, guess.names))} ({seen}, by {guess.how}), which is "
                 f"not used yet: if that is right, set export.owner to {listed}"
             )
-        else:
-            names = [name for name in presence(threads) if name != NAMELESS]
-            likely = sorted(names, key=lambda name: (-presence(threads)[name], name))[:NUM_CANDIDATES]
+        elif (
+            is_marked or (source, True) not in by_pool
+        ):  # beside marked threads, in others you may just have said nothing
+            counts = presence(threads)
+            likely = sorted(set(counts) - {NAMELESS}, key=lambda name: (-counts[name], name))[:NUM_CANDIDATES]
             lines.append(
                 f"in {source} none of your names takes part, so that nothing is learnt from it; if you are one of "
                 f"{', '.join(map(repr, likely)) or 'nobody'}, add that name to the list in export.owner"

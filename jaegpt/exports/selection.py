@@ -14,7 +14,7 @@ from jaegpt.exports.message_files import box_kind
 from jaegpt.exports.owner import Owner
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.second_pass import Piece, ThreadJob
-from jaegpt.exports.threads import Sender, Thread, presence
+from jaegpt.exports.threads import Pool, Sender, Thread, presence
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class People:
     owner: Owner | None
     excluded: Collection[str]
 
-    def owners_in(self, source: str) -> tuple[str, ...]:
-        return self.owner.names_in(source) if self.owner else ()
+    def owners_in(self, pool: Pool) -> tuple[str, ...]:
+        return self.owner.names_in(pool) if self.owner else ()
 
-    def senders(self, batch: BatchNote, source: str, aliases: Mapping[str, str]) -> tuple[Sender, ...]:
-        """Who the sender numbers of a batch mean in threads of one messenger."""
-        owners = self.owners_in(source)
+    def senders(self, batch: BatchNote, pool: Pool, aliases: Mapping[str, str]) -> tuple[Sender, ...]:
+        """Who the sender numbers of a batch mean in threads of one pool."""
+        owners = self.owners_in(pool)
 
         def sender(name: str) -> Sender:
             current = aliases.get(name, name)
@@ -42,14 +42,14 @@ class People:
 
 def thread_jobs(threads: Sequence[Thread], people: People, left_out: Mapping[str, str]) -> list[ThreadJob]:
     """The threads that are not left out, in the order of the table."""
-    shared: dict[tuple[int, str], tuple[Sender, ...]] = {}  # most threads have no aliases: one tuple a batch does
+    shared: dict[tuple[int, Pool], tuple[Sender, ...]] = {}  # most threads have no aliases: one tuple a batch does
 
     def senders(thread: Thread, batch: BatchNote) -> tuple[Sender, ...]:
         if thread.aliases:
-            return people.senders(batch, thread.source, thread.aliases)
-        key = (id(batch), thread.source)
+            return people.senders(batch, thread.pool, thread.aliases)
+        key = (id(batch), thread.pool)
         if key not in shared:
-            shared[key] = people.senders(batch, thread.source, {})
+            shared[key] = people.senders(batch, thread.pool, {})
         return shared[key]
 
     jobs = []
@@ -69,7 +69,7 @@ def thread_jobs(threads: Sequence[Thread], people: People, left_out: Mapping[str
             )
             for note, batch in thread.pieces
         )
-        is_group = thread.is_group(people.owners_in(thread.source))
+        is_group = thread.is_group(people.owners_in(thread.pool))
         jobs.append(ThreadJob(thread.source, thread.thread_id, thread.box, is_group, pieces))
     return sorted(jobs, key=lambda job: job.thread_id)
 
@@ -126,5 +126,5 @@ def _excluded(threads: Sequence[Thread], exclude: Sequence[str], people: People)
         thread.key
         for thread in threads
         if titles[thread.key] & names
-        or (not thread.is_group(people.owners_in(thread.source)) and (thread.people | thread.aliases.keys()) & names)
+        or (not thread.is_group(people.owners_in(thread.pool)) and (thread.people | thread.aliases.keys()) & names)
     }

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.message_files import BOXES, ENCRYPTED_BOX, thread_id
 
+Pool = tuple[str, bool]  # a messenger, and whether its threads mark the owner
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -40,6 +42,14 @@ class Thread:
     def source(self) -> str:
         """The messenger; no thread is joined to one of another."""
         return self.pieces[0][0].file.source
+
+    @property
+    def pool(self) -> "Pool":
+        """Threads that know the owner by the same names: those of one messenger, with marks of the owner or without.
+
+        A database marks its owner, and the text exports of the same messenger may call them by another name.
+        """
+        return self.source, any(note.owner_is_marked for note, _ in self.pieces)
 
     @property
     def is_metas(self) -> bool:
