@@ -41,7 +41,8 @@ SHAPES = {
         lambda m, name: f"[{name}] [{_english(m)}] ", "Photo", "This message was deleted.",
     ),
     "android ko": Shape(
-        f"{FRIEND} 님과 카카오톡 대화\n저장한 날짜 : 2024년 4월 1일 오전 10:30\n\n\n", lambda m: f"{m.year}년 {m.month}월 {m.day}일 {_korean(m)}",
+        f"{FRIEND} 님과 카카오톡 대화\n저장한 날짜 : 2024년 4월 1일 오전 10:30\n\n\n",
+        lambda m: f"{m.year}년 {m.month}월 {m.day}일 {_korean(m)}",
         lambda m, name: f"{m.year}년 {m.month}월 {m.day}일 {_korean(m)}, {name} : ", "사진", "삭제된 메시지입니다.",
     ),
     "ios ko": Shape(
@@ -50,12 +51,14 @@ SHAPES = {
         lambda m, name: f"{m.year}. {m.month}. {m.day}. {_korean(m)}, {name} : ", "사진", "삭제된 메시지입니다.",
     ),
     "ios en": Shape(
-        f"KakaoTalk Chats with {FRIEND}\nDate Saved : Apr 1, 2024, 10:30 AM\n\n", lambda m: f"{m:%A}, {m:%B} {m.day}, {m.year}",
+        f"KakaoTalk Chats with {FRIEND}\nDate Saved : Apr 1, 2024, 10:30 AM\n\n",
+        lambda m: f"{m:%A}, {m:%B} {m.day}, {m.year}",
         lambda m, name: f"{m:%b} {m.day}, {m.year}, {_english(m)}, {name} : ", "Photo", "This message was deleted.",
     ),
     "android en, 2015": Shape(
         f"KakaoTalk Chats with {FRIEND}\nDate Saved : 10:30am, April 1, 2024\n\n", lambda m: "",
-        lambda m, name: f"{m.hour % 12 or 12}:{m:%M}{'am' if m.hour < 12 else 'pm'}, {m:%B} {m.day}, {m.year}, {name} : ",
+        lambda m, name: f"{m.hour % 12 or 12}:{m:%M}{'am' if m.hour < 12 else 'pm'}, {m:%B} {m.day}, {m.year}"
+        f", {name} : ",
         "<Photo>", "This message was deleted.",
     ),
 }  # fmt: skip

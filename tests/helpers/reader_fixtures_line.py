@@ -33,12 +33,14 @@ SHAPES = {
         lambda m: f"{m:%a}, {m:%d/%m/%Y}", lambda m: f"{m:%I}:{m:%M}{m:%p}", "[Photo]",
     ),
     "ja": Shape(
-        f"[LINE] {FRIEND}とのトーク履歴\n保存日時：2024/04/01 10:30\n", lambda m: f"{m:%Y/%m/%d}({'月火水木金土日'[m.weekday()]})",
+        f"[LINE] {FRIEND}とのトーク履歴\n保存日時：2024/04/01 10:30\n",
+        lambda m: f"{m:%Y/%m/%d}({'月火水木金土日'[m.weekday()]})",
         lambda m: f"{m:%H:%M}", "[写真]",
     ),
     "ja, era": Shape(
         f"[LINE] {FRIEND}とのトーク履歴\n保存日時：R6/04/01 10:30\n",
-        lambda m: f"R{m.year - 2018}/{m:%m/%d}({'月火水木金土日'[m.weekday()]})", lambda m: f"{m:%H:%M}", "[写真]", "    ",
+        lambda m: f"R{m.year - 2018}/{m:%m/%d}({'月火水木金土日'[m.weekday()]})",
+        lambda m: f"{m:%H:%M}", "[写真]", "    ",
     ),
     "zh-Hant": Shape(
         f"[LINE] 與{FRIEND}的聊天記錄\n儲存日期：2024/04/01 10:30\n",
@@ -46,10 +48,12 @@ SHAPES = {
     ),
     "zh-Hans": Shape(
         f"[LINE] 与{FRIEND}的聊天记录\n保存日期：2024/4/1 10:30\n",
-        lambda m: f"{m.year}/{m.month}/{m.day}周{'一二三四五六日'[m.weekday()]}", lambda m: half(m, "上午", "下午"), "[图片]",
+        lambda m: f"{m.year}/{m.month}/{m.day}周{'一二三四五六日'[m.weekday()]}",
+        lambda m: half(m, "上午", "下午"), "[图片]",
     ),
     "th": Shape(
-        f"[LINE] ประวัติการสนทนากับ {FRIEND}\nบันทึกวันที่: 2567/04/01 10:30\n", lambda m: f"{m.year + 543}/{m:%m/%d} อังคาร",
+        f"[LINE] ประวัติการสนทนากับ {FRIEND}\nบันทึกวันที่: 2567/04/01 10:30\n",
+        lambda m: f"{m.year + 543}/{m:%m/%d} อังคาร",
         lambda m: f"{m:%H:%M}", "[รูป]",
     ),
     "desktop": Shape(

@@ -49,7 +49,8 @@ def test_the_csv_of_the_mac(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hello\n", "{}", "Date,Name,Text\n", "12/09/2016, 17:07 - Anna: hi\n", "SQLite format 3\0", "[Photo] [x] y\n",
+    ["", "hello\n", "{}", "Date,Name,Text\n", "12/09/2016, 17:07 - Anna: hi\n", "SQLite format 3\0"
+    , "[Photo] [x] y\n",
      "[05.03.24, 15:03:21] Anna: hi\n", "2024/03/05(火)\n10:30\tAnna\thi\n", "Date,User,Amount\n1,2,3\n",
      "[INFO] [12:30] started\n"],
 )  # fmt: skip
@@ -60,9 +61,12 @@ def test_other_files_are_no_chats(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("사진 3장", "media"), ("동영상", "media"), ("파일: 보고서 1.pdf", "media"), ("이모티콘", "sticker"), ("(Emoticon)", "sticker"),
-        ("보이스톡 해요", "call"), ("보이스톡 0:17", "call"), ("Voice Call 1:02:03", "call"), ("삭제된 메시지입니다.", "deleted"),
-        ("File: a b.zip", "media"), ("30,400원을 받으세요.", "service"), ("지도: 서울역", "location"), ("투표: 언제?", "poll"), ("", "empty"),
+        ("사진 3장", "media"), ("동영상", "media"), ("파일: 보고서 1.pdf", "media"), ("이모티콘", "sticker"),
+        ("(Emoticon)", "sticker"),
+        ("보이스톡 해요", "call"), ("보이스톡 0:17", "call"), ("Voice Call 1:02:03", "call"),
+        ("삭제된 메시지입니다.", "deleted"),
+        ("File: a b.zip", "media"), ("30,400원을 받으세요.", "service"), ("지도: 서울역", "location"),
+        ("투표: 언제?", "poll"), ("", "empty"),
     ],
 )  # fmt: skip
 def test_what_kakaotalk_writes_in_the_place_of_a_text(tmp_path: Path, text: str, reason: str) -> None:
@@ -75,7 +79,10 @@ def test_lines_about_the_room(tmp_path: Path) -> None:
     text = "".join(f"[김민지] [오후 2:30] hi\n{line}\n" for line in lines)
     found = read_text(tmp_path, f"{WINDOWS}{text}[Anna] [오후 2:31] first\nsecond\n")
     assert (found.texts, found.dropped) == (["hi"] * 4 + ["first\nsecond"], {"system": 4})
-    text = f"{PHONE}김민지님이 들어왔습니다.\n2024. 3. 5. 오후 2:31: Anna님이 나갔습니다.\n{PHONE}김민지 : hi\n2024년 3월 6일 수요일\n{PHONE}Anna : x\n"
+    text = (
+        f"{PHONE}김민지님이 들어왔습니다.\n2024. 3. 5. 오후 2:31: Anna님이 나갔습니다.\n"
+        f"{PHONE}김민지 : hi\n2024년 3월 6일 수요일\n{PHONE}Anna : x\n"
+    )
     found = read_text(tmp_path, text)
     assert (found.texts, found.dropped) == (["hi", "x"], {"system": 2})
 
@@ -83,8 +90,10 @@ def test_lines_about_the_room(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("사진 봤어?", "사진 봤어?"), ("a : b", "a : b"), ("first\n\nsecond", "first\n\nsecond"), ("https://a.example/x.jpg", "https://a.example/x.jpg"),
-        ("내일 12:30에 봐", "내일 12:30에 봐"), ("[x] [y] z", "[x] [y] z"), ("ㅋㅋㅋ 🎉", "ㅋㅋㅋ 🎉"), ("he left.", "he left."),
+        ("사진 봤어?", "사진 봤어?"), ("a : b", "a : b"), ("first\n\nsecond", "first\n\nsecond"),
+        ("https://a.example/x.jpg", "https://a.example/x.jpg"),
+        ("내일 12:30에 봐", "내일 12:30에 봐"), ("[x] [y] z", "[x] [y] z"), ("ㅋㅋㅋ 🎉", "ㅋㅋㅋ 🎉"),
+        ("he left.", "he left."),
     ],
 )  # fmt: skip
 def test_what_people_write_is_kept(tmp_path: Path, text: str, kept: str) -> None:
@@ -126,7 +135,8 @@ def test_faults_are_counted_and_named(tmp_path: Path) -> None:
     assert found.threads[0].fault == "line 1: no time before the first message"
     found = read_text(tmp_path, f"{PHONE}Anna : hi\nmore\n2024년 13월 5일 오후 2:30, Anna : x\n")
     assert found.threads[0].fault == "line 3: '2024년 13월 5일', '오후 2:30' is no time from 1990 to 2099"
-    rows = 'Date,User,Message\n2024-03-05 10:00:00,Anna,hi\n"x",Anna,hi\n2024-03-05 10:00:00,Anna\n2024-03-05 10:00:01,,note\n'
+    bad = '"x",Anna,hi\n2024-03-05 10:00:00,Anna\n2024-03-05 10:00:01,,note\n'
+    rows = f"Date,User,Message\n2024-03-05 10:00:00,Anna,hi\n{bad}"
     found = read_text(tmp_path, rows, "a.csv")
     assert (found.texts, found.dropped) == (["hi"], {"malformed": 2, "system": 1})
     assert found.threads[0].fault == "line 3: 'x' is no time from 1990 to 2099"
@@ -140,8 +150,10 @@ def test_formulas_in_a_csv_stay_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no line begins"), (WINDOWS.encode(), "no line begins"), (f"{PHONE}Anna : hi".encode() + b"\xff", "not UTF-8"),
-        (b'Date,User,Message\n2024-03-05 10:00:00,Anna,"hi', "line 2: no CSV"), (b"Date,User,Message\n\xff\xff,a,b\n", "not UTF-8"),
+        (b"", "no line begins"), (WINDOWS.encode(), "no line begins"),
+        (f"{PHONE}Anna : hi".encode() + b"\xff", "not UTF-8"),
+        (b'Date,User,Message\n2024-03-05 10:00:00,Anna,"hi', "line 2: no CSV"),
+        (b"Date,User,Message\n\xff\xff,a,b\n", "not UTF-8"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused(tmp_path: Path, content: bytes, says: str) -> None:

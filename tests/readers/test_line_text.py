@@ -50,9 +50,12 @@ def test_other_files_are_no_chats(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[Sticker]", "sticker"), ("[スタンプ]", "sticker"), ("[Voice message]", "media"), ("[檔案]", "media"), ("[Location]", "location"),
-        ("[連絡先]", "contact"), ("[Poll]", "poll"), ("[Notes]", "media"), ("☎ 通話時間 5:32", "call"), ("☎ No answer", "call"),
-        ("You unsent a message.", "unsent"), ("メッセージの送信を取り消しました", "unsent"), ("Cleo joined the group", "system"),
+        ("[Sticker]", "sticker"), ("[スタンプ]", "sticker"), ("[Voice message]", "media"), ("[檔案]", "media"),
+        ("[Location]", "location"),
+        ("[連絡先]", "contact"), ("[Poll]", "poll"), ("[Notes]", "media"), ("☎ 通話時間 5:32", "call"),
+        ("☎ No answer", "call"),
+        ("You unsent a message.", "unsent"), ("メッセージの送信を取り消しました", "unsent"),
+        ("Cleo joined the group", "system"),
     ],
 )  # fmt: skip
 def test_what_line_writes_in_the_place_of_a_text(tmp_path: Path, text: str, reason: str) -> None:
@@ -62,7 +65,8 @@ def test_what_line_writes_in_the_place_of_a_text(tmp_path: Path, text: str, reas
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [("10:30\t\tAnna changed the picture", "system"), ("10:30\tAnna joined the group", "system"), ("10:30\t☎ 通話時間 5:32", "call"),
+    [("10:30\t\tAnna changed the picture", "system"), ("10:30\tAnna joined the group", "system"),
+    ("10:30\t☎ 通話時間 5:32", "call"),
      ("10:30\tYou unsent a message.", "unsent"), ("10:30\t\tAnnaがメッセージの送信を取り消しました", "unsent")],
 )  # fmt: skip
 def test_lines_without_a_name_are_lines_own(tmp_path: Path, line: str, reason: str) -> None:
@@ -73,9 +77,12 @@ def test_lines_without_a_name_are_lines_own(tmp_path: Path, line: str, reason: s
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        ("see [Photo] there", "see [Photo] there"), ("a\tb\tc", "a\tb\tc"), ("写真", "写真"), ('"one"', '"one"'), ("x: y", "x: y"),
-        ('"first\nsecond ""quoted""\n\n10:99 third"', 'first\nsecond "quoted"\n\n10:99 third'), ("2024/03/06", "2024/03/06"),
-        ("first\nno quotes", "first\nno quotes"), ("(heart)", "(heart)"), ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("see [Photo] there", "see [Photo] there"), ("a\tb\tc", "a\tb\tc"), ("写真", "写真"), ('"one"', '"one"'),
+        ("x: y", "x: y"),
+        ('"first\nsecond ""quoted""\n\n10:99 third"', 'first\nsecond "quoted"\n\n10:99 third'),
+        ("2024/03/06", "2024/03/06"),
+        ("first\nno quotes", "first\nno quotes"), ("(heart)", "(heart)"),
+        ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
     ],
 )  # fmt: skip
 def test_what_people_write_is_kept(tmp_path: Path, text: str, kept: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import DateOrder, Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.line_words import ENDS, STARTS, reason_of, unquoted
 from jaegpt.exports.readers.local_times import MARKS, ClockWords, LocalTimes, day_of, decide_order
 from jaegpt.exports.readers.names import NameParts
 from jaegpt.exports.readers.text_blocks import blocks, decoder_of
@@ -38,27 +39,6 @@ _TITLES = [
     )
 ]  # fmt: skip
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_PLACEHOLDERS = {
-    word: reason
-    for reason, words in {
-        "media": "photo image video voice message audio file gif album note notes 写真 画像 動画 "
-        "ボイスメッセージ 音声 ファイル アルバム ノート 照片 圖片 图片 影片 视频 語音訊息 语音信息 语音消息 檔案 文件 "
-        "相簿 記事本 ภาพ รูป รูปภาพ วิดีโอ ข้อความเสียง ไฟล์ 사진 동영상 음성메시지 파일 foto berkas voice_message "
-        "voice_note pesan_suara",
-        "sticker": "sticker スタンプ 貼圖 贴图 สติกเกอร์ สติ๊กเกอร์ 스티커 stiker",
-        "location": "location 位置情報 位置資訊 位置訊息 位置信息 ตำแหน่ง ตำแหน่งที่ตั้ง 위치정보 lokasi",
-        "contact": "contact 連絡先 聯絡資訊 聯絡人 联系人 ผู้ติดต่อ 연락처 kontak",
-        "poll": "poll 投票 โพล 투표",
-        "call": "call 通話",
-        "service": "gift payment ギフト 送金 line_pay 禮物",
-    }.items()
-    for word in words.split()
-}
-_UNSENT = re.compile(
-    r"(?:[^\n]{1,80} )?unsent a (?:message|photo)\.?|(?:[^\n]{1,80}が)?メッセージの送信を取り消しました。?|"
-    r"(?:[^\n]{1,80})?已?收回訊息。?|(?:[^\n]{1,80})?已?(?:撤回|收回)了?(?:一条)?(?:消息|信息)。?"
-)
-_EVENT = re.compile(r"[^\n]{1,80} (?:joined the group|left the group|invited [^\n]{1,80} to the group)\.?")
 
 
 def sniff(name: str, head: bytes) -> float:
@@ -193,24 +173,47 @@ class _Reading:
         head = str(parts[0]).strip()
         if head and not self._is_head(head):
             self._malformed(thread, f"line {line:,}: no day line and no time before the first message")
-        whole = self.survey.names
+        known = self.survey.names
+        of = {name: (known.whole(name), known.rest(name)) for name in {*parts[3::5]} if name}
+        is_plain = not self.is_desktop
+        senders, times, texts = thread.senders, thread.sent_at, thread.texts
         rows = zip(parts[2::5], parts[3::5], parts[4::5], parts[5::5], sent_at, strict=True)
-        for index, (clock, name, mark, text, time) in enumerate(rows):
+        for index, (clock, name, mark, body, time) in enumerate(rows):
             if not clock:
                 continue  # a day line
-            body = str(text).rstrip("\n")
-            if time is None:
+            text = str(body)
+            if (
+                mark
+                and name
+                and time
+                and is_plain
+                and text[:1] not in STARTS
+                and text[-2:] not in ENDS
+                and text[-1] != "\n"
+            ):
+                whole, rest = of[name]
+                senders.append(whole)
+                times.append(time)
+                texts.append(text.removeprefix(rest))
+            elif time is None:
                 place = line + "".join(str(part) for part in parts[: 5 * index + 1] if part).count("\n") + index
                 self._malformed(thread, f"line {place:,}: {dates[index]!r}, {clock!r} is no time from 1990 to 2099")
-            elif not mark or not name:
-                thread.dropped[_reason_of(str(name or "") + body, self.is_desktop) or "system"] += 1
             else:
-                body = _unquoted(body.removeprefix(whole.rest(name)))
-                reason = _reason_of(body, self.is_desktop)
-                if reason:
-                    thread.dropped[reason] += 1
-                else:
-                    thread.add(whole.whole(name), time, body)
+                self._add_unusual(
+                    thread, of[name] if mark and name else None, time, text if mark and name else f"{name or ''}{text}"
+                )
+
+    def _add_unusual(self, thread: SourceThread, of: tuple[str, str] | None, time: int, line: str) -> None:
+        """A line that LINE may have written itself; `of` is its sender and the rest of their name, None without one."""
+        if of is None:
+            thread.dropped[reason_of(line.rstrip("\n"), self.is_desktop) or "system"] += 1
+            return
+        text = unquoted(line.rstrip("\n").removeprefix(of[1]))
+        reason = reason_of(text, self.is_desktop)
+        if reason:
+            thread.dropped[reason] += 1
+        else:
+            thread.add(of[0], time, text)
 
     def _is_head(self, head: str) -> bool:
         return bool(_TITLE.match(head)) and head.count("\n") <= 2
@@ -218,28 +221,6 @@ class _Reading:
     def _malformed(self, thread: SourceThread, fault: str) -> None:
         thread.dropped["malformed"] += 1
         thread.fault = thread.fault or fault
-
-
-def _unquoted(text: str) -> str:
-    """Texts of several lines stand in quotation marks, those in them are doubled."""
-    if "\n" in text and text[0] == text[-1] == '"' and len(text) > 2:
-        return text[1:-1].replace('""', '"')
-    return text
-
-
-def _reason_of(text: str, is_desktop: bool) -> str | None:
-    """Why a text is left out; None for what a person wrote. On the desktop placeholders have no brackets."""
-    if text[:1] == "☎":
-        return "call"
-    if len(text) > 100:
-        return None
-    word = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text if is_desktop else ""
-    reason = _PLACEHOLDERS.get(word.strip().casefold().replace(" ", "_")) if word else None
-    if reason or not text.strip():
-        return reason or "empty"
-    if _UNSENT.fullmatch(text):
-        return "unsent"
-    return "system" if " " in text and _EVENT.fullmatch(text) else None
 
 
 READER = Reader(
