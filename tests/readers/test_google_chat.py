@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers.reader_fixtures_google import DIRECT, conversation, message, person, write_chat, write_large
+from helpers.reader_fixtures_google_chat import DIRECT, conversation, message, person, write_chat, write_large
 from helpers.reader_fixtures_json import (
     EXPECTED,
     FOREIGN,
@@ -62,9 +62,9 @@ def test_rooms_and_what_describes_them_may_be_missing(tmp_path: Path) -> None:
     thread = read_messages(tmp_path / "a", *conversation(), folder="Space AAAAx", name="Cakes")
     assert (thread.key, thread.title, thread.is_group) == ("Space AAAAx", "Cakes", True)
     thread = read_messages(tmp_path / "b", *conversation(), folder="Space AAAAx(1)", members=None, owner=None)
-    assert (thread.title, thread.is_group, thread.owner, thread.owner_is_marked) == ("Space AAAAx(1)", True, (), False)
-    thread = read_messages(tmp_path / "c", *conversation(), folder="cakes", members=(OWNER, FRIEND, "Zoë Quist"))
-    assert (thread.key, thread.title, thread.is_group) == ("cakes", f"{FRIEND}, Zoë Quist", True)
+    assert (thread.key, thread.is_group, thread.owner, thread.owner_is_marked) == ("Space AAAAx", True, (), False)
+    thread = read_messages(tmp_path / "c", *conversation(), folder="cakes", members=(FRIEND, OWNER, "Zoë Quist"))
+    assert (thread.key, thread.title, thread.is_group) == ("cakes", f"{FRIEND}, {OWNER}, Zoë Quist", True)
 
 
 @pytest.mark.parametrize("window", [50, 2**20])
@@ -110,10 +110,12 @@ def test_what_is_no_human_text_is_counted(tmp_path: Path) -> None:
         ("Thursday, November 3, 2016 at 12:00:00\u00a0AM UTC", "2016-11-03T00:00:00"),
         ("Thursday, November 3, 2016 at 12:00:00 PM UTC", "2016-11-03T12:00:00"),
         ("2016-11-03T11:59:50Z", "2016-11-03T11:59:50"),
-        ("Donnerstag, 3. November 2016 um 11:59:50 UTC", "English"),
-        ("Thursday, Brumaire 3, 2016 at 11:59:50 AM UTC", "no month"),
+        ("Donnerstag, 3. November 2016 um 11:59:50 UTC", "language to English"),
+        ("Thursday, Brumaire 3, 2016 at 11:59:50 AM UTC", "no day in English"),
+        ("Thursday, November 3, 2016 at 11:59:60 AM UTC", "time of the day"),
+        ("Thursday", "language to English"),
         ("Thursday, November 31, 2016 at 11:59:50 AM UTC", "day is out of range"),
-        ("Thursday, November 3, 2016 at 13:59:50 PM UTC", "no time of the day"),
+        ("Thursday, November 3, 2016 at 13:59:50 PM UTC", "time of the day"),
         ("Thursday, November 3, 1066 at 11:59:50 AM UTC", "1990 to 2099"),
     ],
 )
@@ -127,11 +129,13 @@ def test_dates(tmp_path: Path, date: str, expected: str) -> None:
 
 
 def test_people_without_a_name_and_people_of_one_name(tmp_path: Path) -> None:
+    nobody = message(4, FRIEND, TIME, "d")
+    del nobody["creator"]
     rows = [
         message(1, FRIEND, TIME, "a"),
         message(2, FRIEND, TIME, "b", creator={**person(FRIEND), "email": "other@x.example"}),
         message(3, FRIEND, TIME, "c", creator={"email": "zoe@x.example", "user_type": "Human"}),
-        message(4, FRIEND, TIME, "d", creator=None),
+        nobody,
     ]
     thread = read_messages(tmp_path, *rows)
     assert thread.senders == [FRIEND, f"{FRIEND} (other@x.example)", "zoe@x.example", "Deleted User"]

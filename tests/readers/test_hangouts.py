@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.reader_fixtures_google import NUMBERS, TALK, event, events, hangouts, identity, write_large_hangouts
+from helpers.reader_fixtures_hangouts import NUMBERS, TALK, event, events, hangouts, identity, write_large
 from helpers.reader_fixtures_json import (
     EXPECTED,
     FOREIGN,
@@ -100,7 +100,7 @@ def test_layers_without_end_are_refused_or_skipped(tmp_path: Path) -> None:
 
 
 def test_many_conversations(tmp_path: Path) -> None:
-    write_large_hangouts(tmp_path / "large.json", 3_000_000)
+    write_large(tmp_path / "large.json", 3_000_000)
     threads, _ = read(READER, tmp_path / "large.json")
     assert len(threads) > 1
     assert all(len(thread.texts) == 2000 and thread.sent_at == sorted(thread.sent_at) for thread in threads)

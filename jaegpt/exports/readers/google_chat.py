@@ -19,13 +19,14 @@ from jaegpt.exports.readers.json_stream import open_json
 from jaegpt.exports.readers.neighbours import content_of, matching, near
 
 _DELETED_USER = "Deleted User"
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July"),
-    *("August", "September", "October", "November", "December"),
-)
+_MONTH_NAMES = "January February March April May June July August September October November December"
+_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES.split(), start=1)}
 # Always in English and UTC; before AM and PM stands a space of some kind.
-_DATE = re.compile(r"\w+, (\w+) (\d{1,2}), (\d{4}) at (\d{1,2}):(\d\d):(\d\d)\s?([AP])M UTC")
-_FOLDER = re.compile(r"(DM|Space) (\S+)")
+_DAY = re.compile(r"\w+, (\w+) (\d{1,2}), (\d{4})")
+_CLOCK = re.compile(r"(1[0-2]|[1-9]):([0-5]\d):([0-5]\d)\s?([AP])M UTC")
+# Keys that can change what becomes of a message.
+_TELLING = frozenset(("message_state", "deletion_metadata", "annotations"))
+_FOLDER = re.compile(r"(DM|Space) ([^\s(]+)")
 _TOPIC = re.compile(rb'"topic_id"\s*:\s*"([^"\\]*)"')
 _SCAN_BYTES = 2**20
 _ZIP_NUMBER = re.compile(r"\d+(?=\.zip$)", re.IGNORECASE)
@@ -102,22 +103,27 @@ class _Group:
         return cls(found[0] if found else folder, title, is_group, owner, names, people, _topics_of_several(file))
 
     def take(self, batch: list[Any]) -> None:
-        for message in batch:
+        for place, message in enumerate(batch, start=self.num_read):
             topic = message.get("topic_id") if type(message) is dict else None
-            key = f"{self.key}/{topic}" if type(topic) is str and topic in self.topics else self.key
-            thread = self.threads.get(key)
-            if thread is None:
-                thread = SourceThread(key, title=self.title, people=self.people, is_group=self.is_group)
-                thread.resolution_ms = 1000
-                self.threads[key] = thread
+            thread = self._thread(topic if type(topic) is str and topic in self.topics else "")
             try:
                 reason = self._judge(message, thread)
             except ValueError as fault:
-                malformed(thread, f"messages[{self.num_read}]", fault)
+                malformed(thread, f"messages[{place}]", fault)
             else:
                 if reason:
                     thread.dropped[reason] += 1
-            self.num_read, self.num_waiting = self.num_read + 1, self.num_waiting + 1
+        self.num_read, self.num_waiting = self.num_read + len(batch), self.num_waiting + len(batch)
+
+    def _thread(self, topic: str) -> SourceThread:
+        """The piece that is waiting of a topic of several messages, or of all others: ""."""
+        thread = self.threads.get(topic)
+        if thread is None:
+            key = f"{self.key}/{topic}" if topic else self.key
+            thread = SourceThread(key, title=self.title, people=self.people, is_group=self.is_group)
+            thread.resolution_ms = 1000
+            self.threads[topic] = thread
+        return thread
 
     def finished(self) -> Iterator[SourceThread]:
         """What is waiting, with the owner; what follows begins other pieces."""
@@ -131,32 +137,38 @@ class _Group:
         """Add a message to its thread, or say why not."""
         if type(message) is not dict:
             raise ValueError(f"{kind_of(message)} instead of an object")
-        if message.get("message_state") == "DELETED" or "deletion_metadata" in message:
-            return "deleted"
-        creator, text = message.get("creator"), message.get("text")
-        if creator is not None and type(creator) is not dict:
+        if not _TELLING.isdisjoint(message):
+            if message.get("message_state") == "DELETED" or "deletion_metadata" in message:
+                return "deleted"
+            if _is_annotated(message, "slash_command_metadata"):
+                return "command"
+        creator, text = message.get("creator", {}), message.get("text", "")
+        if type(creator) is not dict:
             raise ValueError(f"`creator` is {kind_of(creator)} instead of an object")
-        if creator and creator.get("user_type") == "Bot":
+        if creator.get("user_type") == "Bot":
             return "bot"
         time = _time(message.get("created_date"))
-        if text is not None and type(text) is not str:
+        if type(text) is not str:
             raise ValueError(f"`text` is {kind_of(text)} instead of a text")
-        annotations = [row for row in _list(message.get("annotations")) if type(row) is dict]
-        if any("slash_command_metadata" in row for row in annotations):
-            return "command"
-        if not text or not text.strip():
+        if not text.strip():
             if message.get("attached_files"):
                 return "media"
-            return "call" if any("video_call_metadata" in row for row in annotations) else "empty"
-        thread.add(self.names.of(*_identity(creator or {})), time, text)
+            return "call" if _is_annotated(message, "video_call_metadata") else "empty"
+        thread.add(self.names.of(*_identity(creator)), time, text)
         return None
+
+
+def _is_annotated(message: dict[str, Any], kind: str) -> bool:
+    return any(type(row) is dict and kind in row for row in _list(message.get("annotations")))
 
 
 def _identity(person: dict[str, Any]) -> tuple[str, str]:
     """(what identifies somebody, name): the e-mail address, or the name where that is missing."""
-    email, name = (value if type(value) is str else "" for value in (person.get("email"), person.get("name")))
-    name = name or email or _DELETED_USER
-    return email or name, name
+    email, name = person.get("email"), person.get("name")
+    if type(email) is str and email:
+        return email, name if type(name) is str and name else email
+    name = name if type(name) is str and name else _DELETED_USER
+    return name, name
 
 
 def _list(value: Any) -> list[Any]:
@@ -165,7 +177,9 @@ def _list(value: Any) -> list[Any]:
 
 def _owner_of(file: SourceFile) -> tuple[str, str]:
     """(e-mail address, name) of the account whose download it is; "" twice if no file says so."""
-    # Users lie beside the groups. Folders are called so in English alone, files always.
+    # Users lie beside the groups. Their folders are called so in English alone, the conversations' and files always.
+    if not _FOLDER.match(file.name.split("/")[-2:][0]):
+        return "", ""
     places = [file]
     if file.member is not None:
         zips = Path(file.path).parent.glob("*.zip")
@@ -199,24 +213,31 @@ def _topics_of_several(file: SourceFile) -> frozenset[str]:
 def _time(value: Any) -> int:
     if type(value) is not str:
         raise ValueError(f"`created_date` is {kind_of(value)} instead of a time")
-    found = _DATE.fullmatch(value)
-    if not found:
-        if value[:1].isdigit():
-            return iso_ms(value, "created_date")
-        hint = "not a date in English; set the account's language to English, and make the download again"
-        raise ValueError(f"`created_date` {value[:60]!r} is {hint}")
-    month, day, year, hour, minute, second, half = found.groups()
-    if not 1 <= int(hour) <= 12 or int(minute) > 59 or int(second) > 59:
-        raise ValueError(f"`created_date` {value!r} has no time of the day")
-    minutes = (int(hour) % 12 + 12 * (half == "P")) * 60 + int(minute)
-    return checked_time(_midnight_ms(month, day, year) + (minutes * 60 + int(second)) * 1000, "created_date")
+    day, _, clock = value.partition(" at ")
+    if clock:
+        return _midnight_ms(day) + _clock_ms(clock)
+    if value[:1].isdigit():
+        return iso_ms(value, "created_date")
+    hint = "set the account's language to English, and make the download again"
+    raise ValueError(f"`created_date` {value[:60]!r} is no date in English; {hint}")
 
 
 @functools.lru_cache(maxsize=4096)
-def _midnight_ms(month: str, day: str, year: str) -> int:
-    if month not in _MONTHS:
-        raise ValueError(f"`created_date` has no month {month!r}")
-    return int(datetime(int(year), _MONTHS.index(month) + 1, int(day), tzinfo=UTC).timestamp()) * 1000
+def _midnight_ms(value: str) -> int:
+    found = _DAY.fullmatch(value)
+    if not found or found[1] not in _MONTHS:
+        raise ValueError(f"`created_date` {value[:60]!r} is no day in English")
+    midnight = datetime(int(found[3]), _MONTHS[found[1]], int(found[2]), tzinfo=UTC)
+    return checked_time(int(midnight.timestamp()) * 1000, "created_date")
+
+
+@functools.lru_cache(maxsize=100_000)  # a day has 86,400 seconds
+def _clock_ms(value: str) -> int:
+    found = _CLOCK.fullmatch(value)
+    if not found:
+        raise ValueError(f"`created_date` has {value[:60]!r} for a time of the day")
+    hours = int(found[1]) % 12 + 12 * (found[4] == "P")
+    return ((hours * 60 + int(found[2])) * 60 + int(found[3])) * 1000
 
 
 READER = Reader(
