@@ -109,17 +109,18 @@ def _of_row(row: Any) -> _Written:
 def _of_text(match: re.Match[str]) -> _Written:
     date, time, seconds, sender, body = match.group(1, 2, 3, 4, 5)
     stamp = f"{date}T{time}{seconds or ':00'}"
-    if body.rstrip() == _DELETED:
+    text, reason = body.rstrip("\n"), None
+    if "\n" in text or "](" in text:
+        without_files = _FILES.sub("", text)
+        without = _STICKER.sub("", without_files)
+        reason = "media" if without_files != text else "sticker" if without != without_files else None
+        text = _QUOTE.sub("", _REACTIONS.sub("", without)).strip("\n")
+    text = text.rstrip()
+    if not text:
+        return stamp, 0, sender, "", reason or "empty"
+    if text == _DELETED:
         return stamp, 0, sender, "", "deleted"
-    without_files = _FILES.sub("", body)
-    without = _STICKER.sub("", without_files)
-    text = _QUOTE.sub("", _REACTIONS.sub("", without)).strip("\n").rstrip()
-    reason = None
-    if not text.strip():
-        reason = "media" if without_files != body else "sticker" if without != without_files else "empty"
-    elif _CALL.fullmatch(text):
-        reason = "call"
-    return stamp, 0, sender, text, reason
+    return stamp, 0, sender, text, "call" if " call" in text and _CALL.fullmatch(text) else None
 
 
 class _Chat:
