@@ -9,7 +9,9 @@ from helpers import (
     reader_fixtures_whatsapp,
     reader_fixtures_whatsapp_db,
 )
+from helpers.reader_fixtures_text import read
 
+from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.readers import kakaotalk, line_text, whatsapp_db, whatsapp_text
 
@@ -54,3 +56,38 @@ def test_databases_are_no_text(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_other_files_are_nobodys(head: bytes) -> None:
     assert [reader.name for reader in READERS if reader.sniff("notes.txt", head) > 0.3] == []
+
+
+@pytest.mark.parametrize(
+    "head", ["13.03.24, 15:00 - Anna: ", "2024/03/05(火)\n10:30\tAnna\t", "2024년 3월 5일 오후 2:30, Anna : "]
+)
+def test_no_line_takes_long(tmp_path: Path, head: str) -> None:
+    """Regular expressions that try every way to read a line would need hours for these."""
+    parts = (
+        "a:",
+        "\u200e ",
+        "<",
+        "a.",
+        "x.y (",
+        " ",
+        "\n",
+        " :",
+        "사진 ",
+        "님이 ",
+        "已",
+        "\t",
+        "[",
+        "-",
+        "1",
+        "\u200e<a: b.c>",
+        "O: a (1)\n",
+    )
+    for part in parts:
+        path = tmp_path / "a.txt"
+        path.write_text(f"{head}{part * 50_000}>)\n{head}x\n{part * 50_000}", encoding="utf-8")
+        for reader in READERS[:3]:
+            try:
+                found = read(reader, path)
+            except BadFileError:
+                continue
+            assert sum(thread.num_read for thread in found.threads) > 0

@@ -175,22 +175,14 @@ class _Reading:
             self._malformed(thread, f"line {line:,}: no day line and no time before the first message")
         known = self.survey.names
         of = {name: (known.whole(name), known.rest(name)) for name in {*parts[3::5]} if name}
-        is_plain = not self.is_desktop
         senders, times, texts = thread.senders, thread.sent_at, thread.texts
         rows = zip(parts[2::5], parts[3::5], parts[4::5], parts[5::5], sent_at, strict=True)
         for index, (clock, name, mark, body, time) in enumerate(rows):
             if not clock:
                 continue  # a day line
             text = str(body)
-            if (
-                mark
-                and name
-                and time
-                and is_plain
-                and text[:1] not in STARTS
-                and text[-2:] not in ENDS
-                and text[-1] != "\n"
-            ):
+            is_plain = text[:1] not in STARTS and text[-2:] not in ENDS and text[-1] != "\n"
+            if mark and name and time and is_plain and not self.is_desktop:
                 whole, rest = of[name]
                 senders.append(whole)
                 times.append(time)

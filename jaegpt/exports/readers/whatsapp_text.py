@@ -109,7 +109,7 @@ class _Survey:
         self.clocks.look_at(lines.dates, lines.clocks)
         if len(self.stamps) < 2:
             first_of_days = dict(zip(reversed(lines.dates), reversed(lines.clocks), strict=True))
-            self.stamps |= {f"{day} {clock}": None for day, clock in list(first_of_days.items())[::-1][:2]}
+            self.stamps |= {plain_name(f"{day} {clock}"): None for day, clock in list(first_of_days.items())[::-1][:2]}
         if self.shape == "ios":
             for index, text in enumerate(lines.texts):
                 if text[:1] == LRM and (name := lines.names[index]):
