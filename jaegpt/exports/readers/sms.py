@@ -13,7 +13,7 @@ from jaegpt.exports.readers.addresses import AddressBook, is_short_code, region_
 from jaegpt.exports.readers.collecting import checked_time, malformed
 from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
 from jaegpt.exports.readers.tapbacks import is_tapback
-from jaegpt.exports.readers.xml_stream import Attributes, parse
+from jaegpt.exports.readers.xml_stream import Attributes, Elements, parse
 
 OWNER = "Me"  # the file knows no name of its owner
 _ROOT = "smses"
@@ -36,11 +36,11 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         BadFileError: it is no such XML, is cut off, or declares entities.
     """
     survey = _Survey()
-    for _ in parse(file, _ROOT, survey.start, lambda name: None):
+    for _ in parse(file, _ROOT, survey):
         pass
     book = survey.book()
     collector = _Collector(survey, book)
-    for _ in parse(file, _ROOT, collector.start, collector.end):
+    for _ in parse(file, _ROOT, collector):
         if collector.num_waiting >= BLOCK_MESSAGES:
             collector.num_waiting = 0
             yield from collector.pieces.take()
@@ -48,7 +48,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
 
 
 @dataclass
-class _Survey:
+class _Survey(Elements):
     """What the whole file says of the addresses in it, as they are written."""
 
     names: dict[str, str] = field(default_factory=dict)
@@ -57,26 +57,26 @@ class _Survey:
     senders: set[tuple[str, str]] = field(default_factory=set)  # of sent MMS, with those they went to
     _sent_to: str | None = None
 
-    def start(self, name: str, about: Attributes, line: int) -> None:
+    def start(self, name: str, attributes: Attributes) -> None:
         if name in ("sms", "mms"):
-            address = about.get("address", "")
-            is_sent = about.get("type" if name == "sms" else "msg_box") == _SENT
+            address = attributes.get("address", "")
+            is_sent = attributes.get("type" if name == "sms" else "msg_box") == _SENT
             self._sent_to = address if is_sent else None
             if is_sent:
                 self.written_to.add(address)
-            contact = about.get("contact_name", "")
+            contact = attributes.get("contact_name", "")
             self.addresses.add(address)
             if contact not in _NAMELESS and "~" not in address:
                 self.names[address] = contact
-        elif name == "addr" and about.get("type") == _FROM and self._sent_to is not None:
-            self.senders.add((about.get("address", ""), self._sent_to))
+        elif name == "addr" and attributes.get("type") == _FROM and self._sent_to is not None:
+            self.senders.add((attributes.get("address", ""), self._sent_to))
 
     def book(self) -> AddressBook:
         addresses = {part for address in self.addresses for part in address.split("~")}
         return AddressBook(region_of(sorted(addresses)))
 
 
-class _Collector:
+class _Collector(Elements):
     """Sorts messages into the pieces of their threads."""
 
     def __init__(self, survey: _Survey, book: AddressBook) -> None:
@@ -95,31 +95,33 @@ class _Collector:
         self.pieces = Pieces(self._begin)
         self.num_waiting = 0
 
-    def start(self, name: str, about: Attributes, line: int) -> None:
+    def start(self, name: str, attributes: Attributes) -> None:
         if name == "sms":
-            box, body = about.get("type", ""), about.get("body", "null")
+            box, body = attributes.get("type", ""), attributes.get("body", "null")
             reason = None if box in (_RECEIVED, _SENT) else "draft"
-            self._add(about, line, box == _SENT, "", "" if body == "null" else body, reason)
+            self._add(attributes, box == _SENT, "", "" if body == "null" else body, reason)
         elif name == "mms":
-            self._mms = _Mms(about, line)
+            self._mms = _Mms(attributes, self.line())
         elif self._mms is not None and name == "part":
-            self._mms.add_part(about)
-        elif self._mms is not None and name == "addr" and about.get("type") == _FROM:
-            self._mms.sender = about.get("address", "")
+            self._mms.add_part(attributes)
+        elif self._mms is not None and name == "addr" and attributes.get("type") == _FROM:
+            self._mms.sender = attributes.get("address", "")
 
     def end(self, name: str) -> None:
         if name == "mms" and self._mms is not None:
             mms, self._mms = self._mms, None
             text, reason = mms.text_or_reason()
-            self._add(mms.about, mms.line, mms.about.get("msg_box") == _SENT, mms.sender, text, reason)
+            self._add(mms.about, mms.about.get("msg_box") == _SENT, mms.sender, text, reason, mms.line)
 
-    def _add(self, about: Attributes, line: int, is_own: bool, sender: str, text: str, reason: str | None) -> None:
+    def _add(
+        self, about: Attributes, is_own: bool, sender: str, text: str, reason: str | None, line: int | None = None
+    ) -> None:
         """Take a message; `sender` is the address of a group's member, "" where that is not known."""
         self.num_waiting += 1
         address = about.get("address", "null")
         participants = self._participants(address)
         if not participants:
-            malformed(self.pieces[_UNKNOWN], f"line {line:,}", "`address` is missing")
+            malformed(self.pieces[_UNKNOWN], f"line {line or self.line():,}", "`address` is missing")
             return
         key = "~".join(participants)
         self._people[key] = participants
@@ -135,7 +137,7 @@ class _Collector:
                 sent_at = _milliseconds(about.get("date", "null"))
                 thread.add(OWNER if is_own else self._sender(sender, participants), sent_at, text)
             except ValueError as error:
-                malformed(thread, f"line {line:,}", error)
+                malformed(thread, f"line {line or self.line():,}", error)
         else:
             thread.dropped[reason] += 1
 

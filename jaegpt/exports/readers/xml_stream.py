@@ -13,12 +13,10 @@ MAX_TAG_BYTES = 256 * 2**20  # a tag holds a whole picture or video as text
 
 # Halves of surrogate pairs, written as a reference each, which XML forbids. A neighbour in 55000 to 57999 that is none
 # is a character of its own, and stays one when the run is taken as UTF-16.
-_HALF = rb"&#(?:5[5-7]\d{3}|x[dD][89a-fA-F][\da-fA-F]{2});"
-_HALVES = re.compile(rb"(?:%s)+" % _HALF)
+_HALF = rb"(?:5[5-7]\d{3}|x[dD][89a-fA-F][\da-fA-F]{2});"
 # References to what no XML may hold: control codes but for tab and line breaks, and U+FFFE and U+FFFF.
-_FORBIDDEN = re.compile(
-    rb"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcefBCEF]|1[\da-fA-F])|6553[45]|x[fF]{3}[efEF]);"
-)
+_FORBIDDEN = rb"(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcefBCEF]|1[\da-fA-F])|6553[45]|x[fF]{3}[efEF]);"
+_TO_MEND = re.compile(rb"&#(?:%s|(%s(?:&#%s)*))" % (_FORBIDDEN, _HALF, _HALF))
 _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r")
 # The references that a block ends in, the last perhaps in the middle: they wait for the next block.
 _TAIL = re.compile(rb"(?:&#[\dxa-fA-F]{1,8};)*(?:&[#\dxa-fA-F]{0,9})?\Z")
@@ -33,47 +31,47 @@ def mended(block: bytes) -> bytes:
     Every other reference is left alone: a `&#10;` that is written out is a space by XML's rules.
     """
     block = block.translate(None, _CONTROLS)
-    if b"&#" not in block:
-        return block
-    return _FORBIDDEN.sub(b"", _HALVES.sub(_joined, block))
+    return _TO_MEND.sub(_as_text, block) if b"&#" in block else block
 
 
-def _joined(match: re.Match[bytes]) -> bytes:
-    codes = [
-        int(code[1:], 16) if code.startswith(b"x") else int(code) for code in match[0][2:-1].split(b";&#")
-    ]  # b"&#55357;&#56832;" -> [55357, 56832]
+def _as_text(match: re.Match[bytes]) -> bytes:
+    if not match[1]:
+        return b""
+    # b"&#55357;&#56832;" -> [55357, 56832]
+    codes = [int(code[1:], 16) if code.startswith(b"x") else int(code) for code in match[1][:-1].split(b";&#")]
     return struct.pack(f"<{len(codes)}H", *codes).decode("utf-16-le", "replace").encode()
 
 
-def parse(
-    file: SourceFile, root: str, start: Callable[[str, Attributes, int], None], end: Callable[[str], None]
-) -> Iterator[None]:
-    """Parse a file, and yield after each block of it.
+class Elements:
+    """What is to be done with the elements inside the outermost one; `line` tells where the parser is."""
 
-    Args:
-        file: the file.
-        root: the name of its outermost element.
-        start: called with the name, attributes and line of each element inside.
-        end: called with its name when it ends.
+    line: Callable[[], int]
+
+    def start(self, name: str, attributes: Attributes) -> None:
+        """An element begins."""
+
+    def end(self, name: str) -> None:
+        """An element ends."""
+
+
+def parse(file: SourceFile, root: str, elements: Elements) -> Iterator[None]:
+    """Parse a file in UTF-8 whose outermost element is called `root`, and yield after each block of it.
 
     Raises:
         BadFileError: it is no XML of that root, is cut off, or declares entities.
     """
-    parser = expat.ParserCreate()
-    depth = 0
+    parser = expat.ParserCreate("UTF-8")  # whatever it declares: all these programs write UTF-8
 
     def started(name: str, attributes: Attributes) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > 1:
-            start(name, attributes, parser.CurrentLineNumber)
-        elif name != root:
+        if name != root:
             raise BadFileError(file.name, "not_this_format", f"the outermost element is <{name[:40]}>, not <{root}>")
+        parser.StartElementHandler = elements.start
 
     def refused(*_: object) -> None:
         raise BadFileError(file.name, "entities", "it declares a document type or entities, which no export does")
 
-    parser.StartElementHandler, parser.EndElementHandler = started, end
+    elements.line = lambda: parser.CurrentLineNumber
+    parser.StartElementHandler, parser.EndElementHandler = started, elements.end
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refused
     fed, waiting, rest = 0, 0, b""
     with file.open() as stream:
