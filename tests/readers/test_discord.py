@@ -1,4 +1,4 @@
-"""DiscordChatExporter's JSON: kinds, bots, forwards, markup, parts, owners, damage. Discord's own package is refused."""
+"""DiscordChatExporter's JSON: kinds, bots, forwards, markup, parts, owners, damage; Discord's own package refused."""
 
 import zipfile
 from pathlib import Path

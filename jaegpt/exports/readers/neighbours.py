@@ -14,7 +14,7 @@ from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import SourceFile
 from jaegpt.exports.text import load_json
 
-MAX_BYTES = 64 * 2**20  # a list of a hundred thousand people has some 100 MB at most, and usually some kB
+MAX_BYTES = 64 * 2**20  # a list of people has some kB each
 
 
 def near(file: SourceFile, relative: str) -> SourceFile:
@@ -24,40 +24,32 @@ def near(file: SourceFile, relative: str) -> SourceFile:
     return SourceFile(path) if file.member is None else SourceFile(file.path, path)
 
 
-def matching(file: SourceFile, pattern: str) -> list[SourceFile]:
-    """The files at `pattern`, such as `../*/info.json`, seen from the folder of `file`; a star is one folder's name."""
-    wanted = near(file, pattern)
-    if wanted.member is None:
-        up, _, below = posixpath.normpath(pattern).rpartition("../")
-        folder = Path(near(file, up or ".").path)
+def matching(file: SourceFile, up: str, pattern: str) -> list[SourceFile]:
+    """The files at `pattern`, such as `*/info.json`, in the folder `up`, such as `../..`; a star is one name."""
+    folder = near(file, up)
+    if folder.member is None:
         try:
-            return [SourceFile(str(path)) for path in sorted(folder.glob(below))]
+            return [SourceFile(str(path)) for path in sorted(Path(folder.path).glob(pattern))]
         except OSError:
             return []
-    pieces = (re.escape(piece).replace(r"\*", "[^/]*") for piece in wanted.member.split("/"))
-    fits = re.compile("/".join(pieces)).fullmatch
+    whole = posixpath.normpath(posixpath.join(folder.member, pattern))
+    fits = re.compile("[^/]*".join(map(re.escape, whole.split("*")))).fullmatch
     return [SourceFile(file.path, name) for name in _members(file.path, *_stamp(file.path)) if fits(name)]
 
 
+def stamp_of(file: SourceFile) -> tuple[int, int] | None:
+    """What changes when the file does, for caches: its size and time, or those of its zip; None if it is missing."""
+    return _stamp(file.path) if file.exists() else None
+
+
 def content_of(file: SourceFile) -> Any:
-    """What a small JSON file holds, read once; None if it does not exist.
+    """What a small JSON file holds; None if it does not exist.
 
     Raises:
         BadFileError: it is no JSON, or is too large.
     """
     if not file.exists():
         return None
-    return _loaded(file, *_stamp(file.path))
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    """Size and time, so that a replaced file is another one."""
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=16)
-def _loaded(file: SourceFile, size: int, changed_ns: int) -> Any:
     with file.open() as stream:
         raw = stream.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:
@@ -65,7 +57,13 @@ def _loaded(file: SourceFile, size: int, changed_ns: int) -> Any:
     try:
         return load_json(raw)
     except orjson.JSONDecodeError as error:
-        raise BadFileError(file.name, "not_json", f"not JSON ({error.msg})", error.pos) from None
+        place = len(error.doc[: error.pos].encode("utf-8", "replace"))
+        raise BadFileError(file.name, "not_json", f"not JSON ({error.msg})", place) from None
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4)
