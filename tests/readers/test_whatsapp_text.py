@@ -303,6 +303,7 @@ def test_nothing_says_who_the_owner_is(tmp_path: Path) -> None:
 def test_a_large_file_comes_in_pieces_of_whole_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaegpt.exports.readers.text_blocks.READ_BYTES", 700)
     monkeypatch.setattr("jaegpt.exports.readers.text_blocks.MIN_BLOCK", 300)
+    monkeypatch.setattr("jaegpt.exports.readers.whatsapp_text.PIECE", 10)
     texts = [f"message {number} ünï 🎉\n\n13.3 is no date" + "\nmore" * (number % 50) for number in range(400)]
     lines = [f"{number % 28 + 1}.03.24, 15:00 - Anna: {text}" for number, text in enumerate(texts)]
     found = read_text(

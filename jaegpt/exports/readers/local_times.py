@@ -33,7 +33,7 @@ DAY_MS = 86_400_000
 UNKNOWN = -(10**18)  # stands for a day or a clock that cannot be understood; no sum with it is a time
 _BY_HAND = 10**16  # added to days on which the zone's offset changes
 _FIRST_YEAR, _LAST_YEAR = 2000, 2099
-_NUMBERS = re.compile(r"\d+")
+_NUMBERS = re.compile(r"\d{1,9}")  # longer ones are no part of a date
 _CLOCK_PARTS = re.compile(r"(\D*)(\d{1,2})[:.](\d{2})(?:[:.](\d{2}))?(\D*)")
 _NO_LETTERS = re.compile(r"[\W_]+")
 # Halves of the day after CLDR. Chinese divides the day further.
@@ -75,7 +75,7 @@ def day_of(text: str, order: Order) -> date | None:
         if 1380 <= year < 1430:
             return _of_persian_calendar(year, month, day)
         found = date(year - 543 if 2500 <= year < 2650 else year, month, day)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if _FIRST_YEAR <= found.year <= _LAST_YEAR else None
 

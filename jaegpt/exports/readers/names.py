@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from jaegpt.exports.readers.local_times import MARKS, SPACES
 
@@ -13,8 +13,7 @@ _ENOUGH = 3  # lines of one beginning; fewer may be a coincidence
 
 def plain_name(name: str) -> str:
     """As people read it: `"\\u202a+49 171 5\\u202c"` -> `"+49 171 5"`, `"~\\u202fAnna"` -> `"Anna"`."""
-    found = _SPACES.sub(" ", _MARKS.sub("", name)).strip()
-    return found[1:].strip() or found if found.startswith("~") else found
+    return _SPACES.sub(" ", _MARKS.sub("", name)).strip().removeprefix("~ ")
 
 
 class NameParts:
@@ -30,9 +29,11 @@ class NameParts:
         self._counts: Counter[str] = Counter()
         self._whole: dict[str, tuple[str, str]] = {}  # beginning -> (whole name, what to cut from the text)
 
-    def look_at(self, names: Iterable[str | None], texts: Iterable[str]) -> None:
+    def look_at(self, names: Sequence[str | None], texts: Sequence[str]) -> None:
         """Take note of lines: names are what stands before the first separator, texts all behind it."""
         varied = self._varied
+        if {*names} <= {*varied, None}:
+            return
         for name, text in zip(names, texts, strict=True):
             if name is None or name in varied:
                 continue

@@ -95,8 +95,7 @@ class Lines:
         """Cut a block at its headers."""
         parts: list[str] = pattern.split(text)
         lines = cls(parts[0], parts[1::4], parts[2::4], [*parts[3::4]], parts[4::4])
-        unnamed = [index for index, name in enumerate(lines.names) if name is None]
-        for index in unnamed:
+        for index in lines.unnamed():
             lines._find_empty(index)
         impossible = {name for name in set(lines.names) if name and (len(name) > MAX_NAME or _QUOTES.search(name))}
         if impossible:
@@ -104,6 +103,10 @@ class Lines:
                 if name in impossible:
                     lines.names[index], lines.texts[index] = None, f"{name}: {lines.texts[index]}"
         return lines
+
+    def unnamed(self) -> list[int]:
+        """Where WhatsApp speaks itself."""
+        return [index for index, name in enumerate(self.names) if name is None] if None in self.names else []
 
     def _find_empty(self, index: int) -> None:
         """ "Anna:" and "Anna:." stand for what can be seen only once."""

@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
@@ -20,6 +21,7 @@ from jaegpt.exports.readers.text_blocks import blocks
 from jaegpt.exports.readers.whatsapp_lines import Header, Lines, header_of, sniff
 from jaegpt.exports.readers.whatsapp_words import LRM
 
+PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
 _GROUP_WORDS = re.compile(
     r"created group|created this group|joined using|invite link|hat die Gruppe|creó el grupo|a créé le groupe|"
     r"ha creato il gruppo|criou o grupo|heeft de groep|создал(?:\(?-?а\)?)? группу|utworzył|建立了群組|创建了群组"
@@ -58,8 +60,14 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     survey.clocks.learn()
     chat = survey.chat(file)
     times = LocalTimes(options.timezone, verdict.order, survey.clocks)
+    thread = chat.thread()
     for text, line in blocks(file, header.pattern):
-        yield _thread(chat, header, times, text, line)
+        _add_block(thread, chat, header, times, text, line)
+        if len(thread.texts) >= PIECE:
+            yield thread
+            thread = chat.thread()
+    if thread.num_read:
+        yield thread
 
 
 @dataclass
@@ -74,6 +82,12 @@ class _Chat:
     is_ios: bool
     resolution_ms: int
     names: NameParts
+
+    def thread(self) -> SourceThread:
+        """A piece of the chat that has no messages yet."""
+        return SourceThread(
+            self.key, self.title, self.people, self.is_group, self.owner, resolution_ms=self.resolution_ms
+        )
 
 
 @dataclass
@@ -95,15 +109,14 @@ class _Survey:
         self.clocks.look_at(lines.dates, lines.clocks)
         if len(self.stamps) < 2:
             first_of_days = dict(zip(reversed(lines.dates), reversed(lines.clocks), strict=True))
-            self.stamps |= {f"{day} {clock}": None for day, clock in list(first_of_days.items())[::-1][:2]}
+            self.stamps |= {plain_name(f"{day} {clock}"): None for day, clock in list(first_of_days.items())[::-1][:2]}
         if self.shape == "ios":
             for index, text in enumerate(lines.texts):
                 if text[:1] == LRM and (name := lines.names[index]):
                     self._own_line(name, text)
                     lines.names[index] = None
         if not self.has_group_lines:
-            own_lines = (text for name, text in zip(lines.names, lines.texts, strict=True) if name is None)
-            self.has_group_lines = any(map(_GROUP_WORDS.search, own_lines))
+            self.has_group_lines = any(_GROUP_WORDS.search(lines.texts[index]) for index in lines.unnamed())
         self.names.look_at(lines.names, lines.texts)
         self.senders.update(lines.names)
         if deleted := whatsapp_words.own_deleted_among(lines.texts):
@@ -168,16 +181,13 @@ def _folded(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", plain_name(name)).replace("_", " ").casefold().split())
 
 
-def _thread(chat: _Chat, header: Header, times: LocalTimes, text: str, line: int) -> SourceThread:
-    """The messages of a block whose first line is number `line`."""
+def _add_block(thread: SourceThread, chat: _Chat, header: Header, times: LocalTimes, text: str, line: int) -> None:
+    """Add the messages of a block whose first line is number `line`."""
     lines = Lines.of(header.pattern, text)
-    thread = SourceThread(
-        chat.key, chat.title, chat.people, chat.is_group, chat.owner, resolution_ms=chat.resolution_ms
-    )
     dropped, texts = thread.dropped, lines.texts
     if lines.before.strip():
         dropped["malformed"] += 1
-        thread.fault = f"line {line:,}: no date and time before the first message"
+        thread.fault = thread.fault or f"line {line:,}: no date and time before the first message"
     sent_at = times.column(lines.dates, lines.clocks)
     reasons: dict[int, str] = {}
     whole = {name: chat.names.whole(name) for name in set(lines.names) if name}
@@ -187,18 +197,18 @@ def _thread(chat: _Chat, header: Header, times: LocalTimes, text: str, line: int
         texts[index], reason = whatsapp_words.judge(texts[index], chat.is_ios)
         if reason:
             reasons[index] = reason
-    if None in lines.names:
-        reasons |= {index: "system" for index, name in enumerate(lines.names) if name is None}
+    reasons |= dict.fromkeys(lines.unnamed(), "system")
     if None in sent_at:
         bad = [index for index, time in enumerate(sent_at) if time is None]
         reasons |= dict.fromkeys(bad, "malformed")
         thread.fault = thread.fault or _fault(header, text, line, lines, bad[0])
     dropped.update(reasons.values())
-    kept = [index not in reasons for index in range(len(texts))]
-    thread.senders = [whole[name] for name in itertools.compress(lines.names, kept) if name]
-    thread.sent_at = [time for time in itertools.compress(sent_at, kept) if time]
-    thread.texts = list(itertools.compress(texts, kept))
-    return thread
+    kept = bytearray(b"\1") * len(texts)
+    for index in reasons:
+        kept[index] = 0
+    thread.senders += map(whole.__getitem__, cast(Iterator[str], itertools.compress(lines.names, kept)))
+    thread.sent_at += cast(Iterator[int], itertools.compress(sent_at, kept))
+    thread.texts += itertools.compress(texts, kept)
 
 
 def _fault(header: Header, text: str, line: int, lines: Lines, index: int) -> str:

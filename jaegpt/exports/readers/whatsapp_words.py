@@ -155,8 +155,9 @@ _SIGNS = re.compile(f"[{MARKS}]")
 _MENTION = re.compile("@\u2068(?:~[\u202f ]?)?([^\u2069\n]*)\u2069")
 # `<attached: FILE>` of iOS, at the end or the beginning of a text; a name of at most 255 bytes.
 _FILE_TAG = rf"{LRM}?<[^<>\n:：]{{1,30}}[:：][ \u00a0\u202f]?([^<>\n]{{1,255}}\.\w{{1,5}})>"
-_FILE_BEFORE, _FILE_BEHIND = re.compile(_FILE_TAG + r"\s*"), re.compile(rf"\s*{_FILE_TAG}\s*\Z")
-_TAG_BEHIND = re.compile(rf"\s*({LRM})?<({LRM}?[^<>\n]{{2,60}})>\s*\Z")
+_FILE_BEFORE, _FILE_BEHIND = re.compile(_FILE_TAG), re.compile(rf"{_FILE_TAG}\Z")
+_TAG_BEHIND = re.compile(rf"({LRM})?<({LRM}?[^<>\n]{{2,60}})>\Z")
+_LONGEST_TAG = 320  # letters; what stands behind a text is looked for in so many of its last ones
 _PLACEHOLDER = re.compile(rf"{LRM}?<([^<>\n]{{2,60}})>(?:\n|\Z)")
 _FILE_LINE = re.compile(rf"({LRM})?([^\n]{{1,255}}\.\w{{1,5}}) \(([^()\n]{{3,40}})\)(?:\n|\Z)")
 _OWN_FILE = re.compile(r"(?:IMG|VID|PTT|AUD|STK|DOC)-\d{8}-WA\d+\.")
@@ -217,14 +218,19 @@ def judge(text: str, is_ios: bool) -> tuple[str, str | None]:
 
 
 def _without_edit_mark(text: str) -> str:
-    match = _TAG_BEHIND.search(text)
+    match = _search_behind(_TAG_BEHIND, text)
     if (
         match
         and match.start() > 0
         and (_key(match[2].strip(LRM)) in _EDITED_WORDS or (match[1] and ":" not in match[2]))
     ):
-        return text[: match.start()]
+        return text[: match.start()].rstrip()
     return text
+
+
+def _search_behind(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    end = len(text.rstrip())
+    return pattern.search(text, max(end - _LONGEST_TAG, 0), end)
 
 
 def _without_files(text: str, is_ios: bool) -> tuple[str, str | None]:
@@ -235,7 +241,7 @@ def _without_files(text: str, is_ios: bool) -> tuple[str, str | None]:
     tag = _FILE_BEFORE.match(text)
     if tag:
         return text[tag.end() :].strip(), _kind_of_file(tag[1])
-    tag = _FILE_BEHIND.search(text)
+    tag = _search_behind(_FILE_BEHIND, text)
     if tag:
         return _caption(text[: tag.start()], tag[1]), _kind_of_file(tag[1])
     placeholder = _PLACEHOLDER.match(text)
