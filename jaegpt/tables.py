@@ -21,6 +21,7 @@ MAX_PART_MESSAGES = 65_536  # a part holds more only where a single thread does
 
 _TIME = pa.timestamp("ms", tz="UTC")
 _MESSAGE = [
+    ("source", pa.string()),
     ("thread_id", pa.string()),
     ("box", pa.string()),
     ("is_group", pa.bool_()),

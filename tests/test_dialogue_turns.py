@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 from helpers.dialogue_reference import (
     MESSAGES,
+    MINUTE_MESSAGES,
     PARTS,
     PERCENTILES,
+    SOURCES,
     by_thread,
     messages_of,
     rows_of,
@@ -42,7 +44,36 @@ def sessions_of(messages, config=MEDIAN):
 @settings(max_examples=300, deadline=None)
 @given(PARTS, PERCENTILES, st.sampled_from([None, None, 0.5, 1, 60]))
 def test_turns_and_sessions_equal_the_reference(threads, percentile, fixed_gap_s):
-    messages = messages_of(threads)
+    equal_the_reference(messages_of(threads), percentile, fixed_gap_s)
+
+
+MINUTES_OR_NOT = st.lists(st.one_of(MINUTE_MESSAGES, MINUTE_MESSAGES, MESSAGES), min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MINUTES_OR_NOT, SOURCES, PERCENTILES, st.sampled_from([None, None, 0.5, 60, 90, 600]))
+def test_sessions_of_times_in_minutes_equal_the_reference(threads, source, percentile, fixed_gap_s):
+    equal_the_reference(messages_of(threads, source), percentile, fixed_gap_s)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 60_000]), st.sampled_from([ANN, BO]), st.just("a")), min_size=20),
+    PERCENTILES,
+)
+def test_a_mere_change_of_minute_never_cuts(thread, percentile):
+    turns = sessions_of(messages_of([thread], "telegram"), SessionConfig(percentile=percentile, fixed_gap_s=None))
+    assert {turn["session_index"] for turn in turns} == {0}
+
+
+def test_two_minutes_may_cut_and_twenty_messages_are_needed_where_the_source_does_not_say():
+    thread = [(0, ANN, "a"), *[(60_000, BO, "b"), (60_000, ANN, "c")] * 9, (120_000, BO, "d")]
+    for source, length, sessions in (("telegram", 20, 2), ("telegram", 19, 19), ("line", 19, 1), ("whatsapp", 20, 2)):
+        turns = sessions_of(messages_of([thread[:length]], source), SessionConfig(percentile=50, fixed_gap_s=None))
+        assert turns[-1]["session_index"] + 1 == sessions, (source, length)
+
+
+def equal_the_reference(messages, percentile, fixed_gap_s):
     found = sessions_of(messages, SessionConfig(percentile=percentile, fixed_gap_s=fixed_gap_s))
     expected = turns_and_sessions(messages, percentile, fixed_gap_s)
     assert len(found) > 0

@@ -13,6 +13,11 @@ from jaegpt.arrays import Bools, Floats, Ints
 from jaegpt.dialogue.separators import JOINTS, Separator, one_line
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
+MINUTE_MS = 60_000
+# Their exports write whole minutes (WhatsApp's on Android does): where all times of a thread are, that is why.
+MINUTE_SOURCES = ("kakaotalk", "line", "whatsapp")
+MIN_MINUTES = 20  # messages of any other source that have to be at whole minutes before that is no coincidence
+
 
 @dataclass(frozen=True, kw_only=True)
 class SessionConfig:
@@ -49,6 +54,7 @@ class Timeline:
         same_sender: whether the message before, in this thread, is by the same sender; the owner is one sender
             whatever the alias.
         is_owner: whether the owner wrote it.
+        in_minutes: [threads] whether times are known to the minute only, so that a gap of one minute may be a second.
     """
 
     starts: Ints
@@ -57,6 +63,7 @@ class Timeline:
     gap_ms: Ints
     same_sender: Bools
     is_owner: Bools
+    in_minutes: Bools
 
     @classmethod
     def of(cls, messages: pa.Table) -> "Timeline":
@@ -72,13 +79,23 @@ class Timeline:
         same = np.zeros(len(messages), dtype=bool)
         same[1:] = pc.equal(senders[1:], senders[:-1]).to_numpy(zero_copy_only=False)
         same[1:] = np.where(is_owner[1:] | is_owner[:-1], is_owner[1:] & is_owner[:-1], same[1:]) & ~first[1:]
-        return cls(starts, np.cumsum(first) - 1, sent_ms, gap_ms, same, is_owner)
+        return cls(
+            starts, np.cumsum(first) - 1, sent_ms, gap_ms, same, is_owner, _in_minutes(messages, sent_ms, starts)
+        )
 
     def thresholds(self, config: SessionConfig) -> Floats:
-        """[threads] the gap in milliseconds that cuts; NaN where a thread of one message has no gap to learn from."""
+        """[threads] the gap in milliseconds that cuts; NaN where a thread of one message has no gap to learn from.
+
+        A change of minute is no pause: in threads whose times are known to the minute, two minutes cut at the earliest.
+        Steps of a second or a millisecond get no such protection, as two messages a second apart may well be two
+        thoughts; there only equal times are never cut.
+        """
         if config.fixed_gap_s is not None:
-            return np.full(len(self.starts), config.fixed_gap_s * 1000.0)
-        return _percentiles(self.gap_ms, self.thread, self.starts, config.percentile)
+            thresholds = np.full(len(self.starts), config.fixed_gap_s * 1000.0)
+        else:
+            thresholds = _percentiles(self.gap_ms, self.thread, self.starts, config.percentile)
+        # Gaps are whole minutes there, so that "more than one" and "at least two" are the same.
+        return np.where(self.in_minutes, np.maximum(thresholds, 2 * MINUTE_MS), thresholds)
 
     def cuts(self, thresholds: Floats) -> Bools:
         """[messages] where a session begins: a gap >= its thread's threshold, but never between equal times."""
@@ -94,7 +111,8 @@ def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
 def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     """A part of `filtered` -> a part of `turns`.
 
-    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by the separator.
+    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by the separator. `threshold_ms`
+    is the gap that cuts in fact, so that sessions need to know no more.
     """
     timeline = Timeline.of(messages)
     thresholds = timeline.thresholds(config)
@@ -121,6 +139,18 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
         "text": pc.binary_join(turns, JOINTS[config.separator]),
     }
     return pa.table(columns, schema=SCHEMAS["turns"])
+
+
+def _in_minutes(messages: pa.Table, sent_ms: Ints, starts: Ints) -> Bools:
+    """[threads] whether all times of a thread are whole minutes, and its source or their number says why."""
+    if not len(starts):
+        return np.zeros(0, dtype=bool)
+    all_whole = np.logical_and.reduceat(sent_ms % MINUTE_MS == 0, starts)
+    sources = column(messages, "source").take(starts)
+    by_source = pc.is_in(sources, pa.array(MINUTE_SOURCES)).to_numpy(zero_copy_only=False)
+    many = np.diff(starts, append=len(sent_ms)) >= MIN_MINUTES
+    whole: Bools = all_whole & (by_source | many)
+    return whole
 
 
 def _percentiles(gap_ms: Ints, thread: Ints, starts: Ints, percentile: float) -> Floats:
