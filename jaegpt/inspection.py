@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jaegpt.dialogue.cuts import CutCounts, advice, cost_in_words, usual_and_advised
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.config import ExportConfig
@@ -90,11 +91,14 @@ def inspect_export(paths: list[str], as_json: bool) -> str:
         newest_months=None,
         boxes=["inbox", "archived", "requests"],
     )
-    report = survey_export(config, NUM_SAMPLES)
+    report = survey_export(config, NUM_SAMPLES, measure=usual_and_advised)
     languages = _languages(report.samples)
+    cuts = [CutCounts.total(parts) for parts in zip(*report.measured, strict=True)] if report.owner else []
     if as_json:
-        return json.dumps(_as_object(report, languages), ensure_ascii=False)
-    return "\n".join(_as_lines(paths, report, languages))
+        return json.dumps(
+            {**_as_object(report, languages), "advice": advice(*cuts) if cuts else None}, ensure_ascii=False
+        )
+    return "\n".join(_as_lines(paths, report, languages, cost_in_words(*cuts) if cuts else ""))
 
 
 def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
     }
 
 
-def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float]) -> Iterable[str]:
+def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float], cost: str) -> Iterable[str]:
     yield printable(", ".join(paths))
     for era, count in report.eras.items():
         yield f"  format     {era}: {_count(count, 'file')}"
@@ -149,6 +153,8 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     if languages:
         shown = {code: share for code, share in languages.items() if share >= MIN_SHARE_SHOWN}
         yield "  languages  " + ", ".join(f"{code} {share:.1%}" for code, share in shown.items())
+    if cost:
+        yield f"  sessions   {cost}"
     if report.dropped:
         yield f"  left out   {_count(sum(report.dropped.values()), 'message')}"
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))

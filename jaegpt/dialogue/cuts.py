@@ -87,6 +87,12 @@ def compare_rules(messages: pa.Table) -> tuple[dict[str, CutCounts], Ints]:
     return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])
 
 
+def usual_and_advised(messages: pa.Table) -> tuple[CutCounts, CutCounts]:
+    """A part of messages -> the counts of the cut that params.yaml comes with, the median, and of that at ADVISED."""
+    rules, _ = compare_rules(messages)
+    return rules["p50"], rules[f"p{ADVISED}"]
+
+
 def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
     """[bins] how many gaps are at most each bound and above the one before; the last bin also takes what is longer."""
     bins = np.searchsorted(GAP_BOUNDS_S * 1000, gap_ms)
@@ -108,7 +114,8 @@ def cost_in_words(used: CutCounts, advised: CutCounts) -> str:
     )
 
 
-def _advice(used: CutCounts, advised: CutCounts) -> dict[str, Any] | None:
+def advice(used: CutCounts, advised: CutCounts) -> dict[str, Any] | None:
+    """`advice` of metrics/sessions.json: a percentile, and how many turns of the owner's have context now and then."""
     if not worth_a_look(used, advised):
         return None
     counts = {"now": used.with_context(), "then": advised.with_context()}
@@ -125,7 +132,7 @@ def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCou
         "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
         "owner_turns": int(used.owner_turns.sum()),
         "history_share": used.shares(),
-        "advice": _advice(used, rules[f"p{ADVISED}"]),
+        "advice": advice(used, rules[f"p{ADVISED}"]),
         "context": {
             name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
             for name, rule in rules.items()

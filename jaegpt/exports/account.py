@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import BadFileError, printable
@@ -66,6 +66,7 @@ class ExportReport:
         suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
         sources: the same by messenger.
+        measured: what was measured beside, part by part.
     """
 
     formats: dict[str, int]
@@ -87,6 +88,7 @@ class ExportReport:
     suspects: dict[str, Suspect] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
     sources: dict[str, SourceReport] = field(default_factory=dict)
+    measured: list[Any] = field(default_factory=list)
 
 
 def make_report(
@@ -130,6 +132,7 @@ def make_report(
         suspects=merge_suspects([part.suspects for part in written]),
         samples=[text for part in written for text in part.samples],
         sources=_source_reports(found, threads_of_files, threads, by_source, written, owner, problems),
+        measured=[part.measured for part in written],
     )
     assert report.messages_read == report.messages_kept + sum(dropped.values()), report
     return report

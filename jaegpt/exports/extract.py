@@ -3,8 +3,11 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.account import ExportReport, list_bad_files, make_report, refuse_nothing
@@ -53,15 +56,21 @@ def read_export(config: ExportConfig, folder: str | Path) -> ExportReport:
     return report
 
 
-def survey_export(config: ExportConfig, num_samples: int) -> ExportReport:
+def survey_export(
+    config: ExportConfig, num_samples: int, measure: Callable[[pa.Table], Any] | None = None
+) -> ExportReport:
     """The same report without leaving anything behind; an owner that is not clear is a problem there, not an error.
+
+    Args:
+        num_samples: texts that the report holds, about.
+        measure: what else to find out about each part of `messages`; the report holds what it returned.
 
     Raises:
         JaegptError: nothing to read, or bad files (with `on_error: stop`).
     """
     # Files of other messengers may be larger than memory: their messages wait on disk, where only this user sees them.
     with one_pool(), tempfile.TemporaryDirectory(prefix="jaegpt-") as scratch:
-        return _read(config, None, Path(scratch), num_samples)
+        return _read(config, None, Path(scratch), num_samples, measure)
 
 
 def _jobs(found: Discovery, config: ExportConfig, folder: Path | None, scratch: Path) -> list[Batch | SourceJob]:
@@ -83,7 +92,13 @@ def _first_pass(job: Batch | SourceJob) -> BatchNote:
     return read_batch(job) if isinstance(job, Batch) else read_sources(job)
 
 
-def _read(config: ExportConfig, folder: Path | None, scratch: Path, num_samples: int) -> ExportReport:
+def _read(
+    config: ExportConfig,
+    folder: Path | None,
+    scratch: Path,
+    num_samples: int,
+    measure: Callable[[pa.Table], Any] | None = None,
+) -> ExportReport:
     check_patterns(config.system_patterns)
     found = discover(config.paths)
     strict = config.on_error == "stop"
@@ -110,7 +125,7 @@ def _read(config: ExportConfig, folder: Path | None, scratch: Path, num_samples:
     parts = group_into_parts(thread_jobs(threads, people, left_out))
     samples, since_ms = -(-num_samples // max(1, len(parts))), begin_of(notes, config.newest_months)
     part_jobs = [
-        PartJob(part, str(folder / part_name(index)) if folder else None, samples, since_ms)
+        PartJob(part, str(folder / part_name(index)) if folder else None, samples, since_ms, measure)
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")

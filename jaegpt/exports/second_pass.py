@@ -1,8 +1,9 @@
 """The second pass: threads put in order, doubles removed, the owner marked, and written as parts of `messages`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,12 +60,14 @@ class PartJob:
         path: where it is written; None counts without writing.
         samples: how many texts to hand back.
         since_ms: what was written before is left out; None leaves nothing out.
+        measure: what else to find out about the part's messages; a function of a module, as workers are sent it.
     """
 
     threads: tuple[ThreadJob, ...]
     path: str | None
     samples: int = 0
     since_ms: int | None = None
+    measure: Callable[[pa.Table], Any] | None = None
 
 
 @dataclass
@@ -77,6 +80,7 @@ class PartNote:
     years: Counter[tuple[str, int]] = field(default_factory=Counter)
     suspects: Suspects = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
+    measured: Any = None
 
 
 def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]]:
@@ -100,6 +104,8 @@ def make_part(job: PartJob) -> PartNote:
     if job.samples and len(table):
         rows = np.unique(np.linspace(0, len(table) - 1, job.samples).astype(int))
         note.samples = table.column("text").take(pa.array(rows)).to_pylist()
+    if job.measure:
+        note.measured = job.measure(table)
     if job.path:
         write_part(table, job.path, "messages")
     return note
