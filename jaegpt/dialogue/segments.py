@@ -200,11 +200,13 @@ def _cut(turns: _Turns, form: _Form, num_history: int, block_size: int) -> tuple
     """Windows; the turns that are written alone, after their history, because the template asks for it; and how many
     turns fit no window.
     """
-    whole, session_first, rest = _whole_sessions(turns, form, num_history, block_size)
+    lengths = turns.lengths(form.spaced)
+    whole, session_first, rest = _whole_sessions(turns, form, lengths, num_history, block_size)
     rows, alone, num_long = [], [], 0
     ends = np.append(session_first[1:], len(turns.session)) if len(session_first) else session_first
     for number in rest.tolist():
-        for window in _windows(turns, form, int(session_first[number]), int(ends[number]), num_history, block_size):
+        session = range(int(session_first[number]), int(ends[number]))
+        for window in _windows(turns, form, lengths, session, num_history, block_size):
             if window is None:
                 num_long += 1
             elif window[0] < 0:
@@ -216,7 +218,9 @@ def _cut(turns: _Turns, form: _Form, num_history: int, block_size: int) -> tuple
     return _Windows(*joined), np.array(alone, np.int64), num_long
 
 
-def _whole_sessions(turns: _Turns, form: _Form, num_history: int, block_size: int) -> tuple[_Windows, Ints, Ints]:
+def _whole_sessions(
+    turns: _Turns, form: _Form, lengths: tuple[Ints, Ints], num_history: int, block_size: int
+) -> tuple[_Windows, Ints, Ints]:
     """The sessions that fit one window; [sessions] the first turn of each; and the numbers of the other sessions."""
     first = np.flatnonzero(turns.place == 0)
     learned = np.flatnonzero(turns.learned)
@@ -230,7 +234,7 @@ def _whole_sessions(turns: _Turns, form: _Form, num_history: int, block_size: in
     # [turns] tokens up to each turn's end, from the beginning of its session
     place = np.minimum(turns.place, form.around.shape[1] - 1)
     of_turn = kind[turns.session]
-    plain, spaced = turns.lengths(form.spaced)
+    plain, spaced = lengths
     tokens = form.around[of_turn, place] + np.where(form.spaced[of_turn, place], spaced, plain)
     until = np.concatenate([[0], np.cumsum(tokens)])
     width = until[last + 1] - until[first] + len(turns.encoder.end_of_turn)
@@ -241,14 +245,17 @@ def _whole_sessions(turns: _Turns, form: _Form, num_history: int, block_size: in
 
 
 def _windows(
-    turns: _Turns, form: _Form, first: int, end: int, num_history: int, block_size: int
+    turns: _Turns, form: _Form, lengths: tuple[Ints, Ints], session: range, num_history: int, block_size: int
 ) -> Iterator[tuple[int, int, int] | None]:
-    """The windows of the session first:end, as (first turn, last turn, first that may be labelled).
+    """The windows of a session's turns, as (first turn, last turn, first that may be labelled).
 
     (-1, turn, turn): a turn to be written alone; None: a turn that fits no block with the one before it.
+
+    Args:
+        lengths: tokens of the texts, as they are and with a space before each.
     """
-    lengths = turns.lengths(form.spaced)
-    todo = (first + np.flatnonzero(turns.learned[first:end])).tolist()
+    first = session.start
+    todo = [turn for turn in session if turns.learned[turn]]
     while todo:
         reply = todo[0]
         if not form.usable[0] or (reply == first and not form.first_words):
@@ -258,7 +265,7 @@ def _windows(
         for start in range(max(first, reply - num_history), max(reply, first + 1)):
             if turns.is_owner[start] and not form.usable[1]:
                 continue
-            until = _until(turns, form, lengths, start, end) + len(turns.encoder.end_of_turn)
+            until = _until(turns, form, lengths, start, session.stop) + len(turns.encoder.end_of_turn)
             fitting = [turn for turn in todo if turn - start < len(until) and until[turn - start] <= block_size]
             if fitting:
                 yield start, fitting[-1], reply
