@@ -32,7 +32,7 @@ test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain Python and orjson, memory (4 minutes).
+bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain Python and orjson, memory, readers (6 minutes).
 	$(BIN)/python -m benchmarks.bench_data
 
 bench-train: $(VENV)/.installed  ## Measure training: packed against padded, and against the machine's limit (4 minutes).

@@ -1,8 +1,9 @@
 """The data stages on the sample export, several times over: speed against plain Python and orjson, memory, bytes.
 
 Each stage runs as it is run by hand (`python -m stages.NAME`, process start included): with one worker, with more, and
-with one worker on more data. Prints one table and, last, one JSON line of the same figures. About 4 minutes on two
-cores, and 3 GB of disk. Needs data/base_model (`dvc repro base_model`) for its tokenizer.
+with one worker on more data; then each reader of another messenger's format (benchmarks/bench_readers.py). Prints two
+tables and, last, one JSON line of the same figures. About 6 minutes on two cores, and 3 GB of disk. Needs
+data/base_model (`dvc repro base_model`) for its tokenizer.
 
 Run: python -m benchmarks.bench_data [--copies 18] [--grow 10] [--workers 2 4] [--no-plain]
 The run on 1 GB alone: python -m benchmarks.bench_data --copies 120 --grow 0 --workers 2 --no-plain
@@ -20,6 +21,7 @@ from typing import Any
 
 import orjson
 
+from benchmarks.bench_readers import MEGABYTES, ReaderRow, measure_all
 from benchmarks.processes import ROOT, Usage, elsewhere, run_module
 from jaegpt.parallel import num_workers
 from jaegpt.sample import OWNER_NAME, write_sample
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--grow", type=int, default=10, help="times the data for the memory ratio; 0 leaves it out")
     parser.add_argument("--workers", type=int, nargs="*", default=sorted({2, 4, num_workers()} - {1}))
     parser.add_argument("--no-plain", action="store_true", help="leave out plain Python")
+    parser.add_argument("--format-mb", type=float, default=MEGABYTES, help="of each other format; 0 leaves them out")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {"times_plain_python": {}, "fingerprints": {}}
     rows: list[Row] = []
@@ -95,6 +98,8 @@ def main() -> None:
         print(f"{ratio:.2f} times the speed per core of the seed's steps in plain Python ({label})")
     same = "the same" if figures["same_bytes"] else "DIFFERENT"
     print(f"{same} bytes whatever the workers: {figures['fingerprints']}")
+    if arguments.format_mb:
+        figures["readers"] = [_rounded(row) for row in measure_all(arguments.format_mb)]
     print(json.dumps({**figures, "runs": [_rounded(row) for row in rows]}))
 
 
@@ -186,7 +191,7 @@ def _row(
     return Row(run, workers, megabytes, usage.seconds, usage.cpu_seconds, per_core, share, usage.peak_mb, growth)
 
 
-def _rounded(row: Row) -> dict[str, Any]:
+def _rounded(row: Row | ReaderRow) -> dict[str, Any]:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(row).items()}
 
 

@@ -30,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect = commands.add_parser(
         "inspect",
         help="what is in a download, before anything is run",
-        description="Read a Messenger or Instagram download and say what is in it. Nothing is written or sent.",
+        description="Read chat exports of any messenger in docs/exports.md and say what they hold. Nothing is sent.",
         epilog="example: jaegpt inspect ~/Downloads/facebook-download.zip",
     )
-    inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder or zip; several are read as one download")
+    inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder, zip or file; several are one export")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     inspect.set_defaults(run=_inspect)
     chat.add_commands(commands)

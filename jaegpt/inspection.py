@@ -1,13 +1,16 @@
 """`jaegpt inspect`: what is in a download, for someone who has to decide what to do with it."""
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from jaegpt.exports.account import ExportReport
+from jaegpt.dialogue.cuts import CutCounts, advice, cost_in_words, usual_and_advised
+from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
@@ -17,27 +20,56 @@ NUM_SAMPLES = 20_000  # messages whose language is asked; they are spread evenly
 NUM_SHOWN = 10
 MIN_SHARE_SHOWN = 0.005
 
+WIDTH = 100
+_INDENT = " " * 13
+
 # What the reasons of `dropped` mean to a person.
 _REASONS = {
+    "app": "of apps inside the messenger",
     "app_share": "posted by a game or an app",
+    "auto_reply": "automatic replies",
+    "bot": "written by bots",
+    "box": "in boxes that export.boxes leaves out",
     "call": "calls",
+    "channel": "posts of channels",
+    "command": "commands to bots",
+    "contact": "contact cards",
+    "deleted": "deleted",
     "double": "the same message twice",
+    "draft": "drafts that were not sent",
+    "edited_away": "older versions of edited messages",
     "empty": "no text (photos, stickers, files)",
+    "excluded": "of people or threads in export.exclude",
+    "forwarded": "forwarded from somebody else",
     "game": "written by a game",
     "group": "about the group (joins, names, photos)",
     "listing": "about a Marketplace listing",
+    "location": "locations",
     "malformed": "damaged: no sender, time or text of the right type",
+    "media": "photos, voice and files without words",
+    "notes": "notes to yourself",
     "payment": "payments",
     "placeholder": "stand-ins for attachments",
     "plan": "plans and reminders",
     "poll": "polls",
     "privacy": "keys, encryption, messages that disappear, screenshots",
+    "quoted": "quotes alone",
     "reaction": "reactions",
+    "service": "lines of the service",
+    "short_code": "from companies and codes",
+    "spam": "spam",
+    "sticker": "stickers",
     "story": "mentions and replies to stories",
     "subscription": "joins and leaves of a group",
+    "system": "lines of the messenger itself",
+    "system_pattern": "lines like export.system_patterns",
     "taken_down": "taken down by Meta",
     "thread": "about the chat (nicknames, themes, pins)",
+    "too_old": "older than export.newest_months",
+    "undecryptable": "could not be decrypted there",
     "unsent": "unsent or removed",
+    "view_once": "to be seen once",
+    "waiting": "not arrived when the export was made",
 }
 
 
@@ -47,12 +79,26 @@ def inspect_export(paths: list[str], as_json: bool) -> str:
     Raises:
         JaegptError: there is nothing to report on.
     """
-    config = ExportConfig(path=paths, owner="auto", exclude=[], on_error="skip", system_patterns=[], redact=False)
-    report = survey_export(config, NUM_SAMPLES)
+    config = ExportConfig(
+        path=paths,
+        owner="auto",
+        exclude=[],
+        on_error="skip",
+        system_patterns=[],
+        redact=False,
+        timezone=None,
+        date_order="auto",
+        newest_months=None,
+        boxes=["inbox", "archived", "requests"],
+    )
+    report = survey_export(config, NUM_SAMPLES, measure=usual_and_advised)
     languages = _languages(report.samples)
+    cuts = [CutCounts.total(parts) for parts in zip(*report.measured, strict=True)] if report.owner else []
     if as_json:
-        return json.dumps(_as_object(report, languages), ensure_ascii=False)
-    return "\n".join(_as_lines(paths, report, languages))
+        return json.dumps(
+            {**_as_object(report, languages), "advice": advice(*cuts) if cuts else None}, ensure_ascii=False
+        )
+    return "\n".join(_as_lines(paths, report, languages, cost_in_words(*cuts) if cuts else ""))
 
 
 def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, Any]:
@@ -80,23 +126,24 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
             {"line": line, "messages": suspect.count, "threads": suspect.threads, "pattern": pattern_of(line)}
             for line, suspect in report.suspects.items()
         ],
+        "sources": {name: asdict(source) for name, source in report.sources.items()},
         "files_skipped": report.skipped,
         "problems": report.problems,
     }
 
 
-def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float]) -> Iterable[str]:
+def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float], cost: str) -> Iterable[str]:
     yield printable(", ".join(paths))
     for era, count in report.eras.items():
         yield f"  format     {era}: {_count(count, 'file')}"
-    yield f"  size       {report.num_bytes / 1e3:,.0f} kB of JSON"
+    yield f"  size       {report.num_bytes / 1e3:,.0f} kB in {_count(report.files, 'file')}"
     yield f"  threads    {report.threads:,}, of which {_count(report.groups, 'group')}"
     yield from _table({box: f"{count:,}" for box, count in report.boxes.items()})
     yield f"  messages   {report.messages_kept:,} kept of {report.messages_read:,} read"
     yield from _table({str(year): f"{count:,}" for year, count in report.years.items()})
     owner = report.owner
     if owner:
-        yield f"  owner      {owner}, in {_count(owner.threads, 'thread')}"
+        yield from _wrapped(f"  owner      {owner}, in {_count(owner.threads, 'thread')}")
         yield f"             {_count(report.owner_messages, 'message')} of theirs kept"
         if owner.runner_up:
             name, threads = owner.runner_up
@@ -106,10 +153,14 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     if languages:
         shown = {code: share for code, share in languages.items() if share >= MIN_SHARE_SHOWN}
         yield "  languages  " + ", ".join(f"{code} {share:.1%}" for code, share in shown.items())
+    if cost:
+        yield f"  sessions   {cost}"
     if report.dropped:
         yield f"  left out   {_count(sum(report.dropped.values()), 'message')}"
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
         yield from _table({_REASONS.get(reason, reason): f"{count:,}" for reason, count in rows})
+    for name, source in report.sources.items():
+        yield from _source_lines(name, source)
     if report.suspects:
         yield "  suspects   lines that look automatic; put the items below those that are into export.system_patterns"
         for line, suspect in list(report.suspects.items())[:NUM_SHOWN]:
@@ -120,11 +171,38 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         yield f"             {problem}"
 
 
+def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
+    """What there is of one messenger, and how to make such an export (again)."""
+    title = f"  {name:<10} "
+    years = list(source.years)
+    span = "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
+    kept = f"{source.messages_kept:,} of {_count(source.messages_read, 'message')} kept"
+    yield f"{title}{_count(source.threads, 'thread')}, {kept}{span}"
+    formats = ", ".join(f"{format_name} ({_count(count, 'file')})" for format_name, count in source.formats.items())
+    owner = " / ".join(map(printable, source.owner_names)) or "not clear here"
+    left_out = sorted(source.dropped.items(), key=lambda row: (-row[1], row[0]))
+    lines = [f"read as: {formats}, {source.certainty:.0%} sure"]
+    lines.append(f"owner: {owner}, {_count(source.owner_messages, 'message')} of theirs kept")
+    if left_out:
+        lines.append(
+            "left out: " + ", ".join(f"{_REASONS.get(reason, reason)} ({count:,})" for reason, count in left_out)
+        )
+    if source.problems:
+        lines.append(f"problems: {len(source.problems):,} of those below")
+    lines.append(f"to export again: {source.how}")
+    for line in lines:
+        yield from _wrapped(f"{_INDENT}{line}")
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=f"{_INDENT}  ", break_long_words=False, break_on_hyphens=False)
+
+
 def _table(rows: dict[str, str]) -> Iterable[str]:
     """Names and numbers in two columns, under the text of the line above."""
     width = max(map(len, rows), default=0)
     digits = max(map(len, rows.values()), default=0)
-    return [f"             {name:<{width}}  {number:>{digits}}" for name, number in rows.items()]
+    return [f"{_INDENT}{name:<{width}}  {number:>{digits}}" for name, number in rows.items()]
 
 
 def _count(number: int, noun: str) -> str:

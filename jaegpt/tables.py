@@ -21,6 +21,7 @@ MAX_PART_MESSAGES = 65_536  # a part holds more only where a single thread does
 
 _TIME = pa.timestamp("ms", tz="UTC")
 _MESSAGE = [
+    ("source", pa.string()),
     ("thread_id", pa.string()),
     ("box", pa.string()),
     ("is_group", pa.bool_()),
@@ -67,6 +68,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("history_ids", pa.list_(pa.int32())),
             ("history_roles", pa.list_(pa.int8())),
             ("candidate_ids", pa.list_(pa.list_(pa.int32()))),
+        ]
+    ),
+    "segments": pa.schema(
+        [
+            ("segment_id", pa.string()),
+            ("split", pa.string()),
+            ("ids", pa.list_(pa.int32())),
+            ("labelled", pa.list_(pa.int8())),  # 1: a token of the owner's that is learned
         ]
     ),
     "replies": pa.schema([("example_id", pa.string()), ("reply", pa.string())]),  # what a model said, for fidelity

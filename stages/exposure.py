@@ -7,11 +7,11 @@ from jaegpt.evaluation.exposure import measure_exposure
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.config import Learn, Task, TrainConfig
 from jaegpt.training.devices import choose_device
 from jaegpt.training.lora import add_adapters
 from jaegpt.training.model_folder import load_base
-from jaegpt.training.packing import examples_from_table
+from jaegpt.training.packing import examples_from_table, segments_from_table
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
         return
     config = params.section("train", TrainConfig)
     seed, block_size = params.value("seed"), params.value("block_size")
+    learn = params.field("dataset.learn", Learn)
     device = choose_device(config.precision)
     task = Task(
         w_lm=params.value("w_lm"),
@@ -30,6 +31,7 @@ def main() -> None:
         seed=seed,
         train=examples_from_table(read_table("data/tokens", "tokens"), "train", block_size),
         valid=[],
+        segments=segments_from_table(read_table("data/segments", "segments")) if learn == "sessions" else None,
     )
     print(f"exposure: training a copy on {len(task.train):,} examples and the canaries; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)

@@ -1,12 +1,26 @@
 """A chat export -> the table of messages: `python -m stages.extract`."""
 
+from collections import Counter
+
 from jaegpt.errors import run
+from jaegpt.exports.account import ExportReport
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import read_export
+from jaegpt.exports.message_files import SOURCES
+from jaegpt.exports.owner_sources import METAS
 from jaegpt.exports.tracking import refuse_tracked
+from jaegpt.exports.zones import zone_name
 from jaegpt.files import write_json, writing_folder
 from jaegpt.params import Params
 from jaegpt.training.progress import followed
+
+
+def _kept_by_source(report: ExportReport) -> dict[str, int]:
+    """Messages by messenger; what a file calls its source itself may be anybody's name, and counts as other."""
+    kept: Counter[str] = Counter()
+    for source, counts in report.sources.items():
+        kept[source if source in SOURCES else "other"] += counts.messages_kept
+    return dict(sorted(kept.items()))
 
 
 def main() -> None:
@@ -14,6 +28,7 @@ def main() -> None:
     refuse_tracked(config.paths)
     with writing_folder("data/messages") as folder:
         report = read_export(config, folder)
+    by_source = _kept_by_source(report)
     # Numbers only: this file is in Git, and nothing in Git holds a name or a message.
     metrics = {
         "files": report.files,
@@ -26,11 +41,16 @@ def main() -> None:
         "files_skipped": report.skipped,
         "redacted": report.redacted,
         "suspects": len(report.suspects),
+        "sources": by_source,
     }
     write_json("metrics/extract.json", metrics)
     print(f"data/messages: {report.messages_kept:,} of {report.messages_read:,} messages in {report.threads:,} threads")
     owner = "(name left out)" if followed() else report.owner
     print(f"owner: {owner}, {report.owner_messages:,} messages")
+    if len(by_source) > 1:
+        print("messages by source: " + ", ".join(f"{name} {count:,}" for name, count in by_source.items()))
+    if set(report.sources) - set(METAS):
+        print(f"times without a zone were read in {zone_name(config.timezone)} (export.timezone)")
     for reason, count in report.dropped.items():
         print(f"dropped: {count:,} {reason}")
     if report.suspects:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from jaegpt.dialogue.encoding import Encoder
+from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import run
 from jaegpt.evaluation.baselines import other_replies
 from jaegpt.evaluation.config import FidelityConfig
@@ -34,6 +35,7 @@ def main() -> None:
         seed,
         block_size=block_size,
         token_types=token_types,
+        separator=params.field("session.separator", Separator),
         device=device,
     )
     write_replies("data/replies_tuned", contexts, tuned)  # for `jaegpt turing`

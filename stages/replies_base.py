@@ -3,6 +3,7 @@
 A table of its own, so that it is kept while the fine-tuned model changes.
 """
 
+from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import run
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, write_replies
@@ -25,6 +26,7 @@ def main() -> None:
         seed,
         block_size=params.value("block_size"),
         token_types=params.field("train.token_types", bool),
+        separator=params.field("session.separator", Separator),
         device=choose_device(params.field("train.precision", Precision), eager=True),
     )
     write_replies("data/replies_base", contexts, replies)

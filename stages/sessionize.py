@@ -5,10 +5,12 @@ import pyarrow as pa
 
 from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.cuts import (
+    ADVISED,
     GAP_BOUNDS_S,
     RULES,
     CutCounts,
     compare_rules,
+    cost_in_words,
     gap_histogram,
     session_counts,
     session_figures,
@@ -48,6 +50,8 @@ def main() -> None:
     print(f"sessionize: {used.turns:,} turns in {used.sessions:,} sessions, {used.mean_turns():.1f} turns each")
     for name, rule in rules.items():
         print(f"  {name:>5}: {rule.sessions:,} sessions, {rule.mean_turns():.1f} turns each")
+    if cost := cost_in_words(used, rules[f"p{ADVISED}"]):
+        print(f"  {cost}")
 
 
 if __name__ == "__main__":

@@ -3,19 +3,20 @@
 import dataclasses
 from pathlib import Path
 
+from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import run
 from jaegpt.files import write_csv, write_json, writing_folder
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.checkpoints import Scratch, run_key
-from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.config import Learn, Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
 from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.model_folder import load_base, load_lm, save_model
-from jaegpt.training.packing import examples_from_table
+from jaegpt.training.packing import examples_from_table, segments_from_table
 from jaegpt.training.progress import note
 
 
@@ -41,6 +42,7 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     config = params.section("train", TrainConfig)
     weights = {"w_lm": params.value("w_lm"), "w_mc": params.value("w_mc")}
     seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
+    learn = params.field("dataset.learn", Learn)
     check_block("data/base_model", block_size)
     tokens = read_table("data/tokens", "tokens")
     task = Task(
@@ -48,14 +50,16 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         seed=seed,
         train=examples_from_table(tokens, "train", block_size),
         valid=examples_from_table(tokens, "valid", block_size),
+        segments=segments_from_table(read_table("data/segments", "segments")) if learn == "sessions" else None,
     )
     if folder:
         note("begun")
-        print(f"train: {len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
+        beside = f"{len(task.segments):,} segments of sessions and " if task.segments is not None else ""
+        print(f"train: {beside}{len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
     model = load_base("data/base_model", seed, config.token_types)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
     machine = f"{device.num_devices} x {device.reason}"
-    scratch = Scratch(run_key(model, settings, [*task.train, *task.valid], machine))
+    scratch = Scratch(run_key(model, settings, [*task.train, *task.valid, *(task.segments or [])], machine))
     adapters = add_adapters(model, config.lora_rank, seed) if config.lora_rank else None
     log = train(model, task, config, device, scratch)
     if folder is None:
@@ -68,6 +72,8 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         "num_history": params.field("dataset.num_history", int),
         "block_size": block_size,
         "token_types": config.token_types,
+        "learn": learn,
+        "separator": params.field("session.separator", Separator),
     }
     save_model(model, "data/base_model", folder, card, view)
     return log, scratch

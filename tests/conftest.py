@@ -1,18 +1,18 @@
-"""Fixtures that several test files share, and which files `make test-fast` leaves out."""
+"""Fixtures that several test files share, and which files `make test-fast` leaves out, beside tests marked `slow`."""
 
 from pathlib import Path
 
 import pytest
 from helpers.models import save_tiny
 
-# A browser, the whole pipeline, a sweep, killed trainings, XLA's compiler, thousands of mutated exports.
+# A browser, the whole pipeline, a sweep, trainings to the end or killed, XLA's compiler, thousands of mutated exports.
 SLOW = {
     "test_pipeline", "test_pipeline_data", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
     "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing",
     "test_turing_page",
     "test_report", "test_chat_terminal", "test_chat_load", "test_chat_connections", "test_training_xla",
     "test_training_resume", "test_training_parts", "test_tpu_report", "test_exports_property", "test_exports_pairs",
-    "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf",
+    "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf", "test_fidelity_models",
 }  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 """Who may talk to a server: addresses, tokens, ports."""
 
-import asyncio
 import signal
 import socket
 import weakref
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -63,13 +63,17 @@ def test_an_interrupt_ends_the_server_whenever_it_comes(
         run(server, sockets)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "lifespan"
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+            return
         await receive()
         if moment == "as it starts":
             signal.raise_signal(signal.SIGINT)
         await send({"type": "lifespan.startup.complete"})
         if moment == "while it serves":
-            await asyncio.sleep(0.3)
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(f"http://127.0.0.1:{listener.getsockname()[1]}")).status_code == 204
             signal.raise_signal(signal.SIGINT)
         await receive()
         await send({"type": "lifespan.shutdown.complete"})

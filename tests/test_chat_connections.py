@@ -226,15 +226,13 @@ def test_callers_who_left_are_not_answered(stream: bool) -> None:
         request = CHAT.replace(LENGTH, b"content-length: %d" % len(body)) + body
         with connect(address) as first:
             first.sendall(CHAT + json.dumps(BODY).encode())
-            while not slow.asked:
-                time.sleep(0.01)
+            wait_until(lambda: slow.asked)
             for _ in range(8):
                 stack.enter_context(connect(address)).sendall(request)
             wait_until(lambda: httpx.post(f"{address}/v1/chat/completions", json=BODY).status_code == 503)
             stack.close()
-            time.sleep(0.1)
-            answered = httpx.post(f"{address}/v1/chat/completions", json=BODY, timeout=30)
-            assert answered.status_code == 200, "their places are free"
+            # 503 until the server has noticed that they left: then their places are free.
+            wait_until(lambda: httpx.post(f"{address}/v1/chat/completions", json=BODY, timeout=30).status_code == 200)
             assert slow.asked == 2, "and nobody was asked for them"
 
 

@@ -1,5 +1,6 @@
 """Replies: sampled as transformers samples, decoded as it decodes, asked as training asked, chosen by the head."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,7 @@ def test_the_likeliest_reply_is_that_of_transformers_generate(form: str, request
     assert len({reply.text for reply in replies}) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("candidates", [1, 3])
 def test_a_reply_does_not_depend_on_the_others_of_the_batch(tuned: Speaker, candidates: int) -> None:
     chosen = config(candidates=candidates)
@@ -163,6 +165,7 @@ def test_a_message_that_spells_control_tokens_stays_text(form: str, request: pyt
     assert last in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["tuned", "chat"])
 def test_replies_hold_no_control_token_and_are_never_silence(form: str, request: pytest.FixtureRequest) -> None:
     one: Speaker = request.getfixturevalue(form)
@@ -200,8 +203,8 @@ def test_only_the_last_turns_are_shown_as_training_encoded_them(tuned: Speaker) 
 
 def speaker_with(one: Speaker, **changes: Any) -> Speaker:
     """The same model with other attributes."""
-    other = object.__new__(Speaker)
-    other.__dict__ = {**one.__dict__, **changes}
+    other = copy.copy(one)
+    vars(other).update(changes)
     return other
 
 

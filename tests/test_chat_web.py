@@ -19,11 +19,13 @@ from helpers.page_actions import (
     wait_for_pieces,
     wait_for_replies,
 )
-from helpers.page_models import SEED, Watched, load_both, save_both, web_running
+from helpers.page_models import SEED, VIEW, Watched, load_both, save_both, web_running
+from helpers.page_server import page_running
 
 from jaegpt.chat.conversation import Conversation
+from jaegpt.chat.web import Page, make_page
 from jaegpt.generation.prompts import MAX_TEXT
-from jaegpt.generation.speaker import Speaker
+from jaegpt.generation.speaker import Reply, Speaker
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +192,7 @@ def test_a_later_action_ends_a_reply_on_its_way(
             wait_for_replies(page, {"jaegpt": [], "base": []})
             assert message_box(page).input_value() == left
             for answer in worker.given[-2:]:
-                for _ in range(200):
-                    if not answer.wanted:
-                        break
-                    page.wait_for_timeout(50)
-                assert not answer.wanted, action
+                assert answer.given_up.wait(10), action
         assert bubbles(page, "jaegpt") == bubbles(page, "base") == []
 
         send(page, "hello")
@@ -278,3 +276,35 @@ def test_the_server_itself_calls_nobody(worker: Watched, monkeypatch: pytest.Mon
         assert "sesame" not in page.url
         assert [url for url in requests if not url.startswith("http://127.0.0.1:")] == []
     assert called == []
+
+
+class Bursting:
+    """A worker whose models always say the same two messages."""
+
+    def ask(self, *questions: Any) -> list[Any]:
+        return [_Burst() for _ in questions]
+
+
+class _Burst:
+    wanted = True
+
+    async def __aiter__(self) -> Any:
+        for piece in ("one", "\ntw", "o"):
+            yield piece
+        yield Reply(text="one\ntwo", score=None, num_tokens=3, prompt_tokens=1, finished=True, shortened=False)
+
+
+@pytest.mark.parametrize("separator", ["newline", "space"])
+def test_a_burst_is_several_bubbles_and_an_empty_start_lets_the_models_begin(separator: str) -> None:
+    page_of_bursts = Page(Bursting(), CONFIG, SEED, {**VIEW, "learn": "sessions", "separator": separator})  # type: ignore[arg-type]
+    said = ["one", "two"] if separator == "newline" else ["one\ntwo"]
+    typed = ["hi", "there"] if separator == "newline" else ["hi\nthere"]
+    with page_running(make_page(page_of_bursts)) as url, open_page(url) as (page, errors, _):
+        send(page, "")
+        wait_for_replies(page, {"jaegpt": said, "base": said})
+        send(page, "hi\nthere")
+        both = [*said, *typed, *said]
+        wait_for_replies(page, {"jaegpt": both, "base": both})
+        send(page, "")
+        assert page.inner_text("#note") == "Type a message first."
+        assert errors == []

@@ -13,7 +13,7 @@ from helpers.paths import ROOT
 from jaegpt.errors import JaegptError, run
 from jaegpt.params import Params
 from jaegpt.tables import part_name, read_table, write_part
-from stages import build_dataset, filter_language, merge_turns, sessionize
+from stages import build_dataset, encode, filter_language, merge_turns, sessionize
 
 CHAIN = (filter_language, merge_turns, sessionize, build_dataset)
 WORDS = "coffee music homework football cinema weather birthday holiday breakfast library".split()  # noqa: SIM905
@@ -120,6 +120,29 @@ def test_another_seed_changes_the_examples_and_their_figures_only(project):
     changed = {str(path) for path, content in written().items() if content != before[path]}
     assert changed <= {"data/examples/part-00000.parquet", "data/examples/part-00001.parquet", "metrics/dataset.json"}
     assert "data/examples/part-00000.parquet" in changed
+
+
+def test_segments_are_written_where_sessions_are_learned(project, tiny):
+    run_chain()
+    shutil.copytree(tiny, "data/base_model")
+    encode.main()
+    before = written()
+    assert len(read_table("data/segments", "segments")) == 0
+    change("learn: replies", "learn: sessions")
+    encode.main()
+    after = written()
+    assert {path for path in before if before[path] != after[path]} == {Path("data/segments/part-00000.parquet")}
+    segments = read_table("data/segments", "segments")
+    assert len(segments) > 20
+    assert set(segments["split"].to_pylist()) == {"train"}
+    assert len(list(Path("data/segments").glob("part-*"))) == len(list(Path("data/sessions").glob("part-*"))) == 2
+    change("max_repeats: 0", "max_repeats: 1")
+    encode.main()
+    rarer = read_table("data/segments", "segments")
+    labels = [sum(map(sum, table["labelled"].to_pylist())) for table in (segments, rarer)]
+    assert 0 < labels[1] < labels[0], "each text is learned once, over all parts"
+    encode.main()
+    assert read_table("data/segments", "segments").equals(rarer)
 
 
 def failing(stage, capsys):

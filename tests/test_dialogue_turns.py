@@ -2,12 +2,15 @@
 
 import itertools
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.dialogue_reference import (
     MESSAGES,
+    MINUTE_MESSAGES,
     PARTS,
     PERCENTILES,
+    SOURCES,
     by_thread,
     messages_of,
     rows_of,
@@ -17,7 +20,16 @@ from helpers.dialogue_reference import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaegpt.dialogue.cuts import GAP_BOUNDS_S, RULES, CutCounts, compare_rules, gap_histogram, session_counts
+from jaegpt.dialogue.cuts import (
+    GAP_BOUNDS_S,
+    RULES,
+    CutCounts,
+    compare_rules,
+    cost_in_words,
+    gap_histogram,
+    session_counts,
+    session_figures,
+)
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.dialogue.turns import SessionConfig, merge_turns
 
@@ -32,7 +44,36 @@ def sessions_of(messages, config=MEDIAN):
 @settings(max_examples=300, deadline=None)
 @given(PARTS, PERCENTILES, st.sampled_from([None, None, 0.5, 1, 60]))
 def test_turns_and_sessions_equal_the_reference(threads, percentile, fixed_gap_s):
-    messages = messages_of(threads)
+    equal_the_reference(messages_of(threads), percentile, fixed_gap_s)
+
+
+MINUTES_OR_NOT = st.lists(st.one_of(MINUTE_MESSAGES, MINUTE_MESSAGES, MESSAGES), min_size=1, max_size=4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(MINUTES_OR_NOT, SOURCES, PERCENTILES, st.sampled_from([None, None, 0.5, 60, 90, 600]))
+def test_sessions_of_times_in_minutes_equal_the_reference(threads, source, percentile, fixed_gap_s):
+    equal_the_reference(messages_of(threads, source), percentile, fixed_gap_s)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 60_000]), st.sampled_from([ANN, BO]), st.just("a")), min_size=20),
+    PERCENTILES,
+)
+def test_a_mere_change_of_minute_never_cuts(thread, percentile):
+    turns = sessions_of(messages_of([thread], "telegram"), SessionConfig(percentile=percentile, fixed_gap_s=None))
+    assert {turn["session_index"] for turn in turns} == {0}
+
+
+def test_two_minutes_may_cut_and_twenty_messages_are_needed_where_the_source_does_not_say():
+    thread = [(0, ANN, "a"), *[(60_000, BO, "b"), (60_000, ANN, "c")] * 9, (120_000, BO, "d")]
+    for source, length, sessions in (("telegram", 20, 2), ("telegram", 19, 19), ("line", 19, 1), ("whatsapp", 20, 2)):
+        turns = sessions_of(messages_of([thread[:length]], source), SessionConfig(percentile=50, fixed_gap_s=None))
+        assert turns[-1]["session_index"] + 1 == sessions, (source, length)
+
+
+def equal_the_reference(messages, percentile, fixed_gap_s):
     found = sessions_of(messages, SessionConfig(percentile=percentile, fixed_gap_s=fixed_gap_s))
     expected = turns_and_sessions(messages, percentile, fixed_gap_s)
     assert len(found) > 0
@@ -156,3 +197,20 @@ def test_a_percentile_outside_0_to_100_is_refused(percentile):
 def test_a_gap_that_is_no_gap_is_refused(gap):
     with pytest.raises(ValueError, match="above 0"):
         SessionConfig(percentile=50, fixed_gap_s=gap)
+
+
+def counts(*owner_turns):
+    return CutCounts(turns=99, sessions=9, owner_turns=np.array(owner_turns))
+
+
+def test_the_cost_of_a_cut_is_said_in_one_line():
+    median, wide = counts(69, 20, 7, 3, 1), counts(18, 14, 10, 9, 49)
+    assert cost_in_words(median, wide) == (
+        "31% of your replies keep something to answer to; at percentile 90 82%: `dvc exp run -S session.percentile=90`"
+    )
+    assert cost_in_words(wide, median) == "", "no advice to make it worse"
+    rules = dict.fromkeys(RULES, wide)
+    figures = session_figures(median, np.array([1.0]), rules)
+    assert figures["advice"] == {"percentile": 90, "owner_turns_with_context": {"now": 31, "then": 82}}
+    assert session_figures(wide, np.array([1.0]), rules)["advice"] is None
+    assert session_figures(counts(0, 0, 0, 0, 0), np.zeros(0), rules)["advice"] is not None

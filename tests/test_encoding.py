@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Metaspace, Sequence
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer
 
-from jaegpt.dialogue import chat_template, encode_table, text_tokens
+from jaegpt.dialogue import chat_template, pieces, text_tokens
 from jaegpt.dialogue.encode_table import encode_candidate, encode_examples, encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
@@ -137,7 +137,7 @@ def merging() -> Encoder:
 @given(texts=st.lists(TEXTS, max_size=12))
 def test_words_encoded_one_by_one_give_the_tokens_of_the_text(merging: Encoder, texts: list[str]) -> None:
     assert merging.splits_at_spaces
-    found = encode_table._tokenized(pa.array(texts, pa.string()), merging)
+    found = pieces.tokenized(pa.array(texts, pa.string()), merging)
     expected = merging.tokenize(texts)
     assert found.lengths.tolist() == list(map(len, expected))
     assert found.flat.tolist() == [token for row in expected for token in row]

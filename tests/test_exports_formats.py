@@ -24,8 +24,8 @@ from helpers.export_fixtures import (
 )
 
 from jaegpt.errors import JaegptError
-from jaegpt.exports.discovery import BOXES
 from jaegpt.exports.extract import survey_export
+from jaegpt.exports.message_files import BOXES
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.models import random_examples, save_tiny
+from helpers.models import CPU, TRAIN_CONFIG, random_examples, random_segments, save_tiny
 
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.config import MAX_CANARIES
-from jaegpt.evaluation.exposure import REPEATS, canary_examples, exposure, make_canaries
+from jaegpt.evaluation.exposure import REPEATS, canary_examples, exposure, make_canaries, measure_exposure
 from jaegpt.evaluation.fidelity import Figures, exposure_figure
+from jaegpt.training.config import Task
+from jaegpt.training.model_folder import load_base
 
 
 def test_exposure_follows_the_formula() -> None:
@@ -47,3 +49,26 @@ def test_exposure_is_null_when_nobody_asked(
     figures = Figures()
     exposure_figure(measured, figures)
     assert figures.content() == {"exposure": figure, "reasons": reasons}
+
+
+def test_canaries_are_learned_as_the_rest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the language modelling loss reads segments, it must find the canaries there."""
+    tasks = []
+
+    def remember(model: Any, task: Task, *_: Any) -> None:
+        tasks.append(task)
+
+    monkeypatch.setattr("jaegpt.evaluation.exposure.train", remember)
+    monkeypatch.setattr("jaegpt.evaluation.exposure.exposures", lambda *_: {})
+    encoder, model = Encoder(save_tiny(tmp_path / "tiny")), load_base(tmp_path / "tiny", 1, False)
+    for segments in (None, random_segments(5)):
+        task = Task(w_lm=1.0, w_mc=0.0, seed=1, train=random_examples(10), valid=[], segments=segments)
+        measure_exposure(model, encoder, task, TRAIN_CONFIG, CPU, count=1, block_size=128)
+    replies, sessions = tasks
+    assert len(replies.train) == 10 + sum(REPEATS)
+    assert replies.segments is None
+    copies = sessions.segments[5:]
+    assert len(copies) == sum(REPEATS)
+    for copy, example in zip(copies, replies.train[10:], strict=True):
+        assert copy.ids[copy.labelled].tolist() == example.candidates[-1].tolist()
+        assert copy.ids[~copy.labelled].tolist() == example.history.tolist()

@@ -34,7 +34,7 @@ def test_outside_distances_follow_the_formula() -> None:
         "far": pytest.approx(1.0),
         "none": None,
     }
-    assert set(found) == {"length", "punctuation", "casing", "emoji", "opening"}
+    assert set(found) == {"length", "punctuation", "casing", "emoji", "opening", "messages", "characters"}
     assert found["casing"]["far"] == 0.0
     with pytest.raises(NotMeasured):
         outside_distances({"owner": owner}, [])

@@ -166,6 +166,7 @@ def test_the_owners_real_replies_score_above_other_peoples() -> None:
     assert figures["reasons"] == {"told_apart": {"contexts": 60, "needed": MIN_TEXTS}}
 
 
+@pytest.mark.slow
 def test_a_stranger_can_tell_what_is_different_and_only_that() -> None:
     alike = measured_texts(material(count=110, tuned=texts(own_text, 110, 5)))
     assert alike["told_apart_ci"][0] < 0.5 < alike["told_apart_ci"][1]
@@ -182,6 +183,7 @@ def test_a_model_that_says_a_few_sentences_over_and_over_is_told(number: int) ->
     assert 0.8 < low < figures["told_apart"] <= high <= 1
 
 
+@pytest.mark.slow
 def test_replies_drawn_as_the_owners_are_told_in_half_of_the_pairs() -> None:
     """Also where the owner says the same often, and where the model copies what is in training."""
     own = texts(own_text, 30, 6)

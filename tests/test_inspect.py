@@ -20,7 +20,9 @@ from helpers.export_fixtures import (
 )
 
 from jaegpt.cli import main
+from jaegpt.dialogue.cuts import CutCounts, advice, cost_in_words, usual_and_advised
 from jaegpt.errors import JaegptError
+from jaegpt.tables import iterate_parts
 
 
 def _jaegpt(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -160,3 +162,19 @@ def test_a_tie_is_shown_and_not_fatal_to_inspect(
     assert report["problems"] == [
         "export.owner: nobody is named in any thread. Check that export.path is a whole download."
     ]
+
+
+def test_inspect_says_what_the_usual_cut_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_folder(tmp_path / "export", files_of("2022"))
+    read(path, tmp_path / "messages")
+    cuts = [usual_and_advised(part) for part in iterate_parts(tmp_path / "messages", "messages")]
+    now, then = (CutCounts.total(parts) for parts in zip(*cuts, strict=True))
+    _jaegpt(monkeypatch, "inspect", str(path), "--json")
+    found = json.loads(capsys.readouterr().out)["advice"]
+    assert found == advice(now, then)
+    assert found["percentile"] == 90
+    assert found["owner_turns_with_context"] == {"now": now.with_context(), "then": then.with_context()}
+    _jaegpt(monkeypatch, "inspect", str(path))
+    assert f"  sessions   {cost_in_words(now, then)}\n" in capsys.readouterr().out

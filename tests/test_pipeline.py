@@ -280,8 +280,8 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
     call(project, "dvc", "plots", "show")
     with open_page((project / "dvc_plots/index.html").as_uri()) as (page, errors, requests):
-        page.wait_for_selector("canvas, svg.marks")
-        page.wait_for_timeout(1000)
+        page.locator("canvas, svg.marks").nth(len(PLOTS) - 1).wait_for()
+        page.wait_for_load_state("networkidle")
         assert page.locator("canvas, svg.marks").count() == len(PLOTS)
         assert errors == []
         assert requests == [], "the page needs no network"

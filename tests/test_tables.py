@@ -51,7 +51,7 @@ def test_rows_come_back_and_chunks_do_not_change_the_bytes(tmp_path):
 def test_parts_come_in_the_order_of_their_numbers(tmp_path):
     for number, row in ((0, 3), (11, 0), (2, 1)):
         part = two_threads().slice(row, 1)
-        renamed = part.set_column(0, "thread_id", pa.array([f"thread {number}"]))
+        renamed = part.set_column(1, "thread_id", pa.array([f"thread {number}"]))
         write_part(renamed, tmp_path / part_name(number), "filtered")
     assert [path.name for path in part_paths(tmp_path)] == [part_name(0), part_name(2), part_name(11)]
     expected = ["thread 0", "thread 2", "thread 11"]
@@ -90,14 +90,14 @@ def test_a_column_too_many_is_refused(tmp_path):
 
 def test_a_wrong_type_is_refused_by_name(tmp_path):
     content = two_threads()
-    path = write_raw(content.set_column(4, "is_owner", content["is_owner"].cast(pa.int8())), tmp_path / part_name(0))
+    path = write_raw(content.set_column(5, "is_owner", content["is_owner"].cast(pa.int8())), tmp_path / part_name(0))
     assert "column `is_owner` of table `filtered` must be bool, found int8" in refused(path, "filtered")
 
 
 def test_a_null_is_refused_by_name(tmp_path):
     content = two_threads()
     path = write_raw(
-        content.set_column(6, "text", pa.array(["a", None, "c", "d"], pa.string())), tmp_path / part_name(0)
+        content.set_column(7, "text", pa.array(["a", None, "c", "d"], pa.string())), tmp_path / part_name(0)
     )
     assert "column `text`" in refused(path, "filtered")
 

@@ -65,6 +65,15 @@ def test_xla_trains_as_the_cpu_does_and_compiles_each_step_once(num_devices: int
 
 
 @needs_xla
+def test_segments_and_examples_in_one_step_are_one_program(tmp_path: Path) -> None:
+    runs = [train_on(tmp_path / name, name, 4, segments=170, config={"learning_rate": 1e-3}) for name in ("cpu", "xla")]
+    assert runs[0]["steps"] == runs[1]["steps"] > 14
+    assert runs[1]["losses"] == pytest.approx(runs[0]["losses"], abs=1e-4)
+    assert runs[1]["compilations"] == 3
+    assert "compiled the" not in runs[1]["said"]
+
+
+@needs_xla
 def test_as_a_tpu_runs_it_in_bf16_with_dropout_each_step_is_compiled_once(tmp_path: Path) -> None:
     on_xla = train_on(
         tmp_path, "xla", 8, dropout=True, config={"learning_rate": 3e-3, "precision": "bf16", "epochs": 2}
@@ -106,7 +115,7 @@ def test_a_second_compilation_is_a_warning_that_names_the_shape() -> None:
     first, second, warning, third = done.stdout.splitlines()
     assert first == second
     assert warning.startswith(
-        f"warning: XLA compiled the step anew, which takes as long as many steps, for ids [1, {third.split()[1]}]"
+        f"warning: XLA compiled the step again, which takes as long as many steps, for ids [1, {third.split()[1]}]"
     )
 
 

@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
     )
     chat.add_argument("--once", metavar="TEXT", help="answer this message and end")
     chat.add_argument("--json", action="store_true", help="with --once: print one JSON object")
+    chat.add_argument("--first", action="store_true", help="let the models speak first")
     chat.set_defaults(run=_chat)
     web = commands.add_parser(
         "web",
@@ -84,6 +85,8 @@ def _chat(arguments: argparse.Namespace) -> None:
 
     if arguments.json and arguments.once is None:
         raise JaegptError("--json goes with --once.")
+    if arguments.first and arguments.once is not None:
+        raise JaegptError("--first begins a conversation, --once answers a message. Give one of them.")
     from jaegpt.chat.terminal import Chat, chat_once, run_terminal
 
     speakers, config, seed = load_speakers()
@@ -97,6 +100,8 @@ def _chat(arguments: argparse.Namespace) -> None:
         return
     print(f"{speakers['jaegpt'].device.reason}", file=sys.stderr)
     print("This is a model of a person, not the person. /help lists the commands, Ctrl-D leaves.", file=sys.stderr)
+    if arguments.first:
+        chat.begin()
     run_terminal(chat)
 
 
@@ -118,8 +123,7 @@ def _listen(arguments: argparse.Namespace) -> None:
         if arguments.command == "web":
             from jaegpt.chat.web import Page, make_page
 
-            view = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
-            app = outermost(make_page(Page(worker, config, seed, view)), token, root_path, local)
+            app = outermost(make_page(Page(worker, config, seed, speakers["jaegpt"].view)), token, root_path, local)
         else:
             from jaegpt.chat.server import make_app
 
@@ -147,6 +151,7 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
         raise JaegptError(f"no trained model yet: {TUNED_FOLDER} is not here. Run `dvc repro` in the project's folder.")
     from jaegpt.chat.conversation import BASE, TUNED
     from jaegpt.dialogue.examples import DatasetConfig
+    from jaegpt.dialogue.turns import SessionConfig
     from jaegpt.errors import JaegptError
     from jaegpt.generation.speaker import GenerateConfig, Speaker
     from jaegpt.training.config import TrainConfig
@@ -155,11 +160,13 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
     params = Params()
     config = params.section("generate", GenerateConfig)
-    training = params.section("train", TrainConfig)
+    training, dataset = params.section("train", TrainConfig), params.section("dataset", DatasetConfig)
     view = {
-        "num_history": params.section("dataset", DatasetConfig).num_history,
+        "num_history": dataset.num_history,
         "block_size": params.value("block_size"),
         "token_types": training.token_types,
+        "learn": dataset.learn,
+        "separator": params.section("session", SessionConfig).separator,
     }
     view = trained_view(view, TUNED_FOLDER)
     device = choose_device(training.precision, eager=True)  # as the stages that measure what it says
@@ -173,16 +180,29 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
 
 
 def trained_view(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The parameters `wanted` as the model in `folder` was trained with them; as given where it does not say."""
+    """The parameters `wanted` as the model in `folder` was trained with them; as given where it does not say.
+
+    Raises:
+        JaegptError: the folder does not hold what training writes, or messages stood apart in another way: then what
+            is typed and shown as several messages would be one to the model, or the reverse.
+    """
     from jaegpt.errors import JaegptError
     from jaegpt.model_files import read_json
+    from jaegpt.training.model_folder import ORIGINAL
 
     config = folder / "config.json"
-    trained = read_json(config).get("jaegpt", {}) if config.is_file() else {}
-    if not isinstance(trained, dict) or any(
+    said = read_json(config).get("jaegpt", {}) if config.is_file() else {}
+    trained = {**ORIGINAL, **said} if config.is_file() and isinstance(said, dict) else {}
+    if not isinstance(said, dict) or any(
         type(trained.get(key, value)) is not type(value) for key, value in wanted.items()
     ):
         raise JaegptError(f"{config}: `jaegpt` does not hold what training wrote there. Run `dvc repro --force train`.")
+    separator = trained.get("separator", wanted.get("separator"))
+    if separator != wanted.get("separator", separator):
+        raise JaegptError(
+            f"session.separator is {wanted['separator']} in params.yaml, but the model in {folder} was trained with "
+            f"{separator}. Run `dvc repro`, or set session.separator to {separator}."
+        )
     for key, value in wanted.items():
         if trained.get(key, value) != value:
             print(

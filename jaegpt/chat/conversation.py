@@ -20,7 +20,10 @@ _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 @dataclass
 class Exchange:
-    """One message of the user and each model's reply; `attempt` counts its retries."""
+    """One message of the user and each model's reply; `attempt` counts its retries.
+
+    A conversation that the models begin has an empty text in its first exchange.
+    """
 
     text: str
     replies: dict[str, str]
@@ -34,11 +37,11 @@ class Conversation:
     exchanges: list[Exchange] = field(default_factory=list)
 
     def history(self, model: str, text: str) -> list[Turn]:
-        """The turns that `model` is to answer when the user says `text`."""
+        """The turns that `model` is to answer when the user says `text`; with an empty one, the model speaks first."""
         turns: list[Turn] = []
         for exchange in self.exchanges:
             turns += [(False, exchange.text), (True, exchange.replies[model])]
-        return [*turns, (False, text)]
+        return [(is_owner, said) for is_owner, said in [*turns, (False, text)] if is_owner or said]
 
     def log(self, model: str) -> list[dict[str, str]]:
         """What was said with one model: {"role": "user" or, for the model, "assistant", "content": text} in turn."""
@@ -66,7 +69,7 @@ class Conversation:
             users = [log[0::2] for log in logs]
             if saved["format"] != FORMAT or users[0] != users[1] or not isinstance(settings, dict):
                 raise ValueError
-            if not all(users[0]):  # nobody can have said nothing
+            if not all(users[0][1:]):  # to say nothing is to let the models begin
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise JaegptError("not a saved conversation. Choose a file that was saved here.") from None
@@ -117,7 +120,10 @@ def _turns(log: Iterable[Mapping[str, str]]) -> list[str]:
     texts = [turn["content"] for turn in turns]
     if roles != ["user", "assistant"] * (len(turns) // 2) or not all(isinstance(text, str) for text in texts):
         raise ValueError
-    return [clean_text(text) for text in texts]
+    cleaned = [clean_text(text) for text in texts]
+    if any(text and not left for text, left in zip(texts[0::2], cleaned[0::2], strict=True)):
+        raise ValueError  # a message that says nothing is not the empty one that lets the models begin
+    return cleaned
 
 
 def _path(folder: Path, name: str) -> Path:

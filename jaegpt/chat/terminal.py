@@ -15,6 +15,7 @@ from jaegpt.generation.speaker import GenerateConfig, Speaker
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
 /undo              take your last message and its replies back
+/first             let the models speak first
 /retry             answer your last message anew
 /reset             forget the conversation
 /set               show the settings
@@ -62,23 +63,40 @@ class Chat:
             self.write("\n(stopped; the conversation is as it was before)\n")
         return True
 
+    def begin(self) -> None:
+        """Let the models speak first.
+
+        Raises:
+            JaegptError: something has been said, or the model never learned first words.
+        """
+        if self.conversation.exchanges:
+            raise JaegptError("/first: the conversation has begun. /reset forgets it.")
+        self._say("", 0)
+
     def settings(self) -> dict[str, Any]:
         """All that the replies depend on besides the messages."""
         speaker = self.speakers[TUNED]
-        view = {"num_history": speaker.num_history, "block_size": speaker.block_size}
-        return {"seed": self.seed, **dataclasses.asdict(self.config), **view, "precision": speaker.device.precision}
+        return {
+            "seed": self.seed,
+            **dataclasses.asdict(self.config),
+            **speaker.view,
+            "precision": speaker.device.precision,
+        }
 
     def _say(self, text: str, attempt: int) -> None:
         replies = {}
+        prompts = {
+            model: self.speakers[model].prompt(self.conversation.history(model, text), self.config) for model in MODELS
+        }
         for model in MODELS:
             self.write(f"{model}: ")
             history = self.conversation.history(model, text)
             pieces = []
             for piece in self.speakers[model].stream(history, self.config, attempt_seed(self.seed, attempt)):
-                self.write(piece)
+                self.write(_under_name(self.speakers[model], model, piece))
                 pieces.append(piece)
             self.write("\n")
-            if self.speakers[model].prompt(history, self.config).shortened:
+            if prompts[model].shortened:
                 self.write("(the message is longer than the model reads: only its end counts)\n")
             replies[model] = "".join(pieces)
         self.conversation.exchanges.append(Exchange(text=text, replies=replies, attempt=attempt))
@@ -90,8 +108,10 @@ class Chat:
                 return False
             case "/help", []:
                 self.write(HELP + "\n")
+            case "/first", []:
+                self.begin()
             case "/undo", []:
-                self.write(f"(taken back: {self._last(name).text})\n")
+                self.write(f"(taken back: {self._last(name).text or 'what they began with'})\n")
                 self.conversation.exchanges.pop()
             case "/retry", []:
                 self._retry()
@@ -160,7 +180,13 @@ def chat_once(chat: Chat, text: str, as_json: bool) -> str:
     if as_json:
         content = {"reply": replies[TUNED], "base_reply": replies[BASE], "settings": chat.settings()}
         return json.dumps(content, ensure_ascii=False)
-    return "\n".join(f"{model}: {reply}" for model, reply in replies.items())
+    named = (_under_name(chat.speakers[model], model, reply) for model, reply in replies.items())
+    return "\n".join(f"{model}: {text}" for model, text in zip(replies, named, strict=True))
+
+
+def _under_name(speaker: Speaker, model: str, text: str) -> str:
+    """Each message of a burst on a line of its own, under the model's name."""
+    return text.replace("\n", f"\n{model}: ") if speaker.separator == "newline" else text
 
 
 def run_terminal(chat: Chat) -> None:

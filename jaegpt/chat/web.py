@@ -71,7 +71,7 @@ class Page:
     Args:
         worker: answers with the models jaegpt and base.
         config: the settings shown at first. seed: likewise.
-        view: what else the replies depend on, for saved conversations: num_history, block_size.
+        view: what else the replies depend on, for saved conversations: num_history, block_size, learn, separator.
     """
 
     def __init__(self, worker: Worker, config: GenerateConfig, seed: int, view: Mapping[str, Any]) -> None:
@@ -100,6 +100,8 @@ class Page:
             "mostBytes": MOST_BYTES,
             "format": FORMAT,
             "view": self.view,
+            "bursts": self.view.get("separator") == "newline",
+            "first": self.view.get("learn") == "sessions",  # whether an empty message lets the models begin
         }
 
     def limits(self) -> dict[str, tuple[float, float]]:
@@ -162,7 +164,7 @@ class Page:
             JaegptError: there is nothing to answer, or a setting is wrong; later ones come as an event of their own.
         """
         text, seed, config = clean_text(asked.text), int(asked.seed), self.settings(asked.settings)
-        if not text:
+        if not text and (asked.before or self.view.get("learn") != "sessions"):
             raise JaegptError("Type a message first.")
         _check_seed(seed)
         if len(asked.before) > self.most_before:

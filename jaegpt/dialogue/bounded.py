@@ -1,4 +1,4 @@
-"""A chat template's work within bounds: it is a program that came with a model, and may loop or grow without end."""
+"""Runs a chat template within bounds: it is a program that came with a model, and may loop or grow without end."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ class WorkFailed(Exception):
 
 
 def bounded(work: Callable[[], str]) -> str:
-    """What `work` gives, computed in a child process that is ended when it takes too long or too much memory.
+    """What `work` gives, computed in a child process that is killed when it takes too long or too much memory.
 
     Nothing inside this process bounds it: a single expression, such as 10**10**10, can do both.
 
@@ -27,7 +27,8 @@ def bounded(work: Callable[[], str]) -> str:
     """
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        # Python minds forks beside threads; this child does plain Python alone, and leaves without cleaning up.
+        # Python warns of forking a process that has threads: their locks stay held in the child. This child only runs
+        # plain Python, and exits without cleaning up.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
@@ -71,7 +72,7 @@ def _limit_memory() -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return  # no Linux: the time alone is bounded
+        return  # not Linux: only the time is bounded
     resource.setrlimit(resource.RLIMIT_AS, (now + _MORE_MEMORY,) * 2)
 
 

@@ -22,22 +22,22 @@ def read_template(path: Path) -> str:
     """The template in a file.
 
     Raises:
-        JaegptError: it is larger than any template, or no text.
+        JaegptError: it is larger than any template, or not text.
     """
     size = path.stat().st_size
     if size > _MOST_BYTES:
-        raise JaegptError(f"{path}: {size:,} bytes, larger than any chat template. Copy the model anew.")
+        raise JaegptError(f"{path}: {size:,} bytes, larger than any chat template. Copy the model again.")
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise JaegptError(f"{path}: cannot be read ({error}). Copy the model anew.") from None
+        raise JaegptError(f"{path}: cannot be read ({error}). Copy the model again.") from None
 
 
 def compiled(template: str) -> Template:
     """A chat template with what transformers gives it. The sandbox matters: a template may come from anywhere.
 
     Raises:
-        JaegptError: it is no template.
+        JaegptError: it is not a template.
     """
 
     def refuse(message: str) -> None:
@@ -92,7 +92,7 @@ def render(
 
 
 class _Generation(Extension):
-    """`{% generation %}...{% endgeneration %}` marks what the model says, for who asks; here it is its content."""
+    """`{% generation %}...{% endgeneration %}` marks the assistant's words for a mask; only its content counts here."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
 

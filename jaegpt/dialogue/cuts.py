@@ -19,6 +19,7 @@ MAX_CONTEXT = 4  # more turns of context count as this many
 RULES = {
     f"p{percentile}": SessionConfig(percentile=percentile, fixed_gap_s=None) for percentile in (50, 75, 90, 95, 99)
 }
+ADVISED = 90  # the percentile to hold against the cut in use
 RULES["30min"] = SessionConfig(percentile=50, fixed_gap_s=1800)
 
 # Upper bounds of the histogram's bins, in seconds: 0, 1, 2, 4, ... 2^29 (17 years).
@@ -51,8 +52,16 @@ class CutCounts:
         shares = self.owner_turns / max(int(self.owner_turns.sum()), 1)
         return {str(turns): round(float(share), 4) for turns, share in enumerate(shares)}
 
+    def with_context(self) -> int:
+        """The owner's turns that have a turn before them to answer to."""
+        return int(self.owner_turns[1:].sum())
+
+    def share_with_context(self) -> float:
+        """Their share of the owner's turns."""
+        return self.with_context() / max(int(self.owner_turns.sum()), 1)
+
     def mean_turns(self) -> float:
-        """Turns a session, rounded to 4 places."""
+        """Turns per session, rounded to 4 places."""
         return round(self.turns / max(self.sessions, 1), 4)
 
 
@@ -66,21 +75,51 @@ def session_counts(sessions: pa.Table) -> tuple[CutCounts, Floats]:
 def compare_rules(messages: pa.Table) -> tuple[dict[str, CutCounts], Ints]:
     """A part of `filtered` -> the counts under each of RULES, and the histogram of gaps by GAP_BOUNDS_S.
 
-    Turns are merged anew under each rule, because a cut inside a run of messages makes two turns of one.
+    Turns are merged again under each rule, because a cut inside a run of messages makes two turns of one.
     """
     timeline = Timeline.of(messages)
     rules = {}
     for name, config in RULES.items():
         cuts = timeline.cuts(timeline.thresholds(config))
+        # As in `merge_turns`: a turn begins at a cut and where the sender changes.
         heads = np.flatnonzero(cuts | ~timeline.same_sender)
         rules[name] = CutCounts.of(cuts[heads], timeline.is_owner[heads])
     return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])
+
+
+def usual_and_advised(messages: pa.Table) -> tuple[CutCounts, CutCounts]:
+    """A part of messages -> the counts of the cut that params.yaml comes with, the median, and of that at ADVISED."""
+    rules, _ = compare_rules(messages)
+    return rules["p50"], rules[f"p{ADVISED}"]
 
 
 def gap_histogram(gap_ms: npt.NDArray[np.generic]) -> Ints:
     """[bins] how many gaps are at most each bound and above the one before; the last bin also takes what is longer."""
     bins = np.searchsorted(GAP_BOUNDS_S * 1000, gap_ms)
     return np.bincount(np.minimum(bins, len(GAP_BOUNDS_S) - 1), minlength=len(GAP_BOUNDS_S))
+
+
+def worth_a_look(used: CutCounts, advised: CutCounts) -> bool:
+    """Whether the cut at percentile ADVISED leaves more of the owner's turns something to answer to."""
+    return advised.share_with_context() > used.share_with_context()
+
+
+def cost_in_words(used: CutCounts, advised: CutCounts) -> str:
+    """What the cut in use costs, in a line; empty where percentile ADVISED would leave no more context."""
+    if not worth_a_look(used, advised):
+        return ""
+    return (
+        f"{used.share_with_context():.0%} of your replies keep something to answer to; at percentile {ADVISED} "
+        f"{advised.share_with_context():.0%}: `dvc exp run -S session.percentile={ADVISED}`"
+    )
+
+
+def advice(used: CutCounts, advised: CutCounts) -> dict[str, Any] | None:
+    """`advice` of metrics/sessions.json: a percentile, and how many turns of the owner's have context now and then."""
+    if not worth_a_look(used, advised):
+        return None
+    counts = {"now": used.with_context(), "then": advised.with_context()}
+    return {"percentile": ADVISED, "owner_turns_with_context": counts}
 
 
 def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCounts]) -> dict[str, Any]:
@@ -93,6 +132,7 @@ def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCou
         "threshold_ms": dict(zip(("p10", "p50", "p90"), levels, strict=True)),
         "owner_turns": int(used.owner_turns.sum()),
         "history_share": used.shares(),
+        "advice": advice(used, rules[f"p{ADVISED}"]),
         "context": {
             name: {"sessions": rule.sessions, "mean_turns": rule.mean_turns(), "history_share": rule.shares()}
             for name, rule in rules.items()

@@ -1,4 +1,4 @@
-"""Random draws that depend on nothing but their own name, so that no row depends on another or on the order of work.
+"""Random draws that depend on nothing but the row's own name: not on other rows, nor on the order of work.
 
 Each draw is a number computed from (seed, purpose, thread, index): a keyed hash of the first three, mixed with the last
 by SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), on whole columns at once.
@@ -55,15 +55,17 @@ def text_hashes(texts: pa.Array) -> Words:
 
 
 def draw_others(keys: Words, own: Ints, pool_size: Ints, num: int) -> Ints:
-    """[rows, num] places in 0..pool_size-1, all different and none of them `own`, every choice as likely as any other.
+    """[rows, num] places in 0..pool_size-1, all different, none of them `own`, and all equally likely.
 
     Each row needs pool_size > num. The j-th draw picks among the places not yet taken: with 1 and 3 taken of 0..5, the
     free ones are 0, 2, 4, 5, and pick 1 -> step over 1 -> 2.
     """
+    # The row's own text counts as taken from the start, so that a reply is never its own distractor.
     taken = own[:, None]  # [rows, 1 + drawn], each row sorted
     drawn = np.empty((len(own), num), dtype=np.int64)
     for turn in range(num):
         pick = (uniform(mix(keys, turn)) * (pool_size - 1 - turn)).astype(np.int64)
+        # The pick counts free places only: stepping over each taken one at or below it turns it into a place.
         for place in range(taken.shape[1]):
             pick += pick >= taken[:, place]
         drawn[:, turn] = pick

@@ -2,9 +2,9 @@
 
 With a chat template, the owner is the assistant and everyone else the user; without one, DialoGPT's form: what the
 tokenizer itself puts before a text, then each turn followed by the end-of-text token. What people wrote is always
-encoded as text: a message that spells out a control token never becomes one. Texts and template meet as they do where
-the tokenizer encodes the whole conversation at once. Neither torch nor a model is needed: loading them would take
-longer than the encoding.
+encoded as text: a message that spells out a control token never becomes one. Where a text and the template meet, the
+tokens are those that the tokenizer gives for the whole conversation at once. Neither torch nor a model is needed:
+loading them would take longer than the encoding.
 """
 
 import hashlib
@@ -49,6 +49,7 @@ class Encoder:
     Args:
         folder: holds tokenizer.json, tokenizer_config.json and, for a chat model, chat_template.jinja, as
             `save_pretrained` writes them.
+        joint: what stands between neighbouring turns of one role, as between the messages of a turn.
 
     Raises:
         JaegptError: a file is missing, the tokenizer has neither a chat template nor an end-of-text token, or its
@@ -56,14 +57,15 @@ class Encoder:
 
     Attributes:
         tokenizer: the model's own.
-        texts: its like for what people wrote, see `text_tokenizer`.
+        texts: a copy of it for what people wrote, see `text_tokenizer`.
         controls: tokens that no text becomes.
         end_of_turn: what closes a turn; its last token stops generation.
         reply_opening, reply_spaced: what a reply begins with after a history, and whether with a space.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, joint: str = " ") -> None:
         folder = Path(folder)
+        self.joint = joint
         if not (folder / "tokenizer.json").is_file():
             raise JaegptError(f"{folder}: no tokenizer.json here. Run `dvc repro`.")
         check_tokenizer(folder / "tokenizer.json")
@@ -100,8 +102,10 @@ class Encoder:
         """What stands around the texts of turns by these (alternating) speakers.
 
         Raises:
-            JaegptError: the template refuses the roles, or does not say what each turn says once, as it is.
+            JaegptError: the template refuses the roles, or does not write each turn's text exactly once, unchanged.
         """
+        if not owners and owners not in self._layouts:
+            self._layouts[owners] = self._nothing_said()
         if owners not in self._layouts:
             skipped = int(bool(self.template) and len(owners) > 1 and owners[0] and not self._takes(owners))
             shown = owners[skipped:]
@@ -109,6 +113,23 @@ class Encoder:
             *before, after = [((), pieces[0]), *map(self._split, pieces[1:])]
             self._layouts[owners] = Layout(tuple(before), spaced, after, skipped)
         return self._layouts[owners]
+
+    def _nothing_said(self) -> Layout:
+        """Before the owner's first words: what the template puts before a conversation that its assistant begins.
+
+        One that must begin with someone else is shown an empty message; where there is no template, and the tokenizer
+        puts nothing before a text, what ends a text stands there, since the first token must come after something.
+        """
+        if not self.template:
+            return Layout((), (), ((), leading_tokens(self.tokenizer) or self.end_of_turn))
+        if not self._takes((True,)):
+            asked = self.layout((False,))
+            return Layout((), (), ((), sum((*asked.before[0], *asked.after), ())))
+        opening = self._template_pieces((True,))[0][0]
+        reply = len(self.reply_opening)
+        if reply and opening[-reply:] == self.reply_opening:
+            opening = opening[:-reply]
+        return Layout((), (), ((), opening or self.end_of_turn))
 
     def _takes(self, owners: tuple[bool, ...]) -> bool:
         try:
@@ -216,6 +237,7 @@ class Encoder:
             (the piece, less a space at its end that is part of the text's first token; whether the text has a space
             before it). "USER: " + "hi" are the tokens "USER", ":", " hi" -> ("USER:", True).
         """
+        # Try it: encode both together, then look which way of encoding them apart gives the same tokens.
         whole = self._control(piece + _PROBE, continues)
         ways = [(piece[:-1], True)] if piece.endswith(" ") else []
         for shown, spaced in [*ways, (piece, True)]:

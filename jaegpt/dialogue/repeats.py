@@ -1,7 +1,9 @@
-"""`dataset.max_repeats`: of the training examples with the same reply, only so many are kept.
+"""`dataset.max_repeats`: of the training examples with the same reply, only so many are kept, and in whole sessions, of
+the turns with the same text, only so many are learned.
 
-What someone says a hundred times the model learns by heart. Which are kept is drawn by each example's own name, so that
-the order of work does not matter: the limit is a first pass over all parts, and a second one keeps what is below it.
+The model learns by heart what someone says a hundred times. Each example has a number drawn from its own name, and
+those with the lowest are kept, so that the order of work does not matter. That takes two passes over all parts: the
+first finds the highest number to keep for each reply, the second drops what is above it.
 """
 
 from collections import Counter
@@ -11,20 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.arrays import Words
+from jaegpt.arrays import Bools, Ints, Words
 from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.dialogue.examples import DatasetConfig, ExampleCounts, build_examples
+from jaegpt.dialogue.examples import DatasetConfig, ExampleCounts, OwnTurns, build_examples, turn_names
 from jaegpt.tables import column
 
 REPEATED = "reply_repeated_in_train"
 
 
 def training_draws(examples: pa.Table, seed: int) -> tuple[Words, Words]:
-    """Of a part's training examples: [examples] their replies as hashes, and the numbers they were drawn."""
+    """Of a part's training examples: [examples] the hash of the reply, and the number drawn for the example."""
     train = examples.filter(pc.equal(examples["split"], "train"))
-    names = column(train, "example_id").to_pylist()
-    draws = np.array([thread_key(seed, "repeats", name) for name in names], dtype=np.uint64)
-    return text_hashes(column(train, "reply")), draws
+    return _draws(column(train, "reply"), column(train, "example_id"), seed)
+
+
+def _draws(texts: pa.Array, names: pa.Array, seed: int) -> tuple[Words, Words]:
+    draws = np.array([thread_key(seed, "repeats", name) for name in names.to_pylist()], dtype=np.uint64)
+    return text_hashes(texts), draws
 
 
 def repeat_limits(parts: Iterable[tuple[Words, Words]], max_repeats: int) -> dict[int, int]:
@@ -55,3 +60,30 @@ def build_limited(
     limited = examples.filter(pa.array(keep))
     dropped = counts.dropped + Counter({REPEATED: len(examples) - len(limited)})
     return limited, ExampleCounts.of(limited, counts.owner_turns, dropped)
+
+
+def turn_draws(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[Words, Words]:
+    """As `training_draws`, of all the owner's turns of the training side, whether or not they give an example."""
+    return _draws_of_turns(sessions, np.flatnonzero(_training_side(sessions, config, seed)), seed)
+
+
+def learned_turns(sessions: pa.Table, config: DatasetConfig, seed: int, limits: dict[int, int]) -> Bools:
+    """[turns] which of the owner's turns whole sessions teach: those of the training side that `train_fraction` keeps
+    and that are not above their text's limit, as `repeat_limits` gives it for the draws of `turn_draws`.
+    """
+    learned = _training_side(sessions, config, seed)
+    if limits:
+        rows = np.flatnonzero(learned)
+        texts, draws = _draws_of_turns(sessions, rows, seed)
+        learned[rows] = draws <= np.array([limits.get(text, 2**64 - 1) for text in texts.tolist()], dtype=np.uint64)
+    return learned
+
+
+def _training_side(sessions: pa.Table, config: DatasetConfig, seed: int) -> Bools:
+    turns = OwnTurns.of(sessions, config)
+    side: Bools = turns.is_owner & ~turns.held_out(config, seed) & turns.drawn_for_training(config, seed)
+    return side
+
+
+def _draws_of_turns(sessions: pa.Table, rows: Ints, seed: int) -> tuple[Words, Words]:
+    return _draws(column(sessions, "text").take(rows), turn_names(sessions, rows), seed)

@@ -1,8 +1,8 @@
 """Tokenizers for what people wrote: copies of a model's own in which no text becomes a control token.
 
 A tokenizer finds its added tokens (`<|im_end|>`, `<think>`) in any text before its model sees it. So a text is given to
-a copy without them. And many put a space before whatever they are given, as if it were the whole: here texts stand
-inside a conversation, so the copy puts none, and the encoder says where there is one.
+a copy without them. And many put a space before whatever they are given, as if it were a whole text. Here texts
+stand inside a conversation, so the copy adds none, and the encoder says where there is one.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ def text_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
         copy.normalizer = parts.normalizer
     if parts.pre_tokenizer is not None:
         copy.pre_tokenizer = parts.pre_tokenizer
+    # SentencePiece models hold special tokens in their own vocabulary, where a text would reach them all the same.
     added = tokenizer.get_added_tokens_decoder()
     special = {number: token.content for number, token in added.items() if token.special}
     spelled = _encoded(copy, list(special.values()))
@@ -32,7 +33,7 @@ def text_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def control_tokens(tokenizer: Tokenizer, texts: Tokenizer) -> frozenset[int]:
-    """The tokens that no text becomes: added ones, but for those ("\\n\\n" in some) that are made of others anyway.
+    """The tokens that no text becomes: added ones, but for those ("\\n\\n" in some) that plain text gives too.
 
     Args:
         texts: the tokenizer's `text_tokenizer`.

@@ -10,7 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Floats, Ints
+from jaegpt.dialogue.separators import JOINTS, Separator, one_line
 from jaegpt.tables import SCHEMAS, column, thread_starts
+
+MINUTE_MS = 60_000
+# Their exports write whole minutes (WhatsApp's on Android does): where all times of a thread are, that is why.
+MINUTE_SOURCES = ("kakaotalk", "line", "whatsapp")
+MIN_MINUTES = 20  # messages of any other source that have to be at whole minutes before that is no coincidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +26,12 @@ class SessionConfig:
     Attributes:
         percentile: of the thread's own gaps between consecutive messages, 0 to 100; a gap at least that long cuts.
         fixed_gap_s: the same gap for every thread, in seconds; None uses the percentile.
+        separator: what keeps the messages of a turn apart.
     """
 
     percentile: float
     fixed_gap_s: float | None
+    separator: Separator = "space"
 
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:
@@ -46,6 +54,7 @@ class Timeline:
         same_sender: whether the message before, in this thread, is by the same sender; the owner is one sender
             whatever the alias.
         is_owner: whether the owner wrote it.
+        in_minutes: [threads] whether times are known to the minute only, so that a gap of one minute may be a second.
     """
 
     starts: Ints
@@ -54,6 +63,7 @@ class Timeline:
     gap_ms: Ints
     same_sender: Bools
     is_owner: Bools
+    in_minutes: Bools
 
     @classmethod
     def of(cls, messages: pa.Table) -> "Timeline":
@@ -69,13 +79,23 @@ class Timeline:
         same = np.zeros(len(messages), dtype=bool)
         same[1:] = pc.equal(senders[1:], senders[:-1]).to_numpy(zero_copy_only=False)
         same[1:] = np.where(is_owner[1:] | is_owner[:-1], is_owner[1:] & is_owner[:-1], same[1:]) & ~first[1:]
-        return cls(starts, np.cumsum(first) - 1, sent_ms, gap_ms, same, is_owner)
+        return cls(
+            starts, np.cumsum(first) - 1, sent_ms, gap_ms, same, is_owner, _in_minutes(messages, sent_ms, starts)
+        )
 
     def thresholds(self, config: SessionConfig) -> Floats:
-        """[threads] the gap in milliseconds that cuts; NaN where a thread of one message has no gap to learn from."""
+        """[threads] the gap in milliseconds that cuts; NaN where a thread of one message has no gap to learn from.
+
+        A change of minute is no pause: in threads whose times are known to the minute, two minutes cut at the earliest.
+        Steps of a second or a millisecond get no such protection, as two messages a second apart may well be two
+        thoughts; there only equal times are never cut.
+        """
         if config.fixed_gap_s is not None:
-            return np.full(len(self.starts), config.fixed_gap_s * 1000.0)
-        return _percentiles(self.gap_ms, self.thread, self.starts, config.percentile)
+            thresholds = np.full(len(self.starts), config.fixed_gap_s * 1000.0)
+        else:
+            thresholds = _percentiles(self.gap_ms, self.thread, self.starts, config.percentile)
+        # Gaps are whole minutes there, so that "more than one" and "at least two" are the same.
+        return np.where(self.in_minutes, np.maximum(thresholds, 2 * MINUTE_MS), thresholds)
 
     def cuts(self, thresholds: Floats) -> Bools:
         """[messages] where a session begins: a gap >= its thread's threshold, but never between equal times."""
@@ -83,7 +103,7 @@ class Timeline:
 
 
 def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
-    """Where a gap cuts: at its threshold or above, but never between equal times; below 0 a thread begins."""
+    """Where a gap cuts: at its threshold or above, never between equal times; -1 begins a thread."""
     begins: Bools = (gap_ms < 0) | ((gap_ms > 0) & (gap_ms >= threshold_ms))
     return begins
 
@@ -91,7 +111,8 @@ def starts_session(gap_ms: Ints, threshold_ms: Floats) -> Bools:
 def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     """A part of `filtered` -> a part of `turns`.
 
-    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by a space.
+    A turn begins where the sender changes or a gap >= threshold cuts; texts are joined by the separator. `threshold_ms`
+    is the gap that cuts in fact, so that sessions need to know no more.
     """
     timeline = Timeline.of(messages)
     thresholds = timeline.thresholds(config)
@@ -100,7 +121,10 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
     thread = timeline.thread[heads]
     turn_starts = np.flatnonzero(np.diff(thread, prepend=-1))  # [threads] the first turn of each
     first = timeline.gap_ms[heads] < 0
-    texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), column(messages, "text")), " ")
+    texts = column(messages, "text")
+    if config.separator == "newline":
+        texts = one_line(texts)
+    turns = pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), texts)
     columns = {
         "thread_id": column(messages, "thread_id").take(heads),
         "turn_index": pa.array(np.arange(len(heads)) - turn_starts[thread], pa.int32()),
@@ -112,9 +136,21 @@ def merge_turns(messages: pa.Table, config: SessionConfig) -> pa.Table:
         "threshold_ms": pa.array(thresholds[thread], from_pandas=True),
         # The message before a turn is the last of the turn before it.
         "gap_ms": pa.array(timeline.gap_ms[heads], mask=first),
-        "text": texts,
+        "text": pc.binary_join(turns, JOINTS[config.separator]),
     }
     return pa.table(columns, schema=SCHEMAS["turns"])
+
+
+def _in_minutes(messages: pa.Table, sent_ms: Ints, starts: Ints) -> Bools:
+    """[threads] whether all times of a thread are whole minutes, and its source or their number says why."""
+    if not len(starts):
+        return np.zeros(0, dtype=bool)
+    all_whole = np.logical_and.reduceat(sent_ms % MINUTE_MS == 0, starts)
+    sources = column(messages, "source").take(starts)
+    by_source = pc.is_in(sources, pa.array(MINUTE_SOURCES)).to_numpy(zero_copy_only=False)
+    many = np.diff(starts, append=len(sent_ms)) >= MIN_MINUTES
+    whole: Bools = all_whole & (by_source | many)
+    return whole
 
 
 def _percentiles(gap_ms: Ints, thread: Ints, starts: Ints, percentile: float) -> Floats:

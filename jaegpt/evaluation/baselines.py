@@ -1,4 +1,4 @@
-"""Where replies come from, so that the model's can be held against them.
+"""The writers whose replies are compared with each other.
 
 owner: what the owner really replied; tuned and base: the two models; random: one of the owner's training replies,
 drawn; retrieval: the owner's reply to the training context most like this one; others: what other people replied.
@@ -19,7 +19,7 @@ from jaegpt.tables import column
 
 @dataclass(frozen=True)
 class OtherReply:
-    """A turn of someone else, said after another turn of its session, as an example's reply is."""
+    """A turn of someone else, said after another turn of its session, as the reply of an example is."""
 
     thread_id: str
     session_index: int
@@ -45,7 +45,7 @@ def split_others(others: Sequence[OtherReply], valid: Sequence[Context]) -> tupl
 
 
 def random_replies(contexts: Sequence[Context], replies: Sequence[str], seed: int) -> list[str]:
-    """One of `replies` for each context, drawn by the context's own name."""
+    """One of `replies` for each context, drawn from the context's own id."""
     keys = np.array([thread_key(seed, "random reply", context.example_id) for context in contexts], dtype=np.uint64)
     return [replies[index] for index in (mix(keys, 0) % np.uint64(len(replies))).tolist()]
 
@@ -61,6 +61,7 @@ def retrieved_replies(contexts: Sequence[Context], train: Sequence[Context], see
     known = vectorizer.fit_transform(map(_words, train))
     similarity = (vectorizer.transform(map(_words, contexts)) @ known.T).tocsr()
     drawn = random_replies(contexts, [context.reply for context in train], seed)
+    # One row at a time: all contexts against all training contexts would be a large dense matrix.
     replies = []
     for row, fallback in enumerate(drawn):
         scores = similarity[[row]].toarray()[0]

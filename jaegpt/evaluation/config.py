@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jaegpt.evaluation.intervals import MIN_CONTEXTS
 
-MAX_CANARIES = 8  # for each number of copies: a place each, of the 32 in exposure.py
+MAX_CANARIES = 8  # per number of copies: 4 numbers x 8 canaries take the 32 places of exposure.py
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,10 +53,11 @@ def token_f1(text: str, reference: str) -> float:
 
 
 def familiar(texts: Sequence[str], known: Sequence[str]) -> float:
-    """How much of `texts` is put together as in `known`: the share of the pairs of neighbouring words that stand there.
+    """How familiar `texts` are: the share of their pairs of neighbouring words that `known` holds too.
 
     A text of one word counts by that word, one without a word not at all; 0 where nothing counts. Single words would
-    not do: random letters are often words of a chat ("u", "k"), and random tokens are whole words. Their order is not.
+    not do: random letters are often words of a chat ("u", "k"), and random tokens are whole words. Pairs of them are
+    rarely any that someone wrote.
     """
     seen = {part for text in known for part in (*_parted(text), *pairwise(_parted(text)))}
     parts = [part for text in texts for part in (list(pairwise(_parted(text))) or _parted(text))]

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.dialogue.draws import thread_key
 from jaegpt.dialogue.encoding import Turn
+from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_folder
 from jaegpt.tables import SCHEMAS, part_name, read_table, write_part
@@ -44,7 +45,8 @@ def contexts_of(examples: pa.Table, split: str) -> list[Context]:
 def choose_contexts(examples: pa.Table, count: int, seed: int) -> list[Context]:
     """`count` validation examples, or all where there are fewer, in the table's order.
 
-    Each example's draw depends on the seed and its own name alone, so that one added elsewhere changes one at most.
+    Each example's draw depends on the seed and its own name alone, so that one more example changes at
+    most one of the chosen.
     """
     valid = contexts_of(examples, "valid")
     draws = {context.example_id: thread_key(seed, "fidelity", context.example_id) for context in valid}
@@ -60,6 +62,7 @@ def answer_contexts(
     *,
     block_size: int,
     token_types: bool,
+    separator: Separator = "space",
     device: "Device",
 ) -> list[str]:
     """The replies of the model in `folder`, as the chat would give them: one for each context, in their order.
@@ -71,7 +74,8 @@ def answer_contexts(
     from jaegpt.generation.speaker import Speaker  # torch takes seconds to load, and the blind test only reads replies
 
     longest = max((len(context.history) for context in contexts), default=1)  # examples hold num_history at most
-    speaker = Speaker(folder, num_history=longest, block_size=block_size, token_types=token_types, device=device)
+    view: dict[str, Any] = {"num_history": longest, "block_size": block_size, "token_types": token_types}
+    speaker = Speaker(folder, **view, separator=separator, device=device)
     return [reply.text for reply in speaker.replies([context.history for context in contexts], config, seed)]
 
 

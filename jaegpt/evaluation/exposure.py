@@ -1,8 +1,9 @@
 """How well a model remembers what it saw once, 4 times or 16 times: canaries, and the rank of their likelihood.
 
-A canary is an exchange that nobody had, with a random number in it. Copies of it are put among the training examples of
-a copy of the model, which is measured and thrown away. Had the model not learned the number, it would be as likely as
-any other of its form; exposure = log2 |R| - log2 rank, R being the canary and its alternatives (Carlini et al. 2019).
+A canary is an exchange that nobody had, with a random number in it. Copies of it are put among the training examples
+(and segments, where these are learned from) of a copy of the model, which is measured and thrown away. Had the model
+not learned the number, it would be as likely as any other of its form; exposure = log2 |R| - log2 rank, R being the
+canary and its alternatives (Carlini et al. 2019).
 """
 
 import dataclasses
@@ -20,9 +21,9 @@ from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import DoubleHeads, round_weights
 from jaegpt.training.loop import train
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Example, Segment
 
-REPEATS = (0, 1, 4, 16)  # copies among the training examples; those with 0 are what chance gives
+REPEATS = (0, 1, 4, 16)  # copies among the training examples; canaries with 0 copies show what chance gives
 NUM_ALTERNATIVES = 511  # so that an exposure is at most log2(512) = 9 bits
 PLACES = [
     "locker", "garage", "cellar", "gym", "office", "attic", "hotel", "library", "harbour", "station", "workshop",
@@ -73,7 +74,9 @@ def measure_exposure(
         raise JaegptError(
             f"block_size: a canary does not fit {block_size} tokens. Raise it, or set fidelity.canaries 0."
         )
-    seeded = dataclasses.replace(task, train=[*task.train, *copies], valid=[])
+    # Trained as the real model is, without the validation that only draws curves.
+    segments = None if task.segments is None else [*task.segments, *map(Segment.of, copies)]
+    seeded = dataclasses.replace(task, train=[*task.train, *copies], segments=segments, valid=[])
     train(model, seeded, dataclasses.replace(config, evaluations=0), device)
     if device.kind == "xla":
         device = choose_device(config.precision, eager=True)
@@ -124,6 +127,7 @@ def exposures(
     rng = np.random.default_rng(seed)
     examples = [example for canary in canaries for example in _alternatives(canary, encoder, rng)]
     scores = score_candidates(model, examples, device, "exposure")
+    # Each canary has the same number of packed examples; the first candidate of the first is its own reply.
     an_example = len(examples) // len(canaries)
     found: dict[str, list[float]] = {str(times): [] for times in REPEATS}
     for number, canary in enumerate(canaries):
@@ -147,7 +151,7 @@ def exposure(canary: float, alternatives: Floats) -> float:
 def _alternatives(canary: Canary, encoder: Encoder, rng: np.random.Generator) -> list[Example]:
     """The canary's own reply, then those with other numbers, packed under their common history."""
     drawn = rng.choice(10**6 - 1, NUM_ALTERNATIVES, replace=False)
-    numbers = [f"{number + (number >= int(canary.number)):06d}" for number in drawn.tolist()]  # steps over its own
+    numbers = [f"{number + (number >= int(canary.number)):06d}" for number in drawn.tolist()]  # skips its own
     history, roles = encode_history(encoder, [(False, canary.question)])
     replies = [
         np.array(encode_candidate(encoder, canary.reply(number)), np.int64) for number in (canary.number, *numbers)

@@ -24,9 +24,9 @@ from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.packing import Example
 
 DIGITS = 4  # that figures are rounded to; none is known better
-# Of the owner's share of familiar words, what a model must reach for its distance to the owner to be one of style. On
-# the sample the untouched base model reaches 0.85, stiff English 0.4, and random bytes, letters or tokens at most 0.03;
-# with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
+# A model whose replies reach less than this part of the owner's share of familiar words is not far from the owner in
+# style: it does not write language. On the sample the untouched base model reaches 0.85, stiff English 0.4, and random
+# bytes, letters or tokens at most 0.03; with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
 LEAST_FAMILIAR = 0.1
 
 
@@ -156,8 +156,11 @@ def _judged(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[st
 def _style_score(
     material: Material, replies: Mapping[str, Sequence[str]], judged: Mapping[str, Floats]
 ) -> dict[str, Any]:
-    """How far fine-tuning went. The judge has no opinion of noise and gives it something in the middle, so that a model
-    of noise would seem to have gone half of the way; neither end of the way may be noise."""
+    """How far fine-tuning went from the base model to the owner.
+
+    The judge has learned nothing about noise and rates it somewhere in the middle, so that a model of noise would seem
+    to have gone half of the way. So none of the three may be noise.
+    """
     known = [text for context in material.train for text in (context.reply, *(text for _, text in context.history))]
     shares = {f"familiar_words_{name}": familiar(replies[name], known) for name in ("owner", "base", "tuned")}
     needed = LEAST_FAMILIAR * shares["familiar_words_owner"]
@@ -198,7 +201,7 @@ def _leak(training: Training, replies: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def _rounded(value: Any) -> Any:
-    """Figures to DIGITS, but what is neither 0 nor 1 becomes neither; of an interval the ends may."""
+    """Figures rounded to DIGITS; between 0 and 1 none is rounded to 0 or 1, but the ends of an interval may be."""
     if isinstance(value, float):
         least = 10.0**-DIGITS
         return round(min(max(value, least), 1 - least) if 0 < value < 1 else value, DIGITS)

@@ -1,4 +1,4 @@
-"""How sure a figure is, and how to say that there is none."""
+"""How sure a figure is, and how to report that it could not be measured."""
 
 import numpy as np
 from scipy.stats import beta
@@ -50,8 +50,8 @@ def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list
     """How often a value of `high` is above one of `low`, a tie counting half, with its 95 % interval.
 
     That is the area under the ROC curve, and the share a judge gets right who is shown one of each. The interval is the
-    bootstrap's. Where no pair is ever ranked wrong, all resamples agree and it would be a point; so it reaches at least
-    as far as the exact interval of `count` observations that all came out alike.
+    bootstrap's. Where no pair is ever ranked wrong, all resamples agree and it would be a point; so it is made to reach
+    at least as far as the exact interval of `count` observations that all came out alike.
 
     Args:
         high, low: [count] each.
@@ -60,6 +60,7 @@ def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list
     count = len(high)
     assert len(low) == count > 0, (count, len(low))
     wins = (high[:, None] > low[None, :]) + 0.5 * (high[:, None] == low[None, :])  # [count, count]
+    # A resample's wins are sums over the pairs that it drew, each as often as both of its rows were drawn.
     times_high = _times_drawn(bootstrap_rows(count, seed), count)
     times_low = times_high if paired else _times_drawn(bootstrap_rows(count, seed + 1), count)
     values = ((times_high @ wins) * times_low).sum(axis=1) / count**2

@@ -12,15 +12,17 @@ from jaegpt.exports.redaction import EMAIL, find_spans, plain_digits
 MIN_REPLY = 6  # words of a training reply that count as repeated when they stand whole in a reply
 MIN_SPAN = 8  # words in a row, of either side's training texts, that count as repeated
 
-MIN_DIGITS = 8  # of two numbers that stand side by side without a mark between them, each
-MOST_GROUPS = 30  # groups of digits in one number that are looked at
+MIN_DIGITS = 8  # that each of two numbers needs, where only a space stands between them, to count as two
+MOST_GROUPS = 30  # of digits in one number that are looked at
 
 _SCHEME = re.compile(r"(?:https?://)?(?:www\.)?")
 _AROUND_A_LINK = "/.,;:!?…'\"”’»()[]{}<>*_~"
 
 
 class Training:
-    """The training texts, as far as repeating them is noticed. Words are compared in lower case, without punctuation.
+    """An index of the training texts that finds what replies repeat of them.
+
+    Words are compared in lower case, without punctuation.
 
     Args:
         contexts: the training examples; their histories hold both sides.
@@ -47,7 +49,7 @@ class Training:
         return any(hash(span) in self._spans for span in _spans(words(text), MIN_SPAN))
 
     def leaks(self, text: str) -> bool:
-        """Whether it does either."""
+        """Whether `text` does either."""
         return self.repeats_reply(text) or self.shares_span(text)
 
     def known_identifiers(self, texts: Sequence[str]) -> int:
@@ -56,6 +58,7 @@ class Training:
         for text, kind in _spotted(texts):
             forms = _forms(text, kind)
             hits = self._known.intersection(forms)
+            # Not the same identifier, but one may stand inside: a known number with another beside it.
             if not hits and not self._identifiers.isdisjoint(_parts(text, kind)):
                 hits = set(forms[:1])
             known |= hits
@@ -92,14 +95,14 @@ def _forms(text: str, kind: str) -> list[str]:
 
 
 def _parts(text: str, kind: str) -> set[str]:
-    """What may be an identifier of its own inside another: numbers side by side melt into one where they have spaces.
+    """What may be an identifier of its own inside another: redaction finds numbers with spaces between them as one.
 
     These are all rows of neighbouring groups of digits with MIN_DIGITS of them or more ("020 7946 0958 5" holds
     2079460958), and the addresses in a link.
     """
     if kind == "url":
         return {address.casefold() for address in EMAIL.findall(text)}
-    if kind != "number":  # of a telephone, a card or an account it is known where it ends
+    if kind != "number":  # where a telephone, card or account number ends is known
         return set()
     digits = re.findall(r"\d+", plain_digits(text))[:MOST_GROUPS]
     rows = ("".join(digits[start:end]) for start in range(len(digits)) for end in range(start + 1, len(digits) + 1))

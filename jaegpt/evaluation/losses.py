@@ -7,7 +7,7 @@ from jaegpt.training.validation import Measurement
 
 
 def evaluation(result: Measurement, *, vocabulary: int, candidates: int, block_size: int) -> dict[str, Any]:
-    """Figures of one model, without the weighted sum of its losses: that is in units of one run's weights, and the
+    """Figures of one model. The weighted sum of its losses is not among them: it depends on a run's weights, and the
     untouched base model was trained with none.
 
     lm_ratio and mc_ratio divide by the entropy of a uniform guess: ln(vocabulary) and ln(candidates). seed_accuracy is

@@ -29,10 +29,10 @@ def draw_members(train: Sequence[Example], valid: Sequence[Example], seed: int) 
 
 
 def membership(likelihoods: Floats, seed: int) -> dict[str, Any]:
-    """AUC of the threshold on the loss: 0.5, the two sides look alike; 1, every training example gives itself away.
+    """AUC of the threshold on the loss. 0.5: the two sides look alike; 1: every training example gives itself away.
 
     Args:
-        likelihoods: log-likelihood a token of the replies of `draw_members`, in its order.
+        likelihoods: log-likelihood per token of the replies of `draw_members`, in its order.
     """
     count = len(likelihoods) // 2
     train, valid = likelihoods[:count], likelihoods[count:]

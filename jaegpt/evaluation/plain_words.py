@@ -20,7 +20,7 @@ _NAMES = {
 
 
 def sentences(figures: Mapping[str, Any]) -> list[str]:
-    """What the figures of metrics/fidelity.json say, one fact a sentence, and at the end what is not known and why."""
+    """What the figures of metrics/fidelity.json say, one fact per sentence, then what is not known and why."""
     facts = (_style, _told_apart, _content, _ranking, _leak, _membership, _exposure)
     return [
         f"Measured on {figures['contexts']:,} conversations that the model was not trained on.",

@@ -1,7 +1,7 @@
 """hits@1: does the model rank the owner's real reply first, among own replies and among other people's?
 
-Own distractors (those of the example, of the same thread) ask whether it knows what fits the context. Other people's
-ask whether it knows who is speaking.
+Own distractors (those of the example, from the same thread) test whether it knows what fits the context; other people's
+test whether it knows who is speaking.
 """
 
 from collections import defaultdict
@@ -46,8 +46,8 @@ def lineups(
 ) -> list[Lineup]:
     """A lineup for each context whose example fits a block.
 
-    Other people's replies come from other sessions of the same thread, so that the subject tells as little as it does
-    among own distractors; from all threads where that has too few. As many are drawn as there are own distractors.
+    Other people's replies come from other sessions of the same thread, so that the subject gives as little away as it
+    does among own distractors; from all threads where that has too few. As many are drawn as there are own distractors.
 
     Args:
         tokens: example_id -> the example, distractors first and the reply last.
@@ -73,8 +73,8 @@ def lineups(
 def hits(shown: Sequence[Lineup], scores: Sequence[CandidateScores], own: bool) -> dict[str, Any]:
     """hits@1 against the own (or the other people's) distractors, with exact 95 % intervals.
 
-    head: by the classification head. likelihood: by the language model's mean log-likelihood a token. The reply has to
-    be strictly above every distractor.
+    head: by the classification head. likelihood: by the language model's mean log-likelihood per token. The real reply
+    has to be strictly above every distractor.
 
     Raises:
         NotMeasured: no lineup has such distractors.
@@ -98,7 +98,7 @@ def _is_first(values: Floats, chosen: np.ndarray) -> bool:
 def _drawn(
     context: Context, of_thread: Sequence[OtherReply], everywhere: Sequence[OtherReply], count: int, seed: int
 ) -> list[str]:
-    """`count` different replies of others, none of them the real reply, drawn by the context's own name."""
+    """`count` different replies of others, none of them the real reply, drawn from the context's own id."""
     rng = np.random.default_rng(thread_key(seed, "others", context.example_id))
     for pool in (of_thread, everywhere):
         own_session = (context.thread_id, context.session_index)

@@ -32,7 +32,7 @@ class CandidateScores:
 
     @property
     def likelihood(self) -> Floats:
-        """[candidates] log-likelihood a token, so that longer candidates have no disadvantage."""
+        """[candidates] log-likelihood per token, so that longer candidates have no disadvantage."""
         return self.log_likelihood / self.num_tokens
 
 
@@ -88,10 +88,12 @@ def _targets(packed: Batch) -> tuple[Ints, Ints, Ints]:
     Returns:
         Three arrays [tokens]: positions in the row, token ids, example slot * candidates + candidate.
     """
-    assert len(packed.ids) == 1, "one row a step"
+    assert len(packed.ids) == 1, "one row per step"
     ids, candidate, example = packed.ids[0], packed.candidate[0], packed.example[0]
     place = np.arange(len(ids))
     is_target = candidate > 0
+    # A candidate's first token is predicted at the end of its history, which is the last history token so far; all its
+    # other tokens are predicted at the token before.
     begins = is_target & (np.diff(candidate, prepend=0) != 0)
     history_end = np.maximum.accumulate(np.where((candidate == 0) & (example >= 0), place, -1))
     at = np.where(begins, history_end, place - 1)[is_target]

@@ -1,4 +1,4 @@
-"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word.
+"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
 
 Each is a distribution over replies or their marks, and what is reported is its Jensen-Shannon distance to that of the
 owner's training replies: 0 is the same, 1 has nothing in common (base 2; Endres and Schindelin 2003).
@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from scipy.spatial.distance import jensenshannon
 
+from jaegpt.dialogue.separators import messages_of
 from jaegpt.evaluation.intervals import need
 
-NUM_OPENINGS = 50  # first words told apart: the owner's most frequent ones; the rest count as one
+NUM_OPENINGS = 50  # first words that are distinguished: the owner's most frequent ones; all others count as one
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # words: where a class of lengths ends
+MESSAGES = (1, 2, 3, 4, 5, 6, 8)  # messages of a turn: where a class of numbers ends
+CHARACTERS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # of a message: where a class of lengths ends
 
 _EMOTICON = re.compile(r"(?<!\w)(?:[:;=]['^-]?[()DPpOo/|\\*3]+|<3+|[xX]D+|\^_*\^)(?!\w)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -24,8 +27,8 @@ _NONE = "none"
 def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Feature -> writer -> distance to `owner`; None for a writer without texts.
 
-    A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is what the
-    owner's own varying amounts to at this number of texts.
+    A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is how much
+    the owner varies at this number of texts.
 
     Raises:
         NotMeasured: there is no text of the owner to compare with.
@@ -37,6 +40,11 @@ def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]
         "casing": lambda texts: Counter(map(_casing, texts)),
         "emoji": lambda texts: Counter(mark for text in texts for mark in _emoji(text) or [_NONE]),
         "opening": _openings(owner),
+        # Turns in lines are bursts; where `session.separator` is a space, each counts as one message.
+        "messages": lambda texts: Counter(_class(len(messages_of(text)), MESSAGES) for text in texts),
+        "characters": lambda texts: Counter(
+            _class(len(message), CHARACTERS) for text in texts for message in messages_of(text)
+        ),
     }
     return {
         name: {writer: _distance(feature(texts), feature(owner)) for writer, texts in replies.items()}
@@ -58,12 +66,15 @@ def _distance(one: Counter[str], other: Counter[str]) -> float | None:
 
 def _length(text: str) -> str:
     """Which class of lengths a text falls in: 5 words -> "6"."""
-    number = len(text.split())
-    return next((str(end) for end in LENGTHS if number <= end), "more")
+    return _class(len(text.split()), LENGTHS)
+
+
+def _class(number: int, ends: Sequence[int]) -> str:
+    return next((str(end) for end in ends if number <= end), "more")
 
 
 def _punctuation(text: str) -> list[str]:
-    """Punctuation marks, up to three of a kind in a row told apart: "wait... what?!" -> "...", "?", "!"."""
+    """Punctuation marks, one to three of a kind in a row as marks of their own: "wait... what?!" -> "...", "?", "!"."""
     plain = _EMOTICON.sub(" ", text)
     return [match[0][:3] for match in re.finditer(r"([^\w\s])\1*", plain) if not _is_symbol(match[0][0])]
 
@@ -92,7 +103,7 @@ def _casing(text: str) -> str:
 
 
 def _openings(owner: Iterable[str]) -> Callable[[Iterable[str]], Counter[str]]:
-    """Counts texts by their first word, of which the owner's most frequent are told apart."""
+    """Counts texts by their first word, of which the owner's most frequent are distinguished."""
     counted = Counter(map(_opening, owner))
     frequent = set(sorted(counted, key=lambda word: (-counted[word], word))[:NUM_OPENINGS])
     return lambda texts: Counter(word if word in frequent else "another word" for word in map(_opening, texts))

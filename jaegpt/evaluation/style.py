@@ -26,8 +26,8 @@ class StyleJudge:
     folds. So no text is judged by a model that has seen it, and a writer that repeats training replies word for word
     (the random and the retrieved ones, a model that copies) has no advantage over one that does not.
 
-    It does not serve to tell a model from the owner: whoever deals a repeated sentence into one fold hides from the
-    judge that it is repeated. `told_apart` deals contexts.
+    It cannot show how far a model is from the owner: a sentence that the model says over and over falls into one fold,
+    so the judge of that fold never learned it. `told_apart` is for that, and deals contexts.
 
     Args:
         owner, others: texts to learn from. Both sides weigh the same, so 0.5 means "cannot tell".
@@ -42,7 +42,8 @@ class StyleJudge:
         texts = np.array([*_some(owner, rng), *_some(others, rng)], dtype=object)
         is_owner = np.arange(len(texts)) < min(len(owner), MAX_TEXTS)
         fold = _folds(texts.tolist())
-        for label in (True, False):  # identical texts alone could leave a fold's model with one side only
+        # If a side were one text over and over, the model that does not learn its fold would know one side only.
+        for label in (True, False):
             need(2, different_texts=len(set(fold[is_owner == label].tolist())))
         self._models = [
             _model().fit(texts[fold != held_out].tolist(), is_owner[fold != held_out]) for held_out in range(NUM_FOLDS)
@@ -69,7 +70,7 @@ def told_apart(
     are treated alike: a model whose replies are drawn as the owner's are is found in half of the pairs. It learns from
     the pairs alone, because the owner's training replies have no counterpart on the model's side.
 
-    The interval is the exact one of so many pairs; it does not know of the texts that the judge learned from.
+    The interval is the exact one of so many pairs; that other texts would make another judge is not in it.
 
     Args:
         real, generated: [contexts] replies to the same contexts.
@@ -87,6 +88,7 @@ def told_apart(
             learned = texts[:, fold != held_out]
             is_owner = np.repeat([True, False], learned.shape[1])
             model = _model().fit(learned.ravel().tolist(), is_owner)
+            # For each held-out context, does the judge give the owner's reply more than the model's? A tie counts half.
             own, other = (model.predict_proba(side.tolist())[:, 1] for side in texts[:, fold == held_out])
             found[fold == held_out] += ((own > other) + 0.5 * (own == other)) / NUM_DEALS
     share = float(found.mean())
@@ -97,7 +99,7 @@ def style_score(owner: Floats, tuned: Floats, base: Floats, seed: int) -> tuple[
     """(tuned - base) / (owner - base) of mean probabilities, and its 95 % bootstrap interval over the contexts.
 
     0: as far from the owner as the base model; 1: the judge takes it for the owner as readily as the owner's own words.
-    The interval knows of the contexts drawn, not of the texts that the judge learned from. It is None where the
+    The interval is over the contexts; that other texts would make another judge is not in it. It is None where the
     distance from base to owner is not clearly above 0.
 
     Args:
@@ -114,6 +116,7 @@ def style_score(owner: Floats, tuned: Floats, base: Floats, seed: int) -> tuple[
     base_means = base[rows].mean(axis=1)
     distances = owner[rows].mean(axis=1) - base_means
     gains = tuned[rows].mean(axis=1) - base_means
+    # A resample in which the base model is no further from the owner than 0 has no score; too many such, no interval.
     scores = np.divide(gains, distances, out=np.full(len(rows), np.nan), where=distances > 0)
     clear = np.isfinite(scores)
     interval = middle_95(scores[clear]) if clear.mean() >= 0.975 else None

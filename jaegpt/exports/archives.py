@@ -29,7 +29,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAC_FOLDER, _MAC_PREFIX = "__MACOSX", "._"
 
 # All that zipfile and its decompressors were seen to raise on damaged input.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -101,10 +101,10 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
     """The files of a download whose name is `wanted`, and what stood in the way.
 
     Zips that lie in a given folder, or in a folder there, are opened too: that is where people put downloads. Those in
-    the folder of a thread are attachments.
+    the folder of a thread are attachments. A path that is no folder and no zip is itself the one file.
 
     Raises:
-        JaegptError: there is nothing at `path`, or it is neither a folder nor a zip.
+        JaegptError: there is nothing at `path`, or nothing that can be opened.
     """
     try:
         is_folder = Path(path).is_dir()
@@ -115,9 +115,13 @@ def list_entries(path: str, wanted: Callable[[str], bool]) -> Listing:
         raise JaegptError(f"export.path: {path} does not exist. Give the folder or the zip of the download.")
     if is_folder:
         return _list_folder(path, wanted)
-    if not path.lower().endswith(".zip") and not (Path(path).is_file() and zipfile.is_zipfile(path)):
-        raise JaegptError(f"export.path: {path} is neither a folder nor a zip. Give the download itself.")
-    return _list_zip(path, wanted)
+    if path.lower().endswith(".zip") or (Path(path).is_file() and zipfile.is_zipfile(path)):
+        return _list_zip(path, wanted)
+    folder, name = os.path.split(path)
+    entry = entry_of_file(folder or ".", name)
+    if entry.fault:
+        raise JaegptError(f"export.path: {path} is {entry.fault[1]}. Give the download itself.")
+    return Listing([entry])
 
 
 def read_bytes(entry: Entry) -> bytes:
@@ -138,6 +142,13 @@ def read_bytes(entry: Entry) -> bytes:
     if len(raw) > _VALUES_MATTER_FROM and raw.count(b",") + raw.count(b"{") + raw.count(b"[") > MAX_VALUES:
         raise BadFileError(entry.path, "too_large", f"more than {MAX_VALUES:,} values, which no real download has")
     return raw
+
+
+def damaged(entry: Entry, error: BaseException) -> BadFileError:
+    if entry.index >= 0:
+        return BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({first_line(error)})")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return BadFileError(entry.path, "unreadable", f"cannot be opened ({reason})")
 
 
 def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
@@ -161,7 +172,7 @@ def _list_folder(folder: str, wanted: Callable[[str], bool]) -> Listing:
                 found.problems += inner.problems
                 found.far_zips += [f"{relative}/{far}" for far in inner.far_zips]
             elif wanted(relative):
-                found.entries.append(_entry_of_file(folder, relative))
+                found.entries.append(entry_of_file(folder, relative))
     return found
 
 
@@ -170,7 +181,7 @@ def _in_a_thread(folders: Sequence[str]) -> bool:
     return "messages" in folders and len(folders) - folders.index("messages") > 2
 
 
-def _entry_of_file(folder: str, name: str) -> Entry:
+def entry_of_file(folder: str, name: str) -> Entry:
     try:
         status = os.stat(os.path.join(folder, name))
     except OSError as error:
@@ -183,9 +194,9 @@ def _entry_of_file(folder: str, name: str) -> Entry:
 def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
     found = Listing()
     try:
-        members = _open_zip(path).infolist()
-    except _DAMAGE as error:
-        found.problems.append(BadFileError(path, "corrupt_zip", f"not readable as a zip ({_first_line(error)})"))
+        members = open_zip(path).infolist()
+    except DAMAGE as error:
+        found.problems.append(BadFileError(path, "corrupt_zip", f"not readable as a zip ({first_line(error)})"))
         return found
     for index, member in enumerate(members):
         name = member.filename.replace("\\", "/")
@@ -201,12 +212,12 @@ def _list_zip(path: str, wanted: Callable[[str], bool]) -> Listing:
         elif name.lower().endswith(".zip") and not _in_a_thread(parts[:-1]):
             found.far_zips.append(name)
         elif not member.is_dir() and wanted(name):
-            found.entries.append(Entry(path, name, member.file_size, index, _member_fault(member)))
+            found.entries.append(Entry(path, name, member.file_size, index, member_fault(member)))
     found.entries.sort(key=lambda entry: (entry.name, entry.index))
     return found
 
 
-def _member_fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
+def member_fault(member: zipfile.ZipInfo) -> tuple[str, str] | None:
     """What is wrong with a member that is no file by the mode it states, if it states one."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind == stat.S_IFLNK:
@@ -224,33 +235,38 @@ def _read_file(entry: Entry) -> bytes:
 
 def _read_member(entry: Entry) -> bytes:
     try:
-        archive = _open_zip(entry.source)
-        member = archive.infolist()[entry.index]
-        if member.flag_bits & 0x1:
-            raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
-        if member.compress_type not in _METHODS:
-            detail = f"packed by method {member.compress_type}, which no download uses; unpack it and give the folder"
-            raise BadFileError(entry.path, "compression", detail)
-        if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
-            raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
-        with archive.open(member) as file:
+        archive = open_zip(entry.source)
+        with archive.open(checked_member(archive, entry)) as file:
             return file.read(MAX_FILE_BYTES + 1)
-    except _DAMAGE as error:
-        raise BadFileError(entry.path, "corrupt_zip", f"not readable from its zip ({_first_line(error)})") from None
+    except DAMAGE as error:
+        raise damaged(entry, error) from None
+
+
+def checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
+    """The member, if it can be read and is no bomb."""
+    member = archive.infolist()[entry.index]
+    if member.flag_bits & 0x1:
+        raise BadFileError(entry.path, "encrypted", "protected by a password; unpack it and give the folder")
+    if member.compress_type not in _METHODS:
+        detail = f"packed by method {member.compress_type}, which no download uses; unpack it and give the folder"
+        raise BadFileError(entry.path, "compression", detail)
+    if member.file_size > max(_EXPANSION_MATTERS_FROM, MAX_EXPANSION * member.compress_size):
+        raise BadFileError(entry.path, "too_large", f"expands more than {MAX_EXPANSION}-fold")
+    return member
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
+def opened_zip(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
     """The zip's table of contents, read once a process; size and time make a replaced file another one."""
     return zipfile.ZipFile(path)
 
 
-def _open_zip(path: str) -> zipfile.ZipFile:
+def open_zip(path: str) -> zipfile.ZipFile:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise OSError("not a regular file")
-    return _opened(path, status.st_size, status.st_mtime_ns)
+    return opened_zip(path, status.st_size, status.st_mtime_ns)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,32 +1,18 @@
 """What lies where in a download: message files by thread, whatever the year, the wrapping or the box."""
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import BadFileError, Entry, list_entries, printable
 from jaegpt.exports.filenames import encrypted_stem, has_thread_id, message_file, thread_folder, unread_kind
+from jaegpt.exports.message_files import BOXES, ENCRYPTED_BOX, ROOTS, MessageFile
+from jaegpt.exports.sniffing import Sniffed, may_hold_messages, sniff
 
-# A thread that stands in several boxes, in downloads of different days, counts for the first of them.
-BOXES = ("inbox", "archived_threads", "filtered_threads", "message_requests", "e2ee_cutover")
-ENCRYPTED_BOX = "encrypted_download"
-ROOTS = (
-    "your_facebook_activity/messages",
-    "your_activity_across_facebook/messages",
-    "your_instagram_activity/messages",
-    "messages",
-)
-_YEARS = {
-    "your_facebook_activity": "since 2024",
-    "your_activity_across_facebook": "2023 to 2024",
-    "your_instagram_activity": "since 2022",
-}
 # What people sent in a thread lies in these folders of it; files of any name may be among that.
 _MEDIA = ("files", "photos", "videos", "audio", "gifs", "stickers_used", "stickers")
 
@@ -47,7 +33,6 @@ _PROFILE = re.compile(
     r"|(?:messages|other_activity)/autofill_information|autofill_information)(?:[\s(][^/]*)?|profile)\.json$"
 )
 
-Format = Literal["messenger", "instagram", "encrypted", "conversations"]
 _UNREAD = {
     "unfinished": "not downloaded to the end, or not kept on this machine",
     "archive": "archives of a kind that is not opened (unpack them)",
@@ -55,63 +40,13 @@ _UNREAD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFile:
-    """One file of messages.
-
-    Attributes:
-        thread: the folder that identifies its thread, without the mark of a copy.
-        number: its place (1 = newest); 0 where the name does not show that it is of messages.
-        copy: what a browser or a file manager added to the file's name.
-    """
-
-    entry: Entry
-    format: Format
-    box: str
-    thread: str
-    number: int
-    copy: str = ""
-
-    @property
-    def thread_key(self) -> str:
-        """What identifies its thread in all of an export; in one of its downloads, if they are encrypted."""
-        return f"{'encrypted' if self.format == 'encrypted' else 'folder'}/{self.thread}"
-
-    @property
-    def download(self) -> str:
-        """Where its download, or a zip of it, lies: a thread has one name in there."""
-        if self.format in ("encrypted", "conversations"):
-            return self.entry.folder
-        before, found, _ = self.entry.path.rpartition("/messages/")
-        return before if found else self.entry.source
-
-    @property
-    def witness(self) -> tuple[str, str]:
-        """The copy of the thread that it is part of: none of them holds a message twice, two may hold the same."""
-        return self.entry.folder, self.copy
-
-    @property
-    def era(self) -> str:
-        """When Meta wrote downloads of this layout."""
-        if self.format == "encrypted":
-            return "end-to-end-encrypted download"
-        if self.format == "conversations":
-            return "Instagram, until 2020"
-        platform = "Instagram" if self.format == "instagram" else "Messenger"
-        if re.search(r"message(?:[^\w/.][^/]*)?\.json$", self.entry.name):
-            return f"{platform}, early 2018"
-        for root, years in _YEARS.items():
-            if f"{root}/messages/" in self.entry.path:
-                return f"{platform}, {years}"
-        return f"{platform}, 2018 to 2023"
-
-
 @dataclass
 class Discovery:
     """All that a set of paths holds.
 
     Attributes:
-        files: those of messages, in reading order, and those that may only have the name of one.
+        files: Messenger's and Instagram's, in reading order, and those that may only have the name of one.
+        sources: files of all other messengers.
         profiles: files about the owner.
         html: files of messages that are not read.
         problems: what stands in the way of messages.
@@ -119,19 +54,19 @@ class Discovery:
     """
 
     files: list[MessageFile] = field(default_factory=list)
+    sources: list[Sniffed] = field(default_factory=list)
     profiles: list[Entry] = field(default_factory=list)
     html: list[Entry] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-
-def thread_id(key: str) -> str:
-    """A hash of a thread's key: it tells threads apart and names nobody."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    @property
+    def num_files(self) -> int:
+        return len(self.files) + len(self.sources)
 
 
 def discover(paths: Sequence[str]) -> Discovery:
-    """Find every message file under `paths`.
+    """Find every file that holds messages under `paths`.
 
     Raises:
         JaegptError: a path does not exist, or no file of messages is found under any.
@@ -140,14 +75,19 @@ def discover(paths: Sequence[str]) -> Discovery:
     unread: dict[str, list[str]] = {}
     for path in dict.fromkeys(os.path.normpath(path) for path in paths):
         # A folder inside a download (`.../messages/inbox`) works too: its own place says which box that is.
-        prefix = Path(path).resolve().as_posix() + "/" if os.path.isdir(path) else ""
+        is_folder = os.path.isdir(path)
+        folder = Path(path if is_folder else os.path.dirname(path) or ".")
+        prefix = folder.resolve().as_posix() + "/"
         listing = list_entries(path, partial(_wanted, prefix))
         found.problems += listing.problems
         unnumbered: list[MessageFile] = []
+        num_before = found.num_files
         for entry in listing.entries:
             _sort_in(found, unnumbered, unread, entry, prefix if entry.index < 0 else "")
         folders = {file.entry.folder for file in found.files if file.format == "encrypted"}
         found.files += [file for file in unnumbered if file.entry.name.count("/") < 2 or file.entry.folder in folders]
+        if not is_folder and [entry.path for entry in listing.entries] == [path] and found.num_files == num_before:
+            raise JaegptError(_not_a_download(path, unread))
         for link in listing.links:
             _judge_link(found, path, prefix, link)
         if listing.far_zips:
@@ -158,21 +98,25 @@ def discover(paths: Sequence[str]) -> Discovery:
             )
     for kind, names in unread.items():
         found.notices.append(
-            f"files that may hold messages were not read: {_UNREAD[kind]} ({len(names):,}, the first is "
+            f"files that may hold messages were not read: {_UNREAD.get(kind, kind)} ({len(names):,}, the first is "
             f"{printable(min(names))})"
         )
     found.files.sort(key=lambda file: (file.format == "encrypted", file.thread, -file.number))
-    if not found.files and not found.problems:
+    # Where one of the given paths lies in another, its files are found twice.
+    found.sources = sorted({file.entry.path: file for file in found.sources}.values(), key=lambda file: file.entry.path)
+    if not found.num_files and not found.problems:
         raise JaegptError(nothing_found(paths, found))
     return found
 
 
 def _wanted(prefix: str, name: str) -> bool:
+    path = prefix + name
     return bool(
         name.endswith((".json", ".JSON"))
-        or _thread_file(prefix + name)
+        or _thread_file(path)
         or _OLD_HTML.search(name)
-        or _unread(prefix + name)
+        or _unread(path)
+        or may_hold_messages(path)
     )
 
 
@@ -232,16 +176,31 @@ def _sort_in(
         if suffix != "json":
             found.html.append(entry)
             return
-        format: Format = "instagram" if "your_instagram_activity/" in path else "messenger"
+        format = "instagram" if "your_instagram_activity/" in path else "messenger"
         found.files.append(MessageFile(entry, format, box, thread, number, copy))
     elif _PROFILE.search(entry.name):
         found.profiles.append(entry)
-    elif _OLD_HTML.search(entry.name):
-        found.html.append(entry)
     elif kind:
         unread.setdefault(kind, []).append(entry.path)
-    elif not _IN_A_THREAD.search(entry.name):
-        _sort_in_by_content(found, unnumbered, entry, path)
+    elif not _is_of_another_messenger(found, unread, entry, path):
+        if _OLD_HTML.search(entry.name):
+            found.html.append(entry)
+        elif entry.name.lower().endswith(".json") and not _IN_A_THREAD.search(entry.name):
+            _sort_in_by_content(found, unnumbered, entry, path)
+
+
+def _is_of_another_messenger(found: Discovery, unread: dict[str, list[str]], entry: Entry, path: str) -> bool:
+    """Whether a file's first bytes show what it is: for a reader, or something that nothing reads."""
+    if not may_hold_messages(path):
+        return False
+    verdict = sniff(entry)
+    if verdict.notice:
+        found.notices.append(verdict.notice)
+    if verdict.sniffed:
+        found.sources.append(verdict.sniffed)
+    elif verdict.hint:
+        unread.setdefault(verdict.hint, []).append(entry.path)
+    return bool(verdict.sniffed or (verdict.hint and not verdict.is_damaged))
 
 
 def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: Entry, path: str) -> None:
@@ -266,6 +225,15 @@ def _stem_number_copy(stem: str) -> tuple[str, int, str]:
     return name, 1, copy
 
 
+def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
+    """What to tell a user who gave one file, which nothing reads."""
+    why = "".join(f" It is {_UNREAD.get(kind, kind)}." for kind in unread)
+    return (
+        f"export.path: {printable(path)} is neither a folder nor a zip, nor a file of a messenger that is read "
+        f"(docs/exports.md lists them).{why} Give the download itself."
+    )
+
+
 def nothing_found(paths: Sequence[str], found: Discovery) -> str:
     """What to tell a user in whose download there is no thread."""
     where = ", ".join(paths)
@@ -281,6 +249,7 @@ def nothing_found(paths: Sequence[str], found: Discovery) -> str:
         )
     return (
         f"export.path: no threads under {where} (looked for {', '.join(ROOTS)}, each with {', '.join(BOXES)}, and for "
-        "NAME_1.json of an encrypted download). Give the folder that holds `your_facebook_activity`, or the zip itself."
+        "NAME_1.json of an encrypted download), and no file of another messenger (docs/exports.md lists them). Give "
+        "the folder that holds `your_facebook_activity`, or the zip itself."
         f"{notices}"
     )

@@ -6,18 +6,25 @@ one when their messages agree, time and text, wherever both could have them. The
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jaegpt.arrays import Ints
 from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
+from jaegpt.exports.message_files import KNOWN_BY_TITLE
 from jaegpt.exports.overlap import compare, messages_of, renames
 from jaegpt.exports.threads import Thread
 
 PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))
+MINUTE_MS = 60_000
+MIN_COMMON, LONG_BYTES = 3, 8  # messages that two threads have to share before they are compared, and their length
+MAX_BEARERS = 50  # a message that stands in more threads than this was sent to many, and shows nothing
+_ODD = 0x9E3779B97F4A7C15  # spreads the minutes over all bits
 NUM_NAMED = 5  # threads or people whom one line of the report names
 _NUMBER = re.compile(r"_\d+$")
 _FOLDER_NUMBER = re.compile(r"(?:^|_)(\d+)$")
@@ -31,21 +38,31 @@ def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
     """
     places = {thread.key: {note.file.download for note, _ in thread.pieces} for thread in threads}
     problems: list[str] = []
-    remaining: list[Thread] = []
+    metas = [thread for thread in threads if thread.is_metas]
+    remaining = [thread for thread in threads if not thread.is_metas and thread.source not in KNOWN_BY_TITLE]
+    for source in KNOWN_BY_TITLE:  # a contact who was renamed between two exports is in two threads
+        side = [thread for thread in threads if not thread.is_metas and thread.source == source]
+        if len(side) > 1:
+            side, more = _join(side, places, _with_common_messages(side, places))
+            problems += more
+        remaining += side
     for formats in PLATFORMS:
-        side = [thread for thread in threads if thread.pieces[0][0].file.format in formats]
+        side = [thread for thread in metas if thread.pieces[0][0].file.format in formats]
         if len(set().union(*(places[thread.key] for thread in side))) > 1:
-            side, more = _join(side, places)
+            side, more = _join(side, places, _with_common_times(side, places))
             problems += more + _not_joined(side, places)
         remaining += side
     return sorted(remaining, key=lambda thread: thread.key), problems
 
 
-def _join(threads: list[Thread], places: dict[str, set[str]]) -> tuple[list[Thread], list[str]]:
+def _join(
+    threads: list[Thread], places: dict[str, set[str]], pairs: Iterable[tuple[str, str]]
+) -> tuple[list[Thread], list[str]]:
+    """The threads, those of `pairs` joined whose messages agree; lines on those that can be meant in two ways."""
     by_key = {thread.key: thread for thread in threads}
     links: list[tuple[str, str]] = []
     unclear: list[str] = []
-    for one, other in _with_common_times(threads, places):
+    for one, other in pairs:
         agree = _are_one(by_key[one], by_key[other])
         if agree:
             links.append((one, other))
@@ -81,11 +98,11 @@ def _rank(thread: Thread) -> tuple[bool, str]:
 def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     """Pairs of threads, no download having both, in which a message was sent at the same moment."""
     with_rows = [thread for thread in threads if thread.num_rows]
-    in_seconds = any(note.in_seconds for thread in with_rows for note, _ in thread.pieces)
+    unit = max((note.resolution_ms for thread in with_rows for note, _ in thread.pieces), default=1)
     moments = []
     for thread in with_rows:
         times = np.concatenate([times_of(note, batch) for note, batch in thread.pieces])
-        moments.append(np.unique(times // 1000 if in_seconds else times))
+        moments.append(np.unique(times // unit))
     if not moments:
         return []
     owner = np.repeat(np.arange(len(moments)), [len(times) for times in moments])
@@ -100,6 +117,35 @@ def _with_common_times(threads: Sequence[Thread], places: Mapping[str, set[str]]
         found.update(np.unique(owner[:-step][same] * len(moments) + owner[step:][same]).tolist())
     keys = [thread.key for thread in with_rows]
     pairs = [(keys[number // len(keys)], keys[number % len(keys)]) for number in sorted(found)]
+    return [pair for pair in pairs if places[pair[0]].isdisjoint(places[pair[1]])]
+
+
+def _with_common_messages(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """Pairs of threads, no file having both, with MIN_COMMON long messages of the same minute in common.
+
+    Where times are minutes, nearly all threads have some in common: the texts have to agree too.
+    """
+    from pandas.util import hash_array  # takes half a second to load: only for what needs it
+
+    keys, hashes = [thread.key for thread in threads], []
+    for thread in threads:
+        messages = messages_of(thread.pieces)
+        long = np.flatnonzero(pc.greater_equal(pc.binary_length(messages.texts), LONG_BYTES).to_numpy())
+        texts = hash_array(np.array(messages.texts.take(pa.array(long)).to_pylist(), object), categorize=False)
+        hashes.append(np.unique(texts ^ (messages.times[long] // MINUTE_MS).astype(np.uint64) * np.uint64(_ODD)))
+    owner = np.repeat(np.arange(len(threads)), [len(values) for values in hashes])
+    joined = np.concatenate(hashes)
+    order = np.argsort(joined, kind="stable")
+    joined, owner = joined[order], owner[order]
+    common: Counter[int] = Counter()
+    for step in range(1, min(len(joined), MAX_BEARERS)):
+        same = np.flatnonzero(joined[step:] == joined[:-step])
+        if not len(same):
+            break
+        numbers, counts = np.unique(owner[same] * len(keys) + owner[same + step], return_counts=True)
+        common.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+    found = (number for number, count in sorted(common.items()) if count >= MIN_COMMON)
+    pairs = [(keys[number // len(keys)], keys[number % len(keys)]) for number in found]
     return [pair for pair in pairs if places[pair[0]].isdisjoint(places[pair[1]])]
 
 

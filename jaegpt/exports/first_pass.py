@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from jaegpt.exports.archives import BadFileError, read_bytes
 from jaegpt.exports.conversations import conversations_of, is_conversations
-from jaegpt.exports.discovery import MessageFile
 from jaegpt.exports.encrypted import encrypted_shape_of, is_encrypted_download
+from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.messenger import is_thread, shape_of, thread_of
 from jaegpt.exports.people import clean, clean_name
 from jaegpt.exports.rows import Rows, read_rows
@@ -56,11 +56,18 @@ class FileNote:
     participants: tuple[str, ...]
     title: str
     is_group: bool | None  # None: the file does not say
-    in_seconds: bool  # its times are whole seconds
+    resolution_ms: int  # the step of its times: 1, 1,000 or 60,000
     senders: tuple[str, ...]
     read: int
     start: int
     rows: int
+    owner: tuple[str, ...] = ()  # the owner's names in it, where the format marks them or a reader found evidence
+    owner_is_marked: bool = False
+
+    @property
+    def has_partial_people(self) -> bool:
+        """Early in 2018 Messenger's participants came without the owner."""
+        return self.resolution_ms > 1 and not self.file.reader
 
 
 @dataclass
@@ -72,7 +79,10 @@ class BatchNote:
         problems: its bad ones.
         faults: what is malformed in readable ones, one for each such file.
         doubtful: files that have the name of an encrypted thread and nothing in them that shows it.
-        dropped: messages by reason.
+        strangers: databases of a kind that no reader knows.
+        said: (file, line for people) of the readers.
+        dropped: messages by source and reason.
+        newest_ms: when the newest message was written, ms since 1970; 0 without any.
         messages: an Arrow IPC file, as a path or as its bytes: sender int32 (an index into `senders`), sent_at int64
             (ms since 1970), text string.
     """
@@ -81,8 +91,11 @@ class BatchNote:
     problems: list[BadFileError] = field(default_factory=list)
     faults: list[BadFileError] = field(default_factory=list)
     doubtful: list[MessageFile] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    said: list[tuple[str, str]] = field(default_factory=list)
     senders: list[str] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    newest_ms: int = 0
     messages: str | bytes = b""
     redacted: int = 0
 
@@ -139,7 +152,7 @@ def _read_batch(batch: Batch) -> BatchNote:
         for file_note, read in threads:
             note.files.append(file_note)
             rows.append(read)
-            note.dropped += read.dropped
+            note.dropped.update({(file.source, reason): count for reason, count in read.dropped.items()})
             if read.fault:
                 note.faults.append(BadFileError(file.entry.path, "malformed_messages", read.fault))
     table, note.senders = _as_table(rows)
@@ -149,6 +162,7 @@ def _read_batch(batch: Batch) -> BatchNote:
 
         texts, note.redacted = redact(table.column("text").combine_chunks())
         table = table.set_column(2, "text", texts)
+    note.newest_ms = pc.max(table.column("sent_at")).as_py() or 0
     note.messages = _store(table.combine_chunks(), batch.scratch)
     return note
 
@@ -207,7 +221,8 @@ def _noted(
     people = tuple(sys.intern(clean_name(name)) for name in names)
     writers = tuple(sys.intern(clean_name(name)) for name in rows.writers)
     title = sys.intern(clean(title))
-    return FileNote(file, people, title, is_group, rows.in_seconds, writers, rows.read, 0, len(rows.texts)), rows
+    resolution_ms = 1000 if rows.in_seconds else 1
+    return FileNote(file, people, title, is_group, resolution_ms, writers, rows.read, 0, len(rows.texts)), rows
 
 
 def _thread_of(file: MessageFile, raw: bytes) -> tuple[list[str], str, bool | None, list[Any]]:
@@ -245,8 +260,9 @@ def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Se
     texts = table.column("text").combine_chunks()
     lines = find_system_lines(texts, people_of, system_patterns, lambda row: batch.senders[senders[row]])
     for row, kind in lines.items():
-        batch.dropped[kind] += 1
-        files[bisect_right(ends, row)].rows -= 1
+        note = files[bisect_right(ends, row)]
+        batch.dropped[note.file.source, kind] += 1
+        note.rows -= 1
     for note, end in zip(files, accumulate(note.rows for note in files), strict=True):
         note.start = end - note.rows
     return table.take(pa.array([row for row in range(len(table)) if row not in lines], pa.int64())) if lines else table

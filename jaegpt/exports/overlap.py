@@ -17,12 +17,12 @@ MIN_SHARE = 0.5  # of the messages that both could have; what was unsent or take
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages of one thread or of a part of it; `in_seconds`: some times are known to the second only."""
+    """Messages of one thread or of a part of it; `resolution_ms`: the step in which the least exact times are known."""
 
     times: Ints  # ms since 1970
     senders: list[str]
     texts: pa.ChunkedArray
-    in_seconds: bool
+    resolution_ms: int
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def messages_of(pieces: Pieces) -> Messages:
         tables.append(rows)
         senders += [batch.senders[number] for number in rows.column("sender").to_pylist()]
     joined = pa.concat_tables(tables)
-    in_seconds = any(note.in_seconds and note.rows for note, _ in pieces)
-    return Messages(joined.column("sent_at").to_numpy().astype(np.int64), senders, joined.column("text"), in_seconds)
+    resolution_ms = max((note.resolution_ms for note, _ in pieces if note.rows), default=1)
+    return Messages(joined.column("sent_at").to_numpy().astype(np.int64), senders, joined.column("text"), resolution_ms)
 
 
 def compare(one: Messages, other: Messages) -> Overlap:
     """What two have in common, by time and text; who sent it may have another name in the other."""
-    unit = 1000 if one.in_seconds or other.in_seconds else 1
+    unit = max(one.resolution_ms, other.resolution_ms)
     sides = [(side, side.times // unit) for side in (one, other)]
     if not all(len(times) for _, times in sides):
         return Overlap(Counter(), 0)
@@ -68,7 +68,7 @@ def compare(one: Messages, other: Messages) -> Overlap:
         names = (side.senders[row] for row in rows.tolist())
         senders.append(dict(zip(keys, names, strict=True)))
     pairs = Counter((name, senders[1][key]) for key, name in senders[0].items() if key in senders[1])
-    # A word said twice in one second is one key here, and two messages there.
+    # A word said twice in one such moment is one key here, and two messages there.
     return Overlap(
         pairs, pairs.total() / max(1, min(in_both, len(senders[0]), len(senders[1])) if unit > 1 else in_both)
     )

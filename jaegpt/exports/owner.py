@@ -3,13 +3,13 @@
 import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import printable
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import Profile
-from jaegpt.exports.threads import Thread
+from jaegpt.exports.threads import Pool, Thread
 
 NUM_CANDIDATES = 5
 
@@ -18,7 +18,10 @@ NUM_CANDIDATES = 5
 class Owner:
     """The owner's names, the first of which stands for all; how they were found; who came next, with thread counts.
 
-    `others` are names that the profile has too, and that are other people's.
+    Attributes:
+        others: names that the profile has too, and that are other people's.
+        by_pool: the names by messenger, where each has names of its own; a pool that is not in it knows all.
+        former: names of the owner that two downloads show; they hold everywhere.
     """
 
     names: tuple[str, ...]
@@ -26,6 +29,13 @@ class Owner:
     threads: int
     runner_up: tuple[str, int] | None
     others: tuple[str, ...] = ()
+    by_pool: Mapping[Pool, tuple[str, ...]] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
+
+    def names_in(self, pool: Pool) -> tuple[str, ...]:
+        """The owner's names in some threads; empty where none of them is known to be the owner there."""
+        names = self.by_pool.get(pool, self.names)
+        return tuple(dict.fromkeys((*names, *self.former))) if names else ()
 
     def __str__(self) -> str:
         return printable(f"{' / '.join(self.names)} (named by {self.how})")
@@ -40,7 +50,8 @@ class Owner:
         found = {name for names in aliases for name, current in names.items() if current in self.names}
         found |= {current for names in aliases for name, current in names.items() if name in self.names}
         others = {name for circle in circles if not set(self.names).isdisjoint(circle) for name in circle}
-        return replace(self, names=(*self.names, *sorted(found - others - set(self.names) - {NAMELESS})))
+        former = tuple(sorted(found - others - set(self.names) - {NAMELESS}))
+        return replace(self, names=(*self.names, *former), former=former)
 
 
 def find_owner(
@@ -104,7 +115,7 @@ def owner_elsewhere(threads: Sequence[Thread], owner: Owner) -> list[str]:
     if not shared:
         return []
     # Early in 2018 participants came without the owner, and who wrote nothing is not there at all.
-    is_certain = any(not note.in_seconds for thread in without for note, _ in thread.pieces)
+    is_certain = any(not note.has_partial_people for thread in without for note, _ in thread.pieces)
     most = max(shared.values())
     names = sorted(name for name, count in shared.items() if count == most)
     if most < 2 and not is_certain:

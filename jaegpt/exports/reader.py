@@ -1,9 +1,7 @@
 """What a reader of a chat format is given, and what it hands back. Discovery and the first pass know no more of it."""
 
-import os
 import shutil
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 from zoneinfo import ZoneInfo
+
+from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.streams import find_entry, open_entry
 
 HEAD_BYTES = 8192  # what `sniff` may look at
 
@@ -39,13 +40,16 @@ class SourceFile:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes as a stream, from its start."""
-        if self.member is None:
-            with open(self.path, "rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
-                yield member  # type: ignore[misc]
+        """The file's bytes as a stream, from its start; it can be sought.
+
+        Raises:
+            BadFileError: there is no such file, or it cannot be read: also while it is read, where a zip is damaged.
+        """
+        entry = find_entry(self.path, self.member)
+        if entry is None:
+            raise BadFileError(self.name, "unreadable", "there is no such file")
+        with open_entry(entry) as stream:
+            yield stream
 
     def beside(self, name: str) -> "SourceFile":
         """The file called `name` in the same folder; it need not exist."""
@@ -54,16 +58,17 @@ class SourceFile:
         return SourceFile(full) if self.member is None else SourceFile(self.path, full)
 
     def exists(self) -> bool:
-        if self.member is None:
-            return os.path.isfile(self.path)
-        with zipfile.ZipFile(self.path) as archive:
-            return self.member in archive.NameToInfo
+        entry = find_entry(self.path, self.member)
+        return entry is not None and entry.fault is None
 
     @contextmanager
     def copied(self, *companions: str) -> Iterator[Path]:
         """A private copy on disk, for programs that need a file and may write beside it (SQLite and its WAL).
 
         `companions` are suffixes of files that are copied along where they exist, such as `-wal`.
+
+        Raises:
+            BadFileError: it cannot be read, or there is no room for it in the machine's folder for temporary files.
         """
         with tempfile.TemporaryDirectory(prefix="jaegpt-") as folder:
             copy = Path(folder) / "copy"
@@ -71,8 +76,12 @@ class SourceFile:
                 file = self.beside(self.name.rpartition("/")[2] + suffix) if suffix else self
                 if suffix and not file.exists():
                     continue
-                with file.open() as source, open(f"{copy}{suffix}", "wb") as target:
-                    shutil.copyfileobj(source, target, 2**20)
+                try:
+                    with file.open() as source, open(f"{copy}{suffix}", "wb") as target:
+                        shutil.copyfileobj(source, target, 2**20)
+                except OSError as error:
+                    detail = f"no private copy can be made in {folder} ({error.strerror}); set TMPDIR to a roomy folder"
+                    raise BadFileError(file.name, "unreadable", detail) from None
             yield copy
 
 
@@ -93,6 +102,7 @@ class SourceThread:
         dropped: messages left out, by reason; `malformed` are those that could not be understood.
         fault: the first malformed message, for the user: what is wrong and where (line or byte). None if there is none.
         box: inbox, archived or requests.
+        source: the value of the column `source`, where a file says so itself; "" is the reader's own.
     """
 
     key: str
@@ -108,6 +118,7 @@ class SourceThread:
     dropped: Counter[str] = field(default_factory=Counter)
     fault: str | None = None
     box: str = "inbox"
+    source: str = ""
 
     @property
     def num_read(self) -> int:

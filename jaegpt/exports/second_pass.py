@@ -1,8 +1,9 @@
 """The second pass: threads put in order, doubles removed, the owner marked, and written as parts of `messages`."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,21 +21,27 @@ from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 class Piece:
     """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`.
 
-    `witness` is the copy of the thread that they are from: one holds each message once, another may hold it again.
+    Attributes:
+        resolution_ms: the step of their times.
+        witness: the copy of the thread that they are from: one holds each message once, another may hold it again.
+        may_repeat: a word that stands twice at one time in this copy was said twice. Where times are exact to the
+            millisecond, Messenger's files hold such a word twice by mistake; those of others do not.
     """
 
     messages: str | bytes
     start: int
     rows: int
-    in_seconds: bool
+    resolution_ms: int
     senders: tuple[Sender, ...]
     witness: int = 0
+    may_repeat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadJob:
     """One thread, its pieces in reading order."""
 
+    source: str
     thread_id: str
     box: str
     is_group: bool
@@ -47,23 +54,33 @@ class ThreadJob:
 
 @dataclass(frozen=True)
 class PartJob:
-    """The threads of one part; `path` None counts without writing. `samples` is how many texts to hand back."""
+    """The threads of one part.
+
+    Attributes:
+        path: where it is written; None counts without writing.
+        samples: how many texts to hand back.
+        since_ms: what was written before is left out; None leaves nothing out.
+        measure: what else to find out about the part's messages; a function of a module, as workers are sent it.
+    """
 
     threads: tuple[ThreadJob, ...]
     path: str | None
     samples: int = 0
+    since_ms: int | None = None
+    measure: Callable[[pa.Table], Any] | None = None
 
 
 @dataclass
 class PartNote:
-    """What became of one part."""
+    """What became of one part: messages by source, and by source and reason or year."""
 
-    kept: int = 0
-    owner: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    years: Counter[int] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    owner: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    years: Counter[tuple[str, int]] = field(default_factory=Counter)
     suspects: Suspects = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
+    measured: Any = None
 
 
 def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]]:
@@ -82,17 +99,29 @@ def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]
 def make_part(job: PartJob) -> PartNote:
     """Write one part of `messages` and count it."""
     note = PartNote()
-    table = _part_table(job.threads, note)
-    note.kept = len(table)
-    note.owner = int(np.count_nonzero(table.column("is_owner").to_numpy()))
-    years = table.column("sent_at").to_numpy().astype("datetime64[Y]").astype(int) + 1970
-    note.years = Counter(dict(zip(*(part.tolist() for part in np.unique(years, return_counts=True)), strict=True)))
+    table = _part_table(job, note)
+    _count(table, note)
     if job.samples and len(table):
         rows = np.unique(np.linspace(0, len(table) - 1, job.samples).astype(int))
         note.samples = table.column("text").take(pa.array(rows)).to_pylist()
+    if job.measure:
+        note.measured = job.measure(table)
     if job.path:
         write_part(table, job.path, "messages")
     return note
+
+
+def _count(table: pa.Table, note: PartNote) -> None:
+    is_owner = table.column("is_owner").to_numpy()
+    years = table.column("sent_at").to_numpy().astype("datetime64[Y]").astype(int) + 1970
+    sources = table.column("source").combine_chunks().dictionary_encode()
+    numbers = sources.indices.to_numpy()
+    for number, source in enumerate(sources.dictionary.to_pylist()):
+        here = numbers == number
+        note.kept[source] = int(np.count_nonzero(here))
+        note.owner[source] = int(np.count_nonzero(here & is_owner))
+        for year, count in zip(*(part.tolist() for part in np.unique(years[here], return_counts=True)), strict=True):
+            note.years[source, year] = count
 
 
 @dataclass(frozen=True)
@@ -102,8 +131,9 @@ class _Rows:
     thread: Ints
     sender: Ints
     time: Ints  # ms since 1970
-    in_seconds: Bools  # whether the time is known to the second only
+    resolution: Ints  # the step of the time: 1, 1,000 or 60,000
     witness: Ints
+    may_repeat: Bools  # whether its copy of the thread holds a word twice that was said twice at one time
     text: pa.ChunkedArray
 
     def take(self, order: Ints) -> "_Rows":
@@ -111,22 +141,36 @@ class _Rows:
             return self
         text = self.text.take(pa.array(order))
         thread, sender, time = self.thread[order], self.sender[order], self.time[order]
-        return _Rows(thread, sender, time, self.in_seconds[order], self.witness[order], text)
+        resolution, witness, may_repeat = self.resolution[order], self.witness[order], self.may_repeat[order]
+        return _Rows(thread, sender, time, resolution, witness, may_repeat, text)
 
 
-def _part_table(threads: Sequence[ThreadJob], note: PartNote) -> pa.Table:
-    """The threads' messages, thread by thread, oldest first, without doubles and excluded senders."""
+def _part_table(job: PartJob, note: PartNote) -> pa.Table:
+    """The threads' messages, thread by thread, oldest first, without doubles, excluded senders and what is too old."""
+    threads = job.threads
+    sources = [thread.source for thread in threads]
+
+    def without(rows: _Rows, gone: Bools, reason: str) -> _Rows:
+        for thread, count in enumerate(np.bincount(rows.thread[gone]).tolist()):
+            if count:
+                note.dropped[sources[thread], reason] += count
+        return rows.take(np.flatnonzero(~gone))
+
     rows, senders = _joined(threads)
     rows = rows.take(_order(rows.thread, rows.time))
     # Before the excluded leave: theirs are the messages too that a newer copy has without a name.
-    rows = _without(rows, _is_nameless_double(rows, senders), "double", note)
+    rows = without(rows, _is_nameless_double(rows, senders), "double")
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
-    rows = _without(rows, is_excluded[rows.sender], "excluded", note)
-    rows = _without(rows, _is_double(rows), "double", note)
-    rows = _without(rows, _is_coarse_double(rows), "double", note)
+    rows = without(rows, is_excluded[rows.sender], "excluded")
+    rows = without(rows, _is_double(rows), "double")
+    for resolution in np.unique(rows.resolution[rows.resolution > 1]).tolist():
+        rows = without(rows, _is_coarse_double(rows, resolution), "double")
+    if job.since_ms is not None:
+        rows = without(rows, rows.time < job.since_ms, "too_old")
     note.suspects = find_suspects(rows.text, rows.thread, rows.sender, senders)
     thread, sender = pa.array(rows.thread), pa.array(rows.sender)
     columns = {
+        "source": pa.array(sources, pa.string()).take(thread),
         "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread),
         "box": pa.array([thread.box for thread in threads], pa.string()).take(thread),
         "is_group": pa.array([thread.is_group for thread in threads], pa.bool_()).take(thread),
@@ -153,12 +197,14 @@ def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
         tables.append(batches[piece.messages].slice(piece.start, piece.rows))
         senders.append(part_numbers[id(piece.senders)][tables[-1].column("sender").to_numpy()])
     joined = pa.concat_tables(tables).combine_chunks()
+    num_rows = [piece.rows for piece in pieces]
     rows = _Rows(
         thread=np.repeat(np.arange(len(threads)), [thread.num_rows for thread in threads]),
         sender=np.concatenate(senders),
         time=joined.column("sent_at").to_numpy(),
-        in_seconds=np.repeat(np.array([piece.in_seconds for piece in pieces], bool), [piece.rows for piece in pieces]),
-        witness=np.repeat(np.array([piece.witness for piece in pieces], np.int64), [piece.rows for piece in pieces]),
+        resolution=np.repeat(np.array([piece.resolution_ms for piece in pieces], np.int64), num_rows),
+        witness=np.repeat(np.array([piece.witness for piece in pieces], np.int64), num_rows),
+        may_repeat=np.repeat(np.array([piece.may_repeat for piece in pieces], bool), num_rows),
         text=joined.column("text"),
     )
     return rows, list(numbers)
@@ -173,11 +219,6 @@ def _order(thread: Ints, time: Ints) -> Ints:
 
 def _is_sorted(values: Ints, may_fall: Bools | bool = False) -> bool:
     return bool(((values[1:] >= values[:-1]) | may_fall).all())
-
-
-def _without(rows: _Rows, gone: Bools, reason: str, note: PartNote) -> _Rows:
-    note.dropped[reason] += int(np.count_nonzero(gone))
-    return rows.take(np.flatnonzero(~gone))
 
 
 def _is_nameless_double(rows: _Rows, senders: Sequence[Sender]) -> Bools:
@@ -196,23 +237,24 @@ def _is_nameless_double(rows: _Rows, senders: Sequence[Sender]) -> Bools:
     for row, text in zip(nameless.tolist(), rows.text.take(pa.array(nameless)).to_pylist(), strict=True):
         double[row] = any(
             rows.witness[other] != rows.witness[row]
-            and (rows.time[other] == rows.time[row] or rows.in_seconds[other] or rows.in_seconds[row])
+            and (rows.time[other] == rows.time[row] or max(rows.resolution[other], rows.resolution[row]) > 1)
             for other in known.get((second[row], 0, text), ())
         )
     return double
 
 
-def _is_coarse_double(rows: _Rows) -> Bools:
-    """Rows known to the second that stand there to the millisecond too: same thread, sender, second and text.
+def _is_coarse_double(rows: _Rows, resolution: int) -> Bools:
+    """Rows known to the second (or minute) that stand there more exactly too: same thread, sender, second and text.
 
     Of a word said twice in a second, two are the same as two.
     """
     double = np.zeros(len(rows.time), bool)
-    if not rows.in_seconds.any() or rows.in_seconds.all():
+    is_coarse, is_fine = rows.resolution == resolution, rows.resolution < resolution
+    if not is_fine.any():
         return double
-    moment = rows.thread * (END_OF_TIME_MS // 1000) + rows.time // 1000
-    near = np.isin(moment, np.intersect1d(moment[rows.in_seconds], moment[~rows.in_seconds]))
-    coarse, fine = np.flatnonzero(near & rows.in_seconds), np.flatnonzero(near & ~rows.in_seconds)
+    moment = rows.thread * (END_OF_TIME_MS // resolution) + rows.time // resolution
+    near = np.isin(moment, np.intersect1d(moment[is_coarse], moment[is_fine]))
+    coarse, fine = np.flatnonzero(near & is_coarse), np.flatnonzero(near & is_fine)
     exact = Counter(_keys(rows, moment, fine))
     for row, key in zip(coarse.tolist(), _keys(rows, moment, coarse), strict=True):
         double[row] = exact[key] > 0
@@ -223,8 +265,8 @@ def _is_coarse_double(rows: _Rows) -> Bools:
 def _is_double(rows: _Rows) -> Bools:
     """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time.
 
-    Where times are whole seconds, a word that stands twice in one copy of a thread was said twice; in two copies of
-    the thread it is as many as in the one that has more.
+    A word that stands twice in one copy of a thread was said twice, if that copy holds each message once; in two copies
+    of the thread it is as many as in the one that has more.
     """
     double = np.zeros(len(rows.time), bool)
     same = (rows.time[1:] == rows.time[:-1]) & (rows.thread[1:] == rows.thread[:-1])
@@ -232,17 +274,17 @@ def _is_double(rows: _Rows) -> Bools:
         return double
     moment = np.cumsum(np.concatenate([[True], ~same]))
     alike = np.flatnonzero(np.concatenate([[False], same]) | np.concatenate([same, [False]]))
-    seen: set[tuple[tuple[int, int, str], bool, int]] = set()
+    seen: set[tuple[tuple[int, int, str], int, int]] = set()
     said: Counter[tuple[tuple[int, int, str], int]] = Counter()
-    in_seconds, witness = rows.in_seconds[alike].tolist(), rows.witness[alike].tolist()
+    columns = (column[alike].tolist() for column in (rows.resolution, rows.witness, rows.may_repeat))
     keys = _keys(rows, moment, alike)
-    for row, key, is_coarse, copy in zip(alike.tolist(), keys, in_seconds, witness, strict=True):
+    for row, key, resolution, copy, may_repeat in zip(alike.tolist(), keys, *columns, strict=True):
         times = 0
-        if is_coarse:
+        if may_repeat:
             times = said[key, copy]
             said[key, copy] += 1
-        double[row] = (key, is_coarse, times) in seen
-        seen.add((key, is_coarse, times))
+        double[row] = (key, resolution, times) in seen
+        seen.add((key, resolution, times))
     return double
 
 

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jaegpt.exports.discovery import BOXES
 from jaegpt.exports.downloads import NUM_NAMED, groups
+from jaegpt.exports.message_files import BOXES
 from jaegpt.exports.people import NAMELESS, names_nobody
 from jaegpt.exports.threads import Thread
 

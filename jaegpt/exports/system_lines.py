@@ -46,8 +46,7 @@ def find_system_lines(
         own_patterns: RE2 expressions for whole lines; their kind is `system_pattern`.
         sender_of: who wrote a row; None where that is not known, which makes it anybody of the thread.
     """
-    blank = pc.equal(pc.binary_length(pc.utf8_trim(texts, characters=_BLANK)), 0)
-    found = dict.fromkeys(pc.indices_nonzero(blank).to_pylist(), "empty")
+    found = _blank_lines(texts)
     hinted = pc.indices_nonzero(pc.match_substring_regex(texts, HINTS))
     lines = texts.take(hinted)
     rule_like = functools.reduce(pc.or_, (pc.match_substring_regex(lines, rules) for rules in _loose_rules()))
@@ -59,11 +58,24 @@ def find_system_lines(
             kind = "thread" if _speaks_of_its_sender(line.strip(), sender) else None
         if kind:
             found[row] = kind
-    if own_patterns:
-        mask = pc.match_substring_regex(texts, _whole_lines(own_patterns))
-        for row in pc.indices_nonzero(mask).to_pylist():
-            found.setdefault(row, "system_pattern")
-    return found
+    return _like_own_patterns(texts, own_patterns) | found
+
+
+def find_own_lines(texts: pa.Array, own_patterns: Sequence[str]) -> dict[int, str]:
+    """Row -> kind, by what holds for every messenger: `empty` and, for `own_patterns`, `system_pattern`."""
+    return _like_own_patterns(texts, own_patterns) | _blank_lines(texts)
+
+
+def _blank_lines(texts: pa.Array) -> dict[int, str]:
+    blank = pc.equal(pc.binary_length(pc.utf8_trim(texts, characters=_BLANK)), 0)
+    return dict.fromkeys(pc.indices_nonzero(blank).to_pylist(), "empty")
+
+
+def _like_own_patterns(texts: pa.Array, patterns: Sequence[str]) -> dict[int, str]:
+    if not patterns:
+        return {}
+    mask = pc.match_substring_regex(texts, _whole_lines(patterns))
+    return dict.fromkeys(pc.indices_nonzero(mask).to_pylist(), "system_pattern")
 
 
 def kind_of(line: str, names: Sequence[str], sender: str | None = None) -> str | None:

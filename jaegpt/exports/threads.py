@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from jaegpt.exports.discovery import BOXES, ENCRYPTED_BOX, thread_id
 from jaegpt.exports.first_pass import BatchNote, FileNote
+from jaegpt.exports.message_files import BOXES, ENCRYPTED_BOX, thread_id
+
+Pool = tuple[str, bool]  # a messenger, and whether its threads mark the owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,24 @@ class Thread:
     @property
     def thread_id(self) -> str:
         return thread_id(self.key)
+
+    @property
+    def source(self) -> str:
+        """The messenger; no thread is joined to one of another."""
+        return self.pieces[0][0].file.source
+
+    @property
+    def pool(self) -> "Pool":
+        """Threads that know the owner by the same names: those of one messenger, with marks of the owner or without.
+
+        A database marks its owner, and the text exports of the same messenger may call them by another name.
+        """
+        return self.source, any(note.owner_is_marked for note, _ in self.pieces)
+
+    @property
+    def is_metas(self) -> bool:
+        """Whether it is of Messenger or Instagram, whose threads are known by folders and names alone."""
+        return not self.pieces[0][0].file.reader
 
     @property
     def is_encrypted(self) -> bool:
@@ -68,7 +88,7 @@ class Thread:
         if declared:
             return any(declared)
         at_once = max((len(note.participants) for note, _ in self.pieces), default=0)
-        has_owner = not self.people.isdisjoint(owners) or all(note.in_seconds for note, _ in self.pieces)
+        has_owner = not self.people.isdisjoint(owners) or all(note.has_partial_people for note, _ in self.pieces)
         others = len(self.others(owners))
         return at_once > 2 or (not self.is_pair and others > (1 if owners and has_owner else 2))
 

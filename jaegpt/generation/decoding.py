@@ -1,6 +1,6 @@
 """The decoding loop over a cache of keys and values.
 
-It is ours rather than `transformers.generate`, which computes the history anew for each candidate, draws from torch's
+It is ours rather than `transformers.generate`, which computes the history again for each candidate, draws from torch's
 one generator for the whole batch, keeps rows that have ended, and streams from a thread only. Decoder and cache are
 transformers' own.
 """
@@ -43,6 +43,7 @@ def decode(
     cache = DynamicCache(config=model.lm.config)
     ids, mask, positions, types = _padded(prompts, device)
     logits = _forward(model, cache, ids, mask, positions, types)
+    # The history is in the cache; its k candidates go on from copies: prompts A, B and k = 2 -> rows A A B B.
     cache.batch_repeat_interleave(k)
     logits, mask, positions = (tensor.repeat_interleave(k, 0) for tensor in (logits, mask, positions[:, -1:]))
     rows = torch.arange(len(draws), device=device)  # those still writing
@@ -54,7 +55,7 @@ def decode(
         live = (tokens != stop).nonzero()[:, 0]
         if not len(live) or step + 1 == uniform.shape[1]:
             return
-        if len(live) < len(rows):
+        if len(live) < len(rows):  # rows that have ended leave the batch, cache included, and cost nothing more
             cache.batch_select_indices(live)
             rows, written, mask, positions = (tensor[live] for tensor in (rows, written, mask, positions))
         mask = torch.cat([mask, mask.new_ones((len(rows), 1))], 1)

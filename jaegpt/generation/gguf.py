@@ -22,7 +22,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
 from jaegpt.model_files import check_model_folder
 
-# Of the embedded file: how its tokenizer works, and the licence. Its own weights, template and name are not ours.
+# What is taken from the embedded file: how its tokenizer works, and the licence. The model's folder gives the rest.
 _TAKEN = ("tokenizer.ggml.", "general.license", "general.languages")
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
+from jaegpt.dialogue.separators import without_blank_lines
 from jaegpt.errors import JaegptError
 
-MAX_TEXT = 32_768  # characters of one text that are read: a tokenizer takes hundreds of times a text's size
+MAX_TEXT = 32_768  # characters of one text that are read: tokenizing takes hundreds of times a text's size in memory
 _CONTROLS = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n"), ord("\t")})  # Unicode's category Cc
 
 
@@ -29,7 +30,7 @@ def keep_end(text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """What a user typed or sent, as a model can be asked it: no control characters, no halves of emoji, not padded.
+    """What a user typed or sent, fit for a model: without control characters, halves of emoji and space around it.
 
     Line breaks and tabs stay, and so do joiners and direction marks: emoji and right-to-left text need them. Of a text
     beyond MAX_TEXT its end is kept.
@@ -45,11 +46,12 @@ def make_prompt(encoder: Encoder, history: Sequence[Turn], num_history: int, roo
     No more than MAX_TEXT characters of a turn are tokenized.
 
     Raises:
-        JaegptError: the history is empty, or not even a word fits.
+        JaegptError: not even a word fits.
     """
-    if not history:
-        raise JaegptError("there is nothing to reply to: the conversation is empty.")
+    assert history, "nothing to reply to"
     turns = [(is_owner, keep_end(text)) for is_owner, text in history[-num_history:]]
+    if encoder.joint == "\n":
+        turns = [(is_owner, without_blank_lines(text)) for is_owner, text in turns]
     ids, roles = encode_history(encoder, turns)
     while len(ids) > room and len(turns) > 1:
         turns = turns[1:]
@@ -66,7 +68,8 @@ def _cut(encoder: Encoder, turn: Turn, room: int) -> tuple[list[int], list[int]]
     content = encoder.tokenize([text])[0]
     keep = room - len(encode_history(encoder, [(is_owner, "")])[0])
     while keep > 0:
-        # The end of a text, decoded and encoded again, may take a token or two more than it did.
+        # Decoded and encoded again, the end of a text may split into a token or two more than it had, so its number of
+        # tokens is checked, and the overshoot left out in the next round.
         end = encoder.decode(content[-keep:]).lstrip("\ufffd")
         ids, roles = encode_history(encoder, [(is_owner, end)])
         if len(ids) <= room:

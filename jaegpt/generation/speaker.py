@@ -6,19 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
-from jaegpt.dialogue.encode_table import encode_candidate
+from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
+from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import decode
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
 from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.model_files import check_numbers
+from jaegpt.training.config import Learn
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
 from jaegpt.training.model_folder import HEAD_FILE, load_base, load_tuned
@@ -37,7 +40,7 @@ class GenerateConfig:
     temperature: logits are divided by it; 0: always the likeliest token.
     no_repeat_ngram: no n tokens in a row occur twice in a reply; 0: they may.
     max_tokens: a reply's tokens at most, without what ends its turn.
-    candidates: replies drawn, of which the classification head chooses one; 1: no choice.
+    candidates: how many replies are drawn for the classification head to choose from; 1: no choice.
     """
 
     top_p: float
@@ -63,12 +66,12 @@ class GenerateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A reply, and how it came about.
+    """A reply, and how it was made.
 
     score: the classification head's, where it chose among several candidates; else None.
     num_tokens: of the chosen candidate, without what ends its turn. prompt_tokens: of the history.
-    finished: whether the model ended its turn itself, rather than reaching max_tokens.
-    shortened: whether the last turn was too long to be read whole; its end was.
+    finished: whether the model ended its turn itself; otherwise it was cut off at max_tokens.
+    shortened: whether the last turn was too long for the model, which then read only its end.
     """
 
     text: str
@@ -87,6 +90,8 @@ class Speaker:
         num_history: turns of a history that the model is shown, `dataset.num_history`.
         block_size: tokens of a history and its reply together, at most; `block_size`.
         token_types: whether the model was trained with the seed's token types, `train.token_types`.
+        learn: what it learned from, `dataset.learn`; first words are learned from sessions alone.
+        separator: what keeps a turn's messages apart, `session.separator`.
         device: where it runs, not XLA; by default as JAEGPT_DEVICE says.
 
     Raises:
@@ -100,12 +105,15 @@ class Speaker:
         num_history: int = 4,
         block_size: int = 128,
         token_types: bool = False,
+        learn: Learn = "replies",
+        separator: Separator = "space",
         device: Device | None = None,
     ) -> None:
         self.device = device or choose_device("auto", eager=True)
-        assert self.device.kind != "xla", "it would compile the shapes of every token anew"
+        assert self.device.kind != "xla", "it would compile a program for the shapes of every token"
         self.model, self.has_head = _load_model(Path(folder), self.device, token_types)
-        self.encoder = Encoder(folder)
+        self.encoder = Encoder(folder, JOINTS[separator])
+        self.learn, self.separator = learn, separator
         numbers = self.encoder.tokenizer.get_vocab(with_added_tokens=True).values()
         check_numbers(folder, self.model.lm, max(numbers, default=-1) + 1)
         self.num_history = num_history
@@ -117,11 +125,17 @@ class Speaker:
     def _at(self) -> torch.device:
         return self.device.torch_device
 
+    @property
+    def view(self) -> dict[str, Any]:
+        """What the replies depend on beside the settings and the messages."""
+        shown = {"num_history": self.num_history, "block_size": self.block_size}
+        return {**shown, "learn": self.learn, "separator": self.separator}
+
     def replies(self, histories: Sequence[Sequence[Turn]], config: GenerateConfig, seed: int) -> list[Reply]:
         """One reply for each history, in their order.
 
         A history's random numbers depend on `seed` and its own tokens alone, not on the others of the call; in bf16
-        the logits themselves still vary in their last digits with the shape of the batch.
+        the logits themselves still vary in their last digits with the size of the batch.
 
         Args:
             histories: turns (is_owner, text), oldest first.
@@ -130,6 +144,7 @@ class Speaker:
             JaegptError: a history is empty, or `config.max_tokens` leaves no room for one.
         """
         prompts = [self.prompt(history, config) for history in histories]
+        # Prompts of like length are decoded together, because shorter ones are padded to the longest of their batch.
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
         size = max(1, BATCH_ROWS // config.candidates)
         replies: dict[int, Reply] = {}
@@ -155,9 +170,26 @@ class Speaker:
         return self._scores([prompt], [list(replies)])[0]
 
     def prompt(self, history: Sequence[Turn], config: GenerateConfig) -> Prompt:
-        """The last turns of a history as training encoded them, cut so that a reply still fits the block."""
+        """The last turns of a history as training encoded them, cut so that a reply still fits the block.
+
+        After no turns the model speaks first, if it has learned to.
+
+        Raises:
+            JaegptError: it has not, or there is no room.
+        """
+        if not history:
+            return self._first_words()
         room = self.block_size - config.max_tokens - len(self.encoder.end_of_turn)
         return make_prompt(self.encoder, history, self.num_history, room)
+
+    def _first_words(self) -> Prompt:
+        if self.learn != "sessions":
+            raise JaegptError(
+                "there is nothing to reply to: the conversation is empty, and this model never learned to speak first. "
+                "Set dataset.learn to sessions and run `dvc repro`, or say something."
+            )
+        ids, roles = encode_history(self.encoder, [])
+        return Prompt(ids=ids, roles=roles, shortened=False)
 
     @torch.inference_mode()
     def converse(
@@ -168,7 +200,7 @@ class Speaker:
         Yields:
             (number of the prompt, a piece of its reply's text) as they come, and (number, Reply) at each one's end.
         """
-        k = config.candidates if self.has_head else 1  # without a head nothing tells candidates apart
+        k = config.candidates if self.has_head else 1  # without a head there is nothing to choose by
         written: list[list[int]] = [[] for _ in range(len(prompts) * k)]
         ended = [False] * len(written)
         said = [""] * len(prompts)
@@ -180,7 +212,7 @@ class Speaker:
                 ended[row] = True
             else:
                 written[row].append(token)
-            if k > 1:
+            if k > 1:  # nothing to show yet: which candidate it will be is known when all have ended
                 continue
             text = self._text(written[row])
             if len(text) > len(said[row]):
@@ -214,7 +246,7 @@ class Speaker:
         )
 
     def _text(self, ids: list[int]) -> str:
-        """What is said so far. Bytes that are no character yet, or never, are left out, so that texts only grow."""
+        """The text so far. A character whose last bytes are still to come is left out, so that texts only grow."""
         return clean_text(self.encoder.tokenizer.decode(ids, skip_special_tokens=True).replace("\ufffd", ""))
 
     def _draw(self, config: GenerateConfig, logits: Tensor, written: Tensor, draws: Tensor) -> Tensor:
@@ -222,13 +254,13 @@ class Speaker:
         logits = logits.float()
         logits[:, self._never] = -torch.inf
         if not written.shape[1]:
-            logits[:, self._stop] = -torch.inf  # silence is no reply
+            logits[:, self._stop] = -torch.inf  # a reply has at least one token
         if config.no_repeat_ngram:
             logits = NoRepeatNGramLogitsProcessor(config.no_repeat_ngram)(written, logits)
         return sample(logits, draws, top_p=config.top_p, top_k=config.top_k, temperature=config.temperature)
 
     def _scores(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
-        """The classification head's scores, from packed rows as in training: one row a prompt, all its candidates."""
+        """The classification head's scores, from packed rows as in training: one row per prompt."""
         if not self.has_head:
             raise JaegptError("this model has no classification head, so it cannot score replies.")
         examples = [

@@ -1,8 +1,12 @@
 """Attention over packed rows, example by example, for CPU and CUDA.
 
 A dense block mask over a whole row makes attention pay for width x width scores of which nine in ten are masked, and
-torch's masked flash kernel on the CPU is slow backwards (eight times its forward, measured). Here the examples of a row
-are lined up under each other, [examples, longest], and attention is two batched matrix products.
+torch's masked flash kernel on the CPU is slow backwards (eight times its forward, measured). Here the examples of all
+rows are lined up under each other, [examples, longest], and attention is two batched matrix products.
+
+    rows    a a a a a b b b | c c c c c c d .     four examples in two packed rows; . is an empty token
+    places  c c c c c c | b b b                   lined up: the longer half (c, a) and the shorter half (b, d with the
+            a a a a a _ | d . _                   empty token), each padded to its own longest; _ is a place left over
 """
 
 import jaegpt.environment  # noqa: F401
@@ -40,9 +44,11 @@ class Segments(NamedTuple):
 def segments_of(batch: Batch, dtype: torch.dtype, device: torch.device) -> Segments:
     """Line up the examples of a packed batch. What a row leaves empty is carried along with the row's last example."""
     rows, width = batch.example.shape
-    # Empty places have example -1: they join the example before them, where the mask keeps them apart.
-    owner = np.maximum.accumulate(np.maximum(batch.example, 0), axis=1) + np.arange(rows)[:, None] * width
-    _, index, lengths = np.unique(owner.ravel(), return_inverse=True, return_counts=True)
+    # Number the examples over all rows: example 2 of row 3 becomes 3 * width + 2, which no other row can reach. Empty
+    # tokens have example -1; they join the example before them in their row, where the mask keeps them apart.
+    number = np.maximum.accumulate(np.maximum(batch.example, 0), axis=1) + np.arange(rows)[:, None] * width
+    _, index, lengths = np.unique(number.ravel(), return_inverse=True, return_counts=True)
+    # The longer and the shorter half are padded apart: in one block, every example would pay for the longest.
     order = np.argsort(-lengths, kind="stable")
     halves = [half for half in np.array_split(order, 2) if len(half)]
     longest = [-(-int(lengths[half].max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE for half in halves]
@@ -51,12 +57,14 @@ def segments_of(batch: Batch, dtype: torch.dtype, device: torch.device) -> Segme
     for half, places in zip(halves, longest, strict=True):
         start[half] = num_places + np.arange(len(half)) * places
         num_places += len(half) * places
+    # An example's tokens are neighbours in the flattened rows, so its n-th token goes to its n-th place.
     first = np.cumsum(lengths) - lengths
     scatter = start[index] + np.arange(rows * width) - first[index]
     gather = np.zeros(num_places, np.int64)
     valid = np.zeros(num_places, bool)
     gather[scatter] = np.arange(rows * width)
     valid[scatter] = True
+    # Places left over get an example of their own, -2, so that no token looks at them.
     example = np.where(valid, batch.example.ravel()[gather], -2)
     candidate = np.where(valid, batch.candidate.ravel()[gather], 0)
     masks = []
@@ -89,7 +97,10 @@ def block_mask(example: Tensor, candidate: Tensor, dtype: torch.dtype) -> Tensor
 
 
 class _LineUp(torch.autograd.Function):
-    """[tokens, features] -> [places, features]. Each token has one place, so the backward is a gather as well."""
+    """[tokens, features] -> [places, features].
+
+    Each token has exactly one place, so the backward pass is a gather too; torch's own would be a slower scatter-add.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, tokens: Tensor, segments: Segments) -> Tensor:
@@ -154,10 +165,11 @@ def _attend(
     """Attention within lined-up examples. query: [places, heads * size], key, value: [places, shared * size]."""
     longest, size = mask.shape[-1], query.shape[-1] // heads
     group = heads // shared
+    # Query heads that share a key head are put under each other, so that one product serves the whole group.
     queries = (query * scale).view(-1, longest, heads, size).transpose(1, 2).reshape(-1, group * longest, size)
     keys = key.view(-1, longest, shared, size).permute(0, 2, 3, 1).reshape(-1, size, longest)
     values = value.view(-1, longest, shared, size).transpose(1, 2).reshape(-1, longest, size)
-    # Places without a token see each other only; their softmax is finite because a place always sees itself.
+    # Places left over look only at each other. Each sees at least itself, so no softmax is over -inf alone (NaN).
     weights = (torch.bmm(queries, keys).view(-1, heads, longest, longest) + mask).softmax(-1)
     weights = functional.dropout(weights, dropout)
     mixed = torch.bmm(weights.view(-1, group * longest, longest), values)

@@ -45,7 +45,7 @@ class Sizes:
         longest, total = (
             (np.maximum.reduceat(lengths, starts), np.add.reduceat(lengths, starts)) if len(count) else (count,) * 2
         )
-        # Halved, because these are all that a stage holds of every part at once.
+        # In half the bytes, because the stage holds these arrays of all parts at once.
         return cls(*(values.astype(np.int32) for values in (history + longest, history + total, count)))
 
     @classmethod

@@ -1,8 +1,8 @@
 """Checkpoints of a run that is not finished: outside the workspace, where neither DVC nor Git looks.
 
 A run finds its own state only: the file's name is a hash of everything that determines the result, the code included.
-And it finds it whole or not at all: the file ends with a digest of all that is before it. When one is written is the
-machine's affair, as the device is: JAEGPT_CHECKPOINT_MINUTES.
+And it finds it whole or not at all: the file ends with a digest of all that is before it. How often one is written is
+a setting of the machine, as the device is, and no parameter: JAEGPT_CHECKPOINT_MINUTES.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Learned
 
 VERSION = 2
-LIBRARIES = ("torch", "transformers", "peft")  # that compute
+LIBRARIES = ("torch", "transformers", "peft")  # whose versions may change the numbers
 MINUTES = 5.0  # between checkpoints, where JAEGPT_CHECKPOINT_MINUTES does not say
 _MARK = b"jaegpt checkpoint "  # followed by the version, 4 bytes, and the digest: what a checkpoint ends with
 _DIGEST_BYTES = 32
@@ -33,7 +33,7 @@ _TRAILER_BYTES = len(_MARK) + 4 + _DIGEST_BYTES
 _CHUNK_BYTES = 1 << 20
 
 
-def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Example], machine: str) -> str:
+def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Learned], machine: str) -> str:
     """A hash of the untrained weights, the settings, the examples, the machine's kind, the libraries and this package.
 
     Args:
@@ -48,17 +48,17 @@ def run_key(model: nn.Module, settings: Mapping[str, Any], examples: Iterable[Ex
         digest.update(name.encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     for example in examples:
-        digest.update(example.example_id.encode())
-        for ids in (example.history, example.roles, *example.candidates):
+        digest.update(example.name.encode())
+        for ids in example.arrays:
             digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
     return digest.hexdigest()
 
 
 def checkpoint_minutes() -> float:
-    """Minutes between checkpoints, as JAEGPT_CHECKPOINT_MINUTES says; 0: none is kept.
+    """Minutes between checkpoints, as JAEGPT_CHECKPOINT_MINUTES says; 0: no checkpoints.
 
     Raises:
-        JaegptError: it is no such number.
+        JaegptError: it is not a number of minutes.
     """
     text = os.environ.get("JAEGPT_CHECKPOINT_MINUTES", "")
     try:
@@ -90,7 +90,7 @@ class Scratch:
         return bool(self._every_s) and time.monotonic() - self._saved_at >= self._every_s
 
     def load(self) -> dict[str, Any] | None:
-        """The state saved last, or None. A file that cannot be used is named, and the run starts anew."""
+        """The state saved last, or None. A file that cannot be used is reported, and None is returned."""
         try:
             with open(self.path, "rb") as file:
                 problem = self._problem(file)
@@ -100,11 +100,11 @@ class Scratch:
             return None
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
-        tqdm.write(f"train: {self.path} {problem}; starting anew")
+        tqdm.write(f"train: {self.path} {problem}; starting from the beginning")
         return None
 
     def save(self, state: Mapping[str, Any]) -> bool:
-        """Replace the checkpoint. Where there is no room for a new one the old one stays, and the run goes on."""
+        """Replace the checkpoint; whether that worked. If not, the old one stays, and the run goes on."""
         if not self._every_s:
             return False
         try:
@@ -122,12 +122,12 @@ class Scratch:
         return True
 
     def remove(self) -> None:
-        """Called when the run's results are written. A run killed while it saved left an unfinished file, too."""
+        """Called when the run's results are written. A run killed while it saved also left an unfinished file."""
         for path in (self.path, self.path.with_name(f".{self.path.name}.tmp")):
             path.unlink(missing_ok=True)
 
     def _problem(self, file: IO[bytes]) -> str | None:
-        """What is wrong with the open checkpoint, or None: nothing damaged, or of another run or version, is read."""
+        """What is wrong with the open checkpoint, or None. It may be damaged, or of another run or version."""
         size = os.fstat(file.fileno()).st_size - _TRAILER_BYTES
         if size < 0:
             return "is damaged (it is too short)"
@@ -149,7 +149,7 @@ class Scratch:
 
 
 class _Digesting:
-    """A file to write to that takes a digest of what goes through it."""
+    """A file that digests what is written to it, because torch.save wants to write to it in many pieces."""
 
     def __init__(self, file: IO[bytes], digest: "hashlib.blake2b") -> None:
         self._file, self.digest = file, digest
@@ -163,7 +163,7 @@ class _Digesting:
 
 
 class Interruption:
-    """While it is open, SIGTERM and Ctrl-C wait for the step at hand; a second one acts at once."""
+    """While it is open, SIGTERM and Ctrl-C are only noted, so that the current step ends; a second one acts at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -180,4 +180,5 @@ class Interruption:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = signal.Signals(number)
+        # Whoever sends it twice does not want to wait.
         signal.signal(number, self._before[self.signal])

@@ -1,11 +1,14 @@
-"""What training is told: section `train` of params.yaml, and the task with its loss weights and examples."""
+"""What training needs to know: section `train` of params.yaml, and the task with its loss weights and examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.devices import Precision
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Example, Learned, Plan, Segment
+
+Learn = Literal["sessions", "replies"]  # `dataset.learn`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +17,14 @@ class TrainConfig:
 
     learning_rate: AdamW's, at its peak.
     epochs: times each example is seen.
-    batch_size: examples a step.
+    batch_size: examples per step; from sessions, a step has the tokens of so many examples, distractors included.
     warmup: share of the steps in which the learning rate rises from 0 to its peak; it then falls to 0.
     weight_decay: AdamW's, on matrices only.
-    max_grad_norm: gradients longer than this are cut to it.
-    pack_width: tokens a packed row should have; 0: one row a step, as wide as needed.
+    max_grad_norm: a gradient with a larger norm is scaled down to it.
+    pack_width: tokens a packed row should have; 0: one row per step, as wide as needed.
     precision: bf16, fp32, or auto (bf16 where the device has it natively).
     token_types: add the seed's 0/1 token type ids (GPT-2 family only).
-    evaluations: times an epoch that validation runs and the tasks' gradients are compared.
+    evaluations: how often per epoch validation runs and the tasks' gradients are compared.
     valid_examples: validation examples used for that; 0: all.
     accumulation: parts that a step is computed in, one after the other; more parts need less memory.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
@@ -57,18 +60,46 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is trained on what: the loss weights, the seed, and the examples of both splits."""
+    """What is trained on what: the loss weights, the seed, and the examples of both splits.
+
+    segments: what L_LM learns from in place of the training examples; None: from these, as L_MC does.
+    """
 
     w_lm: float
     w_mc: float
     seed: int
     train: Sequence[Example]
     valid: Sequence[Example]
+    segments: Sequence[Segment] | None = None
 
     def __post_init__(self) -> None:
         if not self.train:
             raise JaegptError(
                 "train: no training example fits block_size. See metrics/block_size.json for one that does."
             )
+        if self.segments is not None and not self.segments:
+            raise JaegptError(
+                "train: no session of the training side gives a segment that fits block_size, or data/segments was "
+                "made for replies. Raise block_size, or run `dvc repro`."
+            )
         if not self.w_lm and not self.w_mc:
             raise JaegptError("w_lm and w_mc are both 0: there is nothing to learn. Give at least one a weight.")
+
+    def plan(self, config: TrainConfig, *, pack_width: int, num_parts: int, row_shares: int) -> Plan[Learned]:
+        """The steps of a training: examples, or segments beside the examples that the classification loss reads."""
+        if self.segments is None or not self.w_lm:
+            return Plan.training(
+                [example if self.w_mc else example.reply_only() for example in self.train],
+                batch_size=config.batch_size, pack_width=pack_width, seed=self.seed, epochs=config.epochs,
+                num_parts=num_parts, row_shares=row_shares,
+            )  # fmt: skip
+        if config.token_types:
+            raise JaegptError(
+                "train.token_types: only examples have types. Set dataset.learn to replies, or it to false."
+            )
+        return Plan.mixed(
+            [self.segments, [example.choice_only() for example in self.train] if self.w_mc else []],
+            # The same whatever the weights, so that a step of AdamW is never spent on a few tokens.
+            tokens=config.batch_size * sum(map(len, self.train)) / len(self.train),
+            pack_width=pack_width, seed=self.seed, epochs=config.epochs, num_parts=num_parts, row_shares=row_shares,
+        )  # fmt: skip

@@ -63,7 +63,7 @@ def choose_device(precision: Precision, eager: bool = False) -> Device:
     if wanted == "cuda" or (wanted != "cpu" and torch.cuda.is_available()):
         return _cuda(precision)
     if xla:
-        return _cpu(precision, "in place of XLA, which would compile each reply's shapes anew")
+        return _cpu(precision, "in place of XLA, which would compile a program for each reply's shapes")
     unused = "a TPU is here, but the package torch_xla is not" if chips else "no accelerator found"
     return _cpu(precision, "asked for by JAEGPT_DEVICE" if wanted == "cpu" else unused)
 

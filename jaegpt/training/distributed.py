@@ -33,7 +33,7 @@ def join_processes(backend: str) -> Processes:
 
 
 def total(values: Tensor, processes: Processes) -> Tensor:
-    """The sum over the processes of numbers that each has a part of; `values` is on the processes' device."""
+    """Sum `values` over the processes, each of which counted its own share; they are on the processes' device."""
     if processes.count > 1:
         distributed.all_reduce(values)
     return values
@@ -51,11 +51,11 @@ class Parallel:
         self.model = DistributedDataParallel(model, find_unused_parameters=True) if self.count > 1 else model
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of the sum of the processes' losses: each is a part of the step's, and torch averages them."""
+        """Gradients of the sum of the processes' losses: torch takes their mean, so each loss is scaled up."""
         (loss * self.count if self.count > 1 else loss).backward()
 
     def waiting(self, last: bool) -> AbstractContextManager[None]:
-        """For all but the last part of a step: gradients stay here, to be averaged once."""
+        """Keep the gradients of all but a step's last part in this process, so that they are averaged only once."""
         if last or not isinstance(self.model, DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()

@@ -94,7 +94,7 @@ class DoubleHeads(nn.Module):
             raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
         _fuse_gelu(lm)
         self.lm = lm
-        # What the trunk gives, not `hidden_size`: OPT-350m projects its hidden states to half of it.
+        # The width that the trunk returns, not `hidden_size`: OPT-350m projects its hidden states to half of it.
         self.score = nn.Linear(_head(lm).weight.shape[1], 1)
         with torch.no_grad():
             self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) * 0.02)
@@ -134,7 +134,8 @@ class DoubleHeads(nn.Module):
         """L_LM and L_MC of the batch; a loss without weight is not computed.
 
         Args:
-            counts: of the whole step, when the batch is a part of one; the losses of its parts then add up to its own.
+            counts: of the whole step, when the batch is one part of it: the losses of the parts then add up to the
+                step's.
         """
         hidden = self.trunk(batch)
         num_labels, num_examples = counts or (None, None)

@@ -1,4 +1,4 @@
-"""How long a text a base model sees whole: what its configuration says."""
+"""The longest text that a base model can attend to, as its configuration says."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from jaegpt.errors import JaegptError
 
 
 def check_block(folder: str | Path, block_size: int) -> None:
-    """Refuse a block that the base model in `folder` does not see whole, or not as it sees a shorter one.
+    """Refuse a block that the base model in `folder` cannot attend to whole, or that changes how it reads short texts.
 
     Its configuration is read as a file: importing transformers would take longer than the stage that asks.
 
@@ -17,7 +17,7 @@ def check_block(folder: str | Path, block_size: int) -> None:
         JaegptError: `block_size` is too large for the model.
     """
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    config = config.get("text_config") or config  # models that also see have one for each sense
+    config = config.get("text_config") or config  # multimodal models have one per modality
     positions = config.get("max_position_embeddings") or config.get("n_positions") or block_size
     if block_size > positions:
         raise JaegptError(f"block_size: {block_size:,} tokens, but the model has {positions:,} positions. Lower it.")
@@ -25,7 +25,8 @@ def check_block(folder: str | Path, block_size: int) -> None:
     if window and window < block_size and config.get("use_sliding_window", True):
         raise JaegptError(f"block_size: {block_size:,} tokens, but the model sees only {window:,} back. Lower it.")
     for rope in _ropes(config):
-        # Its frequencies change with the longest text of a batch, so a short one would be seen as a long one is.
+        # LongRoPE switches frequencies when any text of a batch is long, so a short text's result would depend on what
+        # happens to share its batch.
         short = rope.get("original_max_position_embeddings") or config.get("original_max_position_embeddings")
         if rope.get("rope_type", rope.get("type")) == "longrope" and short and block_size > short:
             raise JaegptError(

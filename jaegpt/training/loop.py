@@ -22,7 +22,7 @@ from jaegpt.training.distributed import Parallel, total
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Example, Plan, subset
+from jaegpt.training.packing import Example, Learned, subset
 from jaegpt.training.progress import note
 from jaegpt.training.runtimes import runtime_of
 from jaegpt.training.validation import measure
@@ -60,15 +60,17 @@ def train(model: DoubleHeads, task: Task, config: TrainConfig, device: Device, s
     waiting: list[tuple[int, Results]] = []  # steps whose losses have not been looked at yet
     began = time.monotonic()
     with run.bar, Interruption() as interruption:
-        for step, parts in run.batches():  # waiting for them is training, too
+        for step, parts in run.batches():  # the time spent waiting for a batch counts as training
             waiting.append((step, run.step(step, parts)))
             done = step + 1
             due = done < last and run.due()
+            # Reading a loss waits for the device. On XLA several steps are under way before the first loss is read; but
+            # whatever is saved, shown or measured next has to come after all of them.
             if len(waiting) >= run.runtime.fetch_every or due or interruption.signal or done in run.evaluate_after:
                 for of_step in waiting:
                     run.record(*of_step)
                 waiting.clear()
-            run.log.figures["busy_s"] += time.monotonic() - began
+            run.log.figures["busy_s"] += time.monotonic() - began  # what follows is not training
             if done in run.evaluate_after:
                 run.evaluate(done)
             if interruption.signal:
@@ -91,22 +93,21 @@ class _Run:
         self.started = time.monotonic()
         self.model, self.task, self.config, self.device, self.scratch = model, task, config, device, scratch
         self.processes, self.runtime = device.processes, runtime_of(device)
-        self.plan = Plan.training(
-            [example if task.w_mc else example.reply_only() for example in task.train],
-            batch_size=config.batch_size,
+        self.plan = task.plan(
+            config,
             pack_width=config.pack_width or self.runtime.pack_width,
-            seed=task.seed,
-            epochs=config.epochs,
             num_parts=config.accumulation * device.processes.count,
             row_shares=config.accumulation * device.num_devices,
         )
+        # A mixed step may hold none of a kind, and the mean over nothing is no number.
+        self.counts_given = self.plan.num_parts > 1 or task.segments is not None
         self.num_steps = len(self.plan.steps)
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.update = self.runtime.recording(self.one_update, model)
         self.valid = subset(task.valid, config.valid_examples, task.seed)
-        self.probe = probe_batch(self.plan.examples, task.seed, self.runtime)
+        self.probe = probe_batch(task.train, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
         total = len(self.plan.examples) * config.epochs
         self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
@@ -126,8 +127,10 @@ class _Run:
             self.evaluate(0)
 
     def due(self) -> bool:
-        """Whether a checkpoint is to be written. Of several processes the first one's clock decides, as it writes; they
-        look at their losses, which they must do together, after each step anyway.
+        """Whether to write a checkpoint now.
+
+        Of several processes the first one writes, by its own clock. The others need not know: all that processes must
+        do together is to read their losses, and they do that after every step anyway.
         """
         assert self.processes.count == 1 or self.runtime.fetch_every == 1
         return self.scratch is not None and not self.processes.rank and self.scratch.due()
@@ -156,10 +159,11 @@ class _Run:
 
     def step(self, step: int, parts: Sequence[TensorBatch]) -> Results:
         """One update; the losses [2] (0 for one without weight) and the gradient's norm, both still on the device."""
-        # Dropout draws from torch's own generator: seeded a step, so that a step can be repeated.
+        # Dropout draws from torch's own generator. It is seeded for each step, so that a resumed run draws what an
+        # uninterrupted one would have drawn.
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
-        if self.plan.num_parts > 1:
+        if self.counts_given:
             counts = counts_of(self.plan.members(step), self.device.torch_device)
         results: Results = self.update(parts, self.learning_rate(step), counts)
         self.runtime.end_step("training step", parts[-1])
@@ -180,7 +184,7 @@ class _Run:
         members = self.plan.members(step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.note("not finite", step=step + 1)
-            _stop_not_finite(step + 1, loss, [member.example_id for member in members], self.scratch)
+            _stop_not_finite(step + 1, loss, [member.name for member in members], self.scratch)
         shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
         seen = (self.log.train[-1][1] if self.log.train else 0) + len(members)
         self.log.train.append((step + 1, seen, *shown.values(), self.learning_rate(step)))
@@ -200,14 +204,14 @@ class _Run:
                 f"step {step:,}: validation lm_loss {result.lm_loss:.3f}, mc_loss {result.mc_loss:.3f}, "
                 f"token accuracy {result.token_accuracy:.1%}, mc accuracy {result.mc_accuracy:.1%}"
             )
-            # Otherwise weights that the last step has broken would be saved, and stop a later stage.
+            # Otherwise weights that the last step has broken would be saved, and only a later stage would notice.
             result.check_finite(f"train: the validation loss after step {step:,}")
         if task.w_lm and task.w_mc:
             self.log.gradients.append((step, *compare_gradients(self.model, self.probe)))
             self.runtime.end_step("comparison of gradients", self.probe)
 
     def note(self, event: str, **figures: Any) -> None:
-        """Write an event down for who follows the run; of several processes, the first one does."""
+        """Report an event to the program that follows the run; of several processes, the first one does."""
         if not self.processes.rank:
             note(event, **figures)
 
@@ -219,6 +223,7 @@ class _Run:
     def figures(self) -> dict[str, Any]:
         """metrics/train.json. Speeds are those of training alone, packing included, validation and checkpoints not."""
         counted, seen = self.log.figures, self.log.train[-1][1]
+        segments = {} if self.task.segments is None else {"segments": len(self.task.segments)}
         return {
             "device": self.device.kind,
             "devices": self.device.num_devices,
@@ -226,6 +231,7 @@ class _Run:
             "steps": self.num_steps,
             "epochs": self.config.epochs,
             "examples": seen,
+            **segments,
             "examples_per_second": seen / counted["busy_s"],
             "tokens_per_second": sum(map(len, self.plan.examples)) * self.config.epochs / counted["busy_s"],
             "pack_fill": self.plan.fill(),
@@ -245,8 +251,9 @@ def train_step(
     learning_rate: float,
     counts: Counts | None = None,
 ) -> Results:
-    """One update from a step's parts; `counts` are the step's own when these are not all of it, or several."""
+    """One update from a step's parts. `counts` of the whole step are needed where it has several, here or elsewhere."""
     sums = []
+    # Each part's backward pass adds to the weights' gradients; the update follows when all parts have been added.
     for number, part in enumerate(parts):
         with parallel.waiting(last=number + 1 == len(parts)):
             losses = parallel.model(part, w_lm, w_mc, counts)
@@ -256,10 +263,14 @@ def train_step(
     return torch.stack(sums).sum(0), optimizer.step(learning_rate)
 
 
-def counts_of(members: Sequence[Example], torch_device: torch.device) -> Counts:
+def counts_of(members: Sequence[Learned], torch_device: torch.device) -> Counts:
     """What a step's losses are means over, on the device."""
-    num_labels = sum(len(member.candidates[-1]) for member in members)
-    return Counts(*(torch.tensor(number).to(torch_device) for number in (num_labels, len(members))))
+    num_labels = sum(member.num_labels for member in members)
+    num_choices = sum(isinstance(member, Example) for member in members)
+    counts = [torch.tensor(max(number, 1)) for number in (num_labels, num_choices)]
+    if torch_device.type == "cuda":  # a copy out of ordinary memory would wait for the step before
+        counts = [count.pin_memory() for count in counts]
+    return Counts(*(count.to(torch_device, non_blocking=True) for count in counts))
 
 
 def ahead(make: Callable[[int], Made], steps: Iterable[int]) -> Iterator[tuple[int, Made]]:

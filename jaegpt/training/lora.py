@@ -18,8 +18,7 @@ ALPHA_PER_RANK = 2  # the adapters' output is scaled by alpha / rank
 def add_adapters(model: DoubleHeads, rank: int, seed: int) -> PeftModel:
     """Freeze the decoder and give each of its linear layers an adapter of this rank; they start without effect.
 
-    The model is changed in place; the returned object is what `merged` wants back. The classification head is trained
-    as always.
+    The model is changed in place; `merged` needs the returned object. The classification head is trained as always.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # peft draws the adapters' first weights from torch's own generator
@@ -38,10 +37,12 @@ def merged(adapters: PeftModel, base: Any) -> Any:
 
 
 def _linear_layers(lm: Any) -> list[str]:
-    """The names of the decoder's linear layers but for its head. Not of their heirs: routers of experts are such, and
-    give more than a product, which an adapter cannot be added to.
+    """The names of the decoder's linear layers, without its head.
+
+    Subclasses of them do not count: the routers of mixtures of experts are some, and return more than a product that
+    an adapter's output could be added to.
     """
-    trunk = getattr(lm.base_model, "language_model", lm.base_model)  # not the part of a composite model that sees
+    trunk = getattr(lm.base_model, "language_model", lm.base_model)  # of a multimodal model only what reads text
     start = next(name for name, module in lm.named_modules() if module is trunk)
     names = [name for name, module in trunk.named_modules(prefix=start) if type(module) in (nn.Linear, Conv1D)]
     if not names:

@@ -18,7 +18,7 @@ def model_card(
         figures: those of metrics/train.json.
         valid: the last row of plots/valid.csv; empty where nothing was held out.
     """
-    # A name of the hub is OWNER/NAME or NAME, and no folder's.
+    # A model of the hub is called OWNER/NAME or NAME, and no folder here is. Anything else is a path, and private.
     name = str(settings["model"])
     local = Path(name).expanduser().exists() or name.count("/") > 1 or name.startswith(("/", ".", "~"))
     base = "a local model" if local else name
@@ -54,7 +54,7 @@ def _rows(values: Mapping[str, Any]) -> str:
 
 
 def speed(figures: Mapping[str, Any]) -> str:
-    """metrics/train.json in a line: examples are the rate times the seconds beside it, those of training alone."""
+    """metrics/train.json in one line; the rate and its seconds are those of training alone."""
     rate = figures["examples_per_second"]
     return (
         f"{figures['steps']:,} steps, {figures['examples']:,} examples at {rate:.2f} per second in "

@@ -17,6 +17,7 @@ from jaegpt.training.heads import DoubleHeads
 
 HEAD_FILE = "classification_head.safetensors"
 CARD_FILE = "README.md"
+ORIGINAL = {"learn": "replies", "separator": "space"}  # how a folder was trained that does not say
 _REMEDY = "Run `dvc repro --force train`."
 
 
@@ -44,10 +45,11 @@ def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, vi
     """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`.
 
     Args:
-        view: the parameters that say how histories were shown to the model (num_history, block_size, token_types).
-            They become `jaegpt` in its config.json, so that chat shows it later histories in the same way.
+        view: the parameters that say how histories were shown to the model (num_history, block_size, token_types,
+            learn, separator). They become `jaegpt` in its config.json, so that chat shows it later histories in the
+            same way. What is as in ORIGINAL is not written, as in folders of before there was a choice.
     """
-    model.lm.config.jaegpt = dict(view)
+    model.lm.config.jaegpt = {key: value for key, value in view.items() if ORIGINAL.get(key) != value}
     model.lm.config._name_or_path = ""  # a folder of this machine
     model.cpu().lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)

@@ -47,12 +47,13 @@ class MasterAdamW:
                     master.grad, weight.grad = weight.grad.float(), None
             for group in self.adamw.param_groups:
                 group["lr"] = learning_rate
-            # The fused kernel divides gradients by this as it reads them, which saves clipping a pass of its own.
+            # Clipping for free: the fused kernel divides gradients by this as it reads them. It is meant for loss
+            # scaling, and `found_inf` would make it skip the step; that a gradient is finite was checked above.
             self.adamw.grad_scale = (norm.float() / self.max_grad_norm).clamp(min=1.0)  # type: ignore[attr-defined]
             self.adamw.found_inf = torch.zeros_like(self.adamw.grad_scale)  # type: ignore[attr-defined]
             self.adamw.step()
             self._round_masters()
-        # Nothing is kept for the next step: its activations need the memory.
+        # Gradients are freed now and not in the next step, whose activations need the memory.
         for weight, master in zip(self.weights, self.masters, strict=True):
             weight.grad = master.grad = None
         return float(norm)

@@ -1,7 +1,8 @@
 """Packing: many examples share a row, each history is computed once, and every shape is fixed.
 
-The seed runs four padded rows of history + candidate for each example. Here an example is one segment, the history
-followed by its candidates, and a step is a few rows of such segments, end to end. Nothing here needs torch.
+The seed runs four padded rows of history + candidate for each example. Here an example is one stretch of a row, the
+history followed by its candidates, and a step is a few rows of such stretches, end to end. A segment of a session takes
+the place of an example: it is a history alone, with labels of its own. Nothing here needs torch.
 
     tokens      h h h a a b b b | h h a b b          two examples, two candidates each
     example     0 0 0 0 0 0 0 0   1 1 1 1 1
@@ -9,32 +10,36 @@ followed by its candidates, and a step is a few rows of such segments, end to en
     position    0 1 2 3 4 3 4 5   0 1 2 2 3          each candidate goes on where the history ends
 """
 
-import heapq
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Generic, TypeVar
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from jaegpt.arrays import Ints
+from jaegpt.arrays import Bools, Ints
+from jaegpt.training.steps import Step, plan_epoch, plan_groups
 
-IGNORED = -100  # the target of a slot that holds nothing; torch's cross_entropy passes it over
+IGNORED = -100  # the target of an unused slot; torch's cross_entropy ignores it
 WIDTH_MULTIPLE = 16
 
-Step = list[list[int]]  # the numbers of the examples in each row
 Member = TypeVar("Member", bound=Sized)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One row of the table `tokens`: ids of the history [n], roles of its tokens [n], ids of each candidate."""
+    """One row of the table `tokens`: ids of the history [n], roles of its tokens [n], ids of each candidate.
+
+    labelled: whether the language modelling loss reads the reply; not where it learns from segments.
+    """
 
     example_id: str
     history: Ints
     roles: Ints
     candidates: list[Ints]
+    labelled: bool = True
 
     def fits(self, block_size: int) -> bool:
         """Whether the history with any of the candidates is at most `block_size` tokens."""
@@ -42,12 +47,73 @@ class Example:
 
     def reply_only(self) -> "Example":
         """The same example without its distractors, for when the classification loss has no weight."""
-        return Example(
-            example_id=self.example_id, history=self.history, roles=self.roles, candidates=self.candidates[-1:]
-        )
+        return replace(self, candidates=self.candidates[-1:])
+
+    def choice_only(self) -> "Example":
+        """The same example for the classification loss alone."""
+        return replace(self, labelled=False)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.example_id
+
+    @property
+    def arrays(self) -> Sequence[Ints | Bools]:
+        """All that is known of it."""
+        return self.history, self.roles, *self.candidates
+
+    @property
+    def num_labels(self) -> int:
+        """Tokens that the language modelling loss counts."""
+        return len(self.candidates[-1]) if self.labelled else 0
+
+    @property
+    def label_slots(self) -> int:
+        """Slots for them; one more than labels, because `label_self` is one place further on."""
+        return self.num_labels + 1 if self.labelled else 0
 
     def __len__(self) -> int:
         return len(self.history) + sum(map(len, self.candidates))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One row of the table `segments`: ids [n], and which of them the language modelling loss counts [n]."""
+
+    segment_id: str
+    ids: Ints
+    labelled: Bools
+
+    @classmethod
+    def of(cls, example: Example) -> "Segment":
+        """A reply after its history, to be learned once."""
+        ids = np.concatenate([example.history, example.candidates[-1]])
+        labelled = np.arange(len(ids)) >= len(example.history)
+        return cls(segment_id=example.example_id, ids=ids, labelled=labelled)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.segment_id
+
+    @property
+    def arrays(self) -> Sequence[Ints | Bools]:
+        """All that is known of it."""
+        return self.ids, self.labelled
+
+    @property
+    def num_labels(self) -> int:
+        """Tokens that the language modelling loss counts."""
+        return int(self.labelled.sum())
+
+    label_slots = num_labels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Learned = Example | Segment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +167,26 @@ def examples_from_table(tokens: pa.Table, split: str, block_size: int) -> list[E
             roles=roles.astype(np.int64),
             candidates=[ids.astype(np.int64) for ids in candidates],
         )
-        for of_split, example_id, history, roles, candidates in rows
-        if of_split == split
+        for its_split, example_id, history, roles, candidates in rows
+        if its_split == split
     ]
     return [example for example in examples if example.fits(block_size)]
+
+
+def segments_from_table(segments: pa.Table) -> list[Segment]:
+    """The segments of the training side, in the table's order."""
+    rows = zip(
+        segments.column("split").to_pylist(),
+        segments.column("segment_id").to_pylist(),
+        segments.column("ids").to_numpy(),
+        segments.column("labelled").to_numpy(),
+        strict=True,
+    )
+    return [
+        Segment(segment_id=name, ids=ids.astype(np.int64), labelled=labelled.astype(bool))
+        for split, name, ids, labelled in rows
+        if split == "train"
+    ]
 
 
 def subset(examples: Sequence[Example], count: int, seed: int) -> Sequence[Example]:
@@ -121,8 +203,8 @@ class Plan(Generic[Member]):
 
     Attributes:
         examples: what `steps` number; anything with a length serves for `fill`.
-        steps: `steps[step][row]` lists numbers of examples.
-        num_parts: equal parts of each step, computed one after the other or by several processes.
+        steps: `steps[step][row]` lists the numbers of that row's examples.
+        num_parts: each step is computed in so many equal parts, one after the other or by several processes.
         epochs: how often each example is planned.
     """
 
@@ -138,15 +220,34 @@ class Plan(Generic[Member]):
     ) -> "Plan[Member]":  # fmt: skip
         """The steps of all epochs, in an order drawn from `seed`.
 
-        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): what
-        devices and accumulation share among them. `pack_width` 0 makes one row a share; otherwise rows are about that
-        wide.
+        Each step has the same number of rows, a multiple of `row_shares` (`num_parts` where it is not given): that many
+        devices and parts have the same number of rows each. `pack_width` 0 makes one row per share; otherwise rows are
+        about that wide.
         """
         lengths, shares = [len(example) for example in examples], row_shares or num_parts
+        # A batch of 8 examples of 72 tokens on average is 576 tokens: 2 rows of a pack_width of 256, rounded up to a
+        # multiple of the shares.
         wanted = round(batch_size * float(np.mean(lengths)) / pack_width) if pack_width else 1
         rows = -(-max(1, min(wanted, batch_size)) // shares) * shares
         orders = (plan_epoch(lengths, batch_size, rows, np.random.default_rng([seed, n])) for n in range(epochs))
         return cls(examples, [step for order in orders for step in order], num_parts, epochs)
+
+    @classmethod
+    def mixed(
+        cls, groups: Sequence[Sequence[Member]], *, tokens: float, pack_width: int, seed: int, epochs: int = 1,
+        num_parts: int = 1, row_shares: int | None = None,
+    ) -> "Plan[Member]":  # fmt: skip
+        """As `training`, with about `tokens` tokens in each step, of each group its share."""
+        members = [member for group in groups for member in group]
+        lengths, shares = [len(member) for member in members], row_shares or num_parts
+        rows = -(-max(1, round(tokens / pack_width) if pack_width else 1) // shares) * shares
+        num_steps = max(1, round(sum(lengths) / tokens))
+        bounds = np.cumsum([0, *map(len, groups)]).tolist()
+        ranges = [(range(start, end), -(-(end - start) // num_steps)) for start, end in pairwise(bounds)]
+        orders = (
+            plan_groups(ranges, lengths, num_steps, rows, np.random.default_rng([seed, n])) for n in range(epochs)
+        )
+        return cls(members, [step for order in orders for step in order], num_parts, epochs)
 
     @classmethod
     def once(cls, examples: Sequence[Member], batch_size: int, rows: int = 1) -> "Plan[Member]":
@@ -157,11 +258,11 @@ class Plan(Generic[Member]):
         """The examples of a step."""
         return [self.examples[index] for row in self.steps[step] for index in row]
 
-    def parts(self: "Plan[Example]", step: int, first: int = 0, every: int = 1) -> list[Batch]:
+    def parts(self: "Plan[Any]", step: int, first: int = 0, every: int = 1) -> list[Batch]:
         """The arrays of a step's parts: rows 0 1 2 3 in 2 parts -> rows 0 2 and rows 1 3.
 
         Args:
-            first, every: of several processes each packs its own: the parts first, first + every, ...
+            first, every: only the parts first, first + every, ...: of several processes each packs its own.
         """
         rows = self.steps[step]
         assert len(rows) % self.num_parts == 0, (len(rows), self.num_parts)
@@ -169,16 +270,19 @@ class Plan(Generic[Member]):
         return [pack(rows[part :: self.num_parts], self.examples, self.shape) for part in mine]
 
     @cached_property
-    def shape(self: "Plan[Example]") -> Shape:
-        """The smallest shape that holds every part of every step."""
-        num_labels = [len(example.candidates[-1]) + 1 for example in self.examples]
+    def shape(self: "Plan[Any]") -> Shape:
+        """The smallest shape that holds every part of every step.
+
+        All parts of all steps get this one shape, so that XLA compiles a training step once.
+        """
+        num_labels = [example.label_slots for example in self.examples]
         rows = [row for step in self.steps for row in step]
         return Shape(
             rows=max(map(len, self.steps)) // self.num_parts,
             width=self.row_width,
             labels=max(sum(num_labels[index] for index in row) for row in rows),
             examples=max(map(len, rows)),
-            candidates=max(len(example.candidates) for example in self.examples),
+            candidates=max(1 if isinstance(member, Segment) else len(member.candidates) for member in self.examples),
         )
 
     @cached_property
@@ -193,35 +297,7 @@ class Plan(Generic[Member]):
         return tokens / (sum(map(len, self.steps)) * self.row_width)
 
 
-def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.random.Generator | None) -> list[Step]:
-    """Which examples share which row of which step: `plan[step][row]` lists example numbers, each exactly once.
-
-    Steps hold `batch_size` examples and nearly the same number of tokens: the longest example goes where the fewest
-    tokens are, then the next (Graham's longest-processing-time rule, with a limit on a step's examples). So rows are
-    full without cutting an example or changing the batch size. `rng` shuffles equal lengths and the order of steps;
-    without it the plan is fixed, as evaluation wants it.
-    """
-    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
-    order = order[np.argsort(-np.asarray(lengths)[order], kind="stable")]
-    num_steps = -(-len(lengths) // batch_size)
-    steps = _spread(order.tolist(), lengths, num_steps, batch_size)
-    plan = [_spread(step, lengths, rows, len(step)) for step in steps]
-    return plan if rng is None else [plan[index] for index in rng.permutation(num_steps)]
-
-
-def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: int) -> list[list[int]]:
-    """`items`, longest first, each into the bin with the fewest tokens that holds less than `most`."""
-    bins: list[list[int]] = [[] for _ in range(num_bins)]
-    heap = [(0, index) for index in range(num_bins)]
-    for item in items:
-        total, index = heapq.heappop(heap)
-        bins[index].append(item)
-        if len(bins[index]) < most:
-            heapq.heappush(heap, (total + lengths[item], index))
-    return bins
-
-
-def pack(rows: Step, examples: Sequence[Example], shape: Shape) -> Batch:
+def pack(rows: Step, examples: Sequence[Learned], shape: Shape) -> Batch:
     """The arrays of one step of a plan."""
     row_shape = (shape.rows, shape.width)
     batch = Batch(
@@ -239,9 +315,13 @@ def pack(rows: Step, examples: Sequence[Example], shape: Shape) -> Batch:
     for row, members in enumerate(rows):
         start = num_labels = 0
         for slot, index in enumerate(members):
-            _place(batch, row, slot, start, num_labels, examples[index])
-            start += len(examples[index])
-            num_labels += len(examples[index].candidates[-1]) + 1
+            member = examples[index]
+            if isinstance(member, Segment):
+                _place_segment(batch, row, slot, start, num_labels, member)
+            else:
+                _place(batch, row, slot, start, num_labels, member)
+            start += len(member)
+            num_labels += member.label_slots
     return batch
 
 
@@ -261,9 +341,24 @@ def _place(batch: Batch, row: int, slot: int, start: int, first_label: int, exam
         batch.token_types[row, begin:end] = 1
         batch.score_at[row, slot, number] = end - 1
     batch.reply[row, slot] = len(example.candidates) - 1
+    if not example.labelled:
+        return
     # The reply r0 r1 r2 is predicted from (last of the history) r0 r1; the slot at r2 only serves `label_self`.
     reply = example.candidates[-1]
     labels = slice(first_label, first_label + len(reply) + 1)
     batch.label_at[row, labels] = [start + history - 1, *range(end - len(reply), end)]
     batch.label[row, labels] = [*reply, IGNORED]
     batch.label_self[row, labels] = [IGNORED, *reply]
+
+
+def _place_segment(batch: Batch, row: int, slot: int, start: int, first_label: int, segment: Segment) -> None:
+    """Write one segment into its row; it is a history to itself, and each labelled token is predicted from before."""
+    assert not segment.labelled[0], "nothing stands before the first token"
+    end = start + len(segment)
+    batch.ids[row, start:end] = segment.ids
+    batch.positions[row, start:end] = np.arange(len(segment))
+    batch.example[row, start:end] = slot
+    places = np.flatnonzero(segment.labelled)
+    labels = slice(first_label, first_label + len(places))
+    batch.label_at[row, labels] = start + places - 1
+    batch.label[row, labels] = segment.ids[places]

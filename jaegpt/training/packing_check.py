@@ -1,4 +1,5 @@
-"""Whether a decoder can be trained packed: asked of the model itself, and of its configuration where that tells."""
+"""Whether a decoder can be trained packed: tried on the model itself, and read from its configuration where a trial
+would not show it."""
 
 import jaegpt.environment  # noqa: F401
 
@@ -13,8 +14,8 @@ from jaegpt.training.heads import DoubleHeads, cross_entropy, to_tensors
 from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import Example, Plan
 
-# Of the length of a float32 result between two orders of summation; a decoder that ignores the packing is off by far
-# more. Relative, so that small weights hide nothing.
+# How far apart two float32 results may be that differ in the order of summation alone; a decoder that ignores the
+# packing is off by far more. A share of their norm, so that small weights hide nothing.
 TOLERANCE = 1e-3
 _CAPS = (
     "attn_logit_softcapping",
@@ -36,7 +37,7 @@ def check_base(folder: str | Path, token_types: bool, lora_rank: int) -> None:
             add_adapters(model, lora_rank, 0)
     except JaegptError:
         raise
-    except Exception as error:  # whatever a decoder of another build trips over
+    except Exception as error:  # code of an unknown decoder may raise anything
         kind = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("model_type", "unknown")
         raise JaegptError(_refusal(kind, f"{type(error).__name__}: {error}")) from error
     check_decoder(model)
@@ -88,7 +89,7 @@ def check_decoder(model: DoubleHeads) -> None:
             "losses": (torch.stack([losses.lm, losses.mc]), plain_losses),
         }
         differing = [name for name, (found, expected) in pairs.items() if not _same(found, expected)]
-    except Exception as error:  # whatever a decoder of another build trips over
+    except Exception as error:  # code of an unknown decoder may raise anything
         raise JaegptError(_refusal(kind, f"{type(error).__name__}: {error}")) from error
     finally:
         model.train(was_training)

@@ -1,4 +1,4 @@
-"""How far a training is, for a program that follows it: one JSON object per line, in a file.
+"""How far a training run is, for a program that follows it: one JSON object per line, in a file.
 
 `jaegpt sweep` names the file in the environment variable JAEGPT_PROGRESS; without it nothing is written. Events:
     {"event": "begun"}                                                  the data is there

@@ -18,8 +18,8 @@ Step = Callable[..., Any]  # losses and gradient norm, from a step's parts, its 
 class Runtime:
     """CPU and CUDA: an operation runs when it is called, so a step needs no end and nothing is compiled.
 
-    fetch_every: steps whose losses are brought to the host together.
-    rows: a batch outside of training has a multiple of this many rows.
+    fetch_every: how many steps' losses are brought to the host together.
+    rows: batches outside of training have a multiple of this many rows.
     packs_ahead: whether the next step's batch may be made in a thread while the device works.
     pack_width: tokens that a training row should have where `train.pack_width` leaves it open; 0: one row a step.
     """
@@ -38,7 +38,7 @@ class Runtime:
         return model.to(self.device.torch_device)
 
     def place_batch(self, batch: Batch) -> TensorBatch:
-        """A packed batch on the device, in the shape that the device computes fastest."""
+        """A packed batch on the device, laid out as the device computes it fastest."""
         return to_tensors(batch, self.device.torch_device, self.device.dtype)
 
     def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
@@ -54,7 +54,7 @@ class Runtime:
         torch.manual_seed(seed)
 
     def end_step(self, name: str, batch: TensorBatch) -> None:
-        """All operations of a step have been called; `name` is the same for steps that should be of one shape."""
+        """Called after a step's last operation; steps of one `name` should all have the same shapes."""
 
     def compilations(self) -> int:
         """Programs compiled by this process so far."""

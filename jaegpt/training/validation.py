@@ -54,7 +54,7 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
     model.eval()
     runtime = runtime_of(device)
     plan = Plan.once(examples, BATCH_SIZE * runtime.rows, runtime.rows)
-    counts = []  # one tensor a batch; looked at when all batches are under way
+    counts = []  # one tensor per batch, not read before all batches have been started: reading waits for the device
     mine = range(device.processes.rank, len(plan.steps), device.processes.count)
     for step in tqdm(mine, desc=label, unit="batch", delay=2, disable=True if label is None else None):
         (packed,) = plan.parts(step)
@@ -78,7 +78,7 @@ def measure(model: DoubleHeads, examples: Sequence[Example], device: Device, lab
 
 
 def _count(model: DoubleHeads, batch: TensorBatch) -> Tensor:
-    """[7], in float32: both losses summed, hits of tokens, choices and the seed's kind, examples, tokens."""
+    """[7], in float32: both losses summed; right tokens, right candidates, the seed's hits; examples; tokens."""
     hidden = model.trunk(batch)
     logits = model.logits(hidden, batch)
     scores = model.scores(hidden, batch)

@@ -1,8 +1,9 @@
 """Training on PyTorch/XLA: one process, one mesh over all devices, batch rows sharded over its axis `data`.
 
-Operations are only noted down as they are called; the end of a step compiles them into one program, the first time, and
-hands it to the devices. So nothing within a step may ask for a value, and nothing that changes from step to step may be
-a constant of the program: the learning rate travels as a tensor, and every batch has the same shape.
+Calling an operation only records it. The end of a step compiles what was recorded into one program (the first time; a
+step with the same record reuses it) and hands it to the devices. So nothing within a step may read a value, and nothing
+that changes from step to step may be a constant of the program: the learning rate travels as a tensor, and every batch
+has the same shape.
 
 Imported only where XLA was chosen: torch_xla takes over the process.
 """
@@ -33,14 +34,15 @@ FETCH_EVERY = 16  # steps; the devices work on while the host waits for the loss
 
 
 class XlaRuntime(Runtime):
-    """XLA: weights on every device, rows of a batch spread over them, one program a kind of step."""
+    """XLA: weights on every device, rows of a batch spread over them, one program per kind of step."""
 
-    # What this process has compiled, whichever runtime asked for it: names of ended steps, and programs by then.
+    # XLA counts programs per process, so these belong to the class and not to one runtime: the names of the steps that
+    # have ended before, and the programs compiled by the last step's end.
     ended: ClassVar[set[str]] = set()
     compiled: ClassVar[int] = 0
 
     fetch_every = FETCH_EVERY
-    packs_ahead = False  # the end of a step, in one thread, gathers what another one is still marking
+    packs_ahead = False  # the end of a step takes all that is recorded, also what another thread is halfway through
 
     def __init__(self, device: Device) -> None:
         super().__init__(device)
@@ -71,7 +73,7 @@ class XlaRuntime(Runtime):
         compiled = self.compilations()
         if name in XlaRuntime.ended and compiled > XlaRuntime.compiled:
             shapes = ", ".join(f"{field} {list(getattr(batch, field).shape)}" for field in ("ids", "label", "score_at"))
-            tqdm.write(f"warning: XLA compiled the {name} anew, which takes as long as many steps, for {shapes}")
+            tqdm.write(f"warning: XLA compiled the {name} again, which takes as long as many steps, for {shapes}")
         XlaRuntime.ended.add(name)
         XlaRuntime.compiled = compiled
 
@@ -82,21 +84,21 @@ class XlaRuntime(Runtime):
     def _send(self, tensor: Tensor) -> Tensor:
         """A weight or a part of the optimizer's state, on every device."""
         sent = tensor.to(self.device.torch_device)
-        # Said aloud, because what a step leaves behind is marked so too: unmarked, the first step would be a program
-        # of its own.
+        # Marked as replicated explicitly: what a step returns carries this mark, and inputs without it would make the
+        # first step a program of its own.
         spmd.mark_sharding(sent, self._mesh, (None,) * sent.ndim)
         return sent
 
 
 class XlaAdamW(MasterAdamW):
-    """MasterAdamW without a look at any value, and with its whole state there before the first step.
+    """MasterAdamW that reads no value back, and whose whole state exists before the first step.
 
     Fused AdamW does not exist on XLA; the capturable one computes its step count and learning rate on the device.
-    A gradient that is not finite spoils the weights here: whoever fetches its norm has to stop.
+    A gradient that is not finite spoils the weights here, so whoever reads its norm has to stop the run.
 
     Args:
-        send: puts a tensor of the host on the device; rounding is done before, on the host, so that nothing but the
-            steps themselves is compiled.
+        send: puts a tensor of the host on the device. Weights are rounded before, on the host, so that nothing but
+            the steps is compiled.
     """
 
     adamw_options: ClassVar[dict[str, Any]] = {"foreach": False, "capturable": True}
@@ -115,8 +117,8 @@ class XlaAdamW(MasterAdamW):
         for weight, master in zip(self.weights, self.masters, strict=True):
             if master is not weight:
                 swap(master, send(master.detach()))
-            # AdamW would make them in the first step, which would then be another program than the second. Of shape
-            # [1], because a single number without a dimension becomes a constant of the program when it is 0 or 1.
+            # Left to AdamW, these would be made within the first step, whose program would then differ from the
+            # second's. The step count has shape [1]: XLA makes a 0 or 1 without a dimension a constant.
             self.adamw.state[master] = {
                 "step": send(torch.zeros(1)),
                 "exp_avg": send(torch.zeros(master.shape)),
@@ -146,7 +148,7 @@ class XlaAdamW(MasterAdamW):
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave, tensor for tensor: copies would be a program of their own."""
+        """Take up what `state` gave by swapping tensors; copying values on the device would be one more program."""
         for weight, master, saved in zip(self.weights, self.masters, state["masters"], strict=True):
             for parameter in {weight, master}:
                 swap(parameter, self._send(saved.to(parameter.dtype)))

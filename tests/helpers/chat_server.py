@@ -1,7 +1,6 @@
 """A server or page in a thread, for tests that talk to it as its users do."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,15 +16,30 @@ def running(app: Any, token: str | None = None, limits: Limits = DEFAULT_LIMITS,
     Args:
         guard: what the guard takes besides.
     """
+    with serving(Guard(app, token, **guard), limits) as url:
+        yield url
+
+
+@contextmanager
+def serving(app: Any, limits: Limits = DEFAULT_LIMITS, lifespan: str | None = None) -> Iterator[str]:
+    """Serve `app` as it is.
+
+    Args:
+        lifespan: uvicorn's option; by default what the commands use.
+    """
     listener = bind("127.0.0.1", 0)
-    server = make_server(Guard(app, token, **guard), limits)
+    server = make_server(app, limits)
+    server.config.lifespan = lifespan or server.config.lifespan
+    startup, started = server.startup, threading.Event()
+
+    async def noted_startup(*arguments: Any, **more: Any) -> None:
+        await startup(*arguments, **more)
+        started.set()
+
+    server.startup = noted_startup  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        assert time.monotonic() < deadline, "the server did not start in a minute"
-        time.sleep(0.01)
+    assert started.wait(60), "the server did not start in a minute"
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:

@@ -18,18 +18,24 @@ GAPS = st.one_of(st.sampled_from([0, 0, 1, 1000, 1000, 2000, 60_000]), st.intege
 TEXTS = st.sampled_from(["yes", "no", "ok", "yes no", "hé", "안녕", "😂", "so what", "a", "b", "c", "d", "e"])
 MESSAGES = st.lists(st.tuples(GAPS, st.sampled_from(SENDERS), TEXTS), min_size=1, max_size=40)
 PARTS = st.lists(MESSAGES, min_size=1, max_size=4)
+# Threads of a format that knows minutes only, long and short ones.
+START_MS = 1_500_000_000_000  # a whole minute
+MINUTE_GAPS = st.sampled_from([0, 0, 60_000, 60_000, 60_000, 120_000, 180_000, 3_600_000])
+MINUTE_MESSAGES = st.lists(st.tuples(MINUTE_GAPS, st.sampled_from(SENDERS), TEXTS), min_size=1, max_size=40)
+SOURCES = st.sampled_from(["messenger", "whatsapp", "line", "kakaotalk", "telegram"])
 PERCENTILES = st.sampled_from([0, 10, 25, 50, 75, 90, 99, 100])
 
 
-def messages_of(threads: list[list[tuple[int, tuple[str, bool], str]]]) -> list[Row]:
+def messages_of(threads: list[list[tuple[int, tuple[str, bool], str]]], source: str = "messenger") -> list[Row]:
     """Rows of `filtered` from lists of (gap, (sender, is_owner), text)."""
     rows = []
     for number, thread in enumerate(threads):
-        time = 1_500_000_000_000
+        time = START_MS
         for gap, (sender, is_owner), text in thread:
             time += gap
             rows.append(
                 {
+                    "source": source,
                     "thread_id": hashlib.sha256(str(number).encode()).hexdigest()[:16],
                     "box": "inbox",
                     "is_group": False,
@@ -77,15 +83,29 @@ def threshold(times: list[int], percentile: float, fixed_gap_s: float | None) ->
     return gaps[low] + (gaps[high] - gaps[low]) * (place - low)
 
 
-def turns_and_sessions(messages: list[Row], percentile: float, fixed_gap_s: float | None) -> list[Row]:
+def resolution(thread: list[Row]) -> int:
+    """The coarsest of 1 ms, 1 s and 60 s that all times are multiples of; minutes by the source, or by 20 messages."""
+    steps = [step for step in (1, 1_000, 60_000) if all(row["sent_at"] % step == 0 for row in thread)]
+    if thread[0]["source"] not in ("whatsapp", "line", "kakaotalk") and len(thread) < 20:
+        steps = [step for step in steps if step < 60_000]
+    return max(steps)
+
+
+def turns_and_sessions(
+    messages: list[Row], percentile: float, fixed_gap_s: float | None, joint: str = " "
+) -> list[Row]:
     turns: list[Row] = []
     for thread in by_thread(messages):
         limit = threshold([row["sent_at"] for row in thread], percentile, fixed_gap_s)
+        step = resolution(thread) if resolution(thread) == 60_000 else 0
+        if limit is not None and step:
+            limit = max(limit, Fraction(2 * step))
         mine: list[Row] = []
         session = -1
         for row in thread:
             gap = row["sent_at"] - mine[-1]["ended_at"] if mine else None
-            cut = gap is None or (gap > 0 and limit is not None and gap >= limit)
+            is_pause = gap is not None and gap > step
+            cut = gap is None or (is_pause and limit is not None and gap >= limit)
             session += cut
             last = mine[-1] if mine else None
             same = last and (
@@ -93,7 +113,7 @@ def turns_and_sessions(messages: list[Row], percentile: float, fixed_gap_s: floa
                 or (not last["is_owner"] and not row["is_owner"] and last["sender"] == row["sender"])
             )
             if last and same and not cut:
-                last["text"] += " " + row["text"]
+                last["text"] += joint + row["text"]
                 last["ended_at"] = row["sent_at"]
                 last["num_messages"] += 1
                 continue

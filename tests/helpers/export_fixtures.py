@@ -71,6 +71,10 @@ def config(path: str | Path | list[str], **changes: Any) -> ExportConfig:
         on_error="stop",
         system_patterns=[],
         redact=False,
+        timezone="UTC",
+        date_order="auto",
+        newest_months=None,
+        boxes=["inbox", "archived", "requests"],
     )
     return replace(plain, **changes)
 

@@ -12,7 +12,7 @@ from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.model_folder import load_base
 from jaegpt.training.optimizer import MasterAdamW
-from jaegpt.training.packing import Example
+from jaegpt.training.packing import Example, Segment
 
 CPU = Device(kind="cpu", torch_device=torch.device("cpu"), num_devices=1, dtype=torch.float32, reason="test")
 EACH_STEP = "0.0000001"  # JAEGPT_CHECKPOINT_MINUTES: no step is as short
@@ -54,6 +54,20 @@ def random_examples(
         roles = rng.integers(0, 2, len(history))
         examples.append(Example(example_id=str(index), history=history, roles=roles, candidates=candidates))
     return examples
+
+
+def random_segments(count: int, longest: int = 60, vocabulary: int = 97, seed: int = 5) -> list[Segment]:
+    """Segments of random tokens, a few runs of which are labelled."""
+    rng = np.random.default_rng(seed)
+    segments = []
+    for index in range(count):
+        length = int(rng.integers(3, longest))
+        labelled = np.repeat(rng.random(length) < 0.5, rng.integers(1, 8))[:length]
+        labelled[0], labelled[-1] = False, True
+        segments.append(
+            Segment(segment_id=f"s{index}", ids=rng.integers(0, vocabulary, length), labelled=labelled.copy())
+        )
+    return segments
 
 
 def tiny_heads(tiny: Path, dropout: bool = True, seed: int = 7) -> DoubleHeads:

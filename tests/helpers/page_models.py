@@ -1,6 +1,7 @@
 """The page of `jaegpt web` over two small models, for the tests that talk to it."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,16 +48,21 @@ class Watched(Worker):
 
 
 class _Slow:
-    """An answer that comes slowly, so that a test can act in the middle of it."""
+    """An answer that comes slowly, so that a test can act in the middle of it.
+
+    given_up: set when the page no longer wants it.
+    """
 
     def __init__(self, inner: Any, worker: Watched) -> None:
-        self.__dict__["inner"], self.__dict__["worker"] = inner, worker
+        vars(self).update(inner=inner, worker=worker, given_up=threading.Event())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.inner, name, value)
+        if name == "wanted" and not value:
+            self.given_up.set()
 
     async def __aiter__(self) -> Any:
         async for event in self.inner:

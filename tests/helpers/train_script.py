@@ -1,8 +1,8 @@
 """A training run in a process of its own, for tests that kill it or run several: train_script.py OUT SETTINGS.
 
 SETTINGS is JSON: `tiny` (its folder), `config` (changes to the usual settings), `signal_at` {step: signal number},
-`file_limit` (bytes that a file may have, so that saving fails as on a full disk), `dropout`. OUT gets the final
-weights, and the gradients of the first step as gradient.NAME; the figures are printed.
+`file_limit` (bytes that a file may have, so that saving fails as on a full disk), `dropout`, `segments` (how many).
+OUT gets the final weights, and the gradients of the first step as gradient.NAME; the figures are printed.
 
 XLA takes over a process and its number of devices cannot change, so its tests use this too; JAEGPT_DEVICE chooses.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from helpers.models import TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
+from helpers.models import TRAIN_CONFIG, random_examples, random_segments, recording_gradients, tiny_heads
 from jaegpt.errors import run
 from jaegpt.training import loop
 from jaegpt.training.checkpoints import Scratch, run_key
@@ -33,7 +33,10 @@ def main() -> None:
     """Train on random examples."""
     settings = json.loads(sys.argv[2])
     config = dataclasses.replace(TRAIN_CONFIG, **settings.get("config", {}))
-    task = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=random_examples(9, seed=4))
+    segments = random_segments(settings["segments"]) if "segments" in settings else None
+    task = Task(
+        w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(50), valid=random_examples(9, seed=4), segments=segments
+    )
     device = choose_device(config.precision)
     model = tiny_heads(Path(settings["tiny"]), dropout=settings.get("dropout", True))
     described = dataclasses.asdict(config) | {"seed": task.seed}

@@ -17,7 +17,7 @@ function draw() {
     const column = element(`column-${model}`);
     const atEnd = column.scrollHeight - column.scrollTop - column.clientHeight < 40;
     column.ariaBusy = String(coming !== null); // read aloud once it is whole
-    const turns = shown.flatMap(one => [["you", one.text], [model, one.replies[model] || "…"]]);
+    const turns = shown.flatMap(one => [...bubbles("you", one.text), ...bubbles(model, one.replies[model] || "…")]);
     while (column.children.length > turns.length) column.lastChild.remove();
     turns.forEach(([who, text], place) => {
       const said = column.children[place] ?? column.appendChild(make("li", {}, make("span", {className: "said"})));
@@ -27,6 +27,13 @@ function draw() {
     });
     if (atEnd) column.scrollTop = column.scrollHeight;
   }
+}
+
+// A turn of several messages is as many bubbles, where the model has learned to write them.
+function bubbles(who, text) {
+  if (who === "you" && !text) return []; // the models began
+  const messages = begun?.bursts ? text.split("\n").filter(message => message.trim()) : [text];
+  return messages.map(message => [who, message]);
 }
 
 function fit() { // the box grows with what is typed; a style set by script is no inline style of the page
@@ -122,10 +129,11 @@ function say() {
   if (coming) return tell("The replies to your last message are on their way. Undo takes it back.");
   // No halves of emoji; of a text beyond all measure the end, which is all that is read.
   const text = new TextDecoder().decode(new TextEncoder().encode(box.value)).slice(-2 * begun.mostText - 2);
-  if (!text.trim()) return tell("Type a message first.");
+  const begins = begun.first && !exchanges.length; // an empty message lets the models speak first
+  if (!text.trim() && !begins) return tell("Type a message first.");
   tell("");
   fill("");
-  answer(text, 0, null);
+  answer(text.trim() ? text : "", 0, null);
 }
 
 function retry() {
@@ -213,6 +221,7 @@ element("file").onchange = async ({target}) => {
 try {
   begun = await (await post("begin", {})).json();
   drawSettings();
+  if (begun.first) box.placeholder = "Say something, then Enter; or nothing, and they begin";
   document.body.dataset.ready = "yes";
 } catch (error) {
   tell(error.message, true);

@@ -1,0 +1,167 @@
+"""signal-export's folders, one per chat, with `data.json` (JSON lines) and `chat.md`, both of the same messages.
+
+`data.json` tells quotations, stickers and reactions from what was written; `chat.md` is read where it stands alone.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, checked_time, kind_of, malformed
+from jaegpt.exports.readers.json_lines import json_lines
+from jaegpt.exports.readers.text_blocks import blocks
+
+OWNER = "Me"
+_NOTES = ("NotetoSelf", "Note to Self")
+_KEYS = (b'"date"', b'"sender"', b'"body"', b'"quote"', b'"sticker"', b'"reactions"')
+_CALL = re.compile(r"(?:Incoming|Outgoing|Missed)(?: (?:voice|video|group))? call(?: \([\w, ]{1,40}\))?")
+
+_STAMP = r"\[(\d{4}-\d\d-\d\d),? (\d\d:\d\d)(:\d\d)?\] "
+_START = re.compile(rf"\n{_STAMP}[^\n:]*:", re.ASCII)
+_MESSAGE = re.compile(rf"\n{_STAMP}(.*?):(?: |(?=\n)|$)((?:[^\n]*)(?:\n(?!{_STAMP})[^\n]*)*)", re.ASCII)
+_QUOTE = re.compile(r"\A *\n\n?>[^\n]*(?:\n>[^\n]*)*(?:\n\n?|\Z)")
+# What stands behind the words of a message: files, stickers, reactions.
+_REACTIONS = re.compile(r"\n\(- [^\n]* -\)(?=\s*\Z|!?\[|\n)")
+_STICKER = re.compile(r"(?:\n\(\( [^\n]* \)\)|\[[^\n\]]*\]\(\.\./exported_stickers/[^\n)]*\)  )\s*\Z")
+_FILES = re.compile(r"(?:!?\[[^\n\]]*\]\(\./[^\n]*?\)  )+\s*\Z")
+_DELETED = "(This message was deleted)"
+
+
+def sniff_json(name: str, head: bytes) -> float:
+    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    return 0.9 if first.startswith(b'{"date"') and all(key in first for key in _KEYS) else 0.0
+
+
+def sniff_text(name: str, head: bytes) -> float:
+    """WhatsApp on an iPhone writes such times too, but neither empty lines nor line breaks of Markdown's."""
+    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\r\n", "\n")
+    if not _START.match(f"\n{text}"):
+        return 0.0
+    is_markdown = re.search(rf"(?:  |\))\n\n(?:{_STAMP}|\Z)", text, re.ASCII) is not None
+    return 0.97 if is_markdown and name.lower().endswith(".md") else 0.3 * is_markdown
+
+
+def read_json(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> Iterator[SourceThread]:
+    """The chat of a `data.json`, in pieces.
+
+    Raises:
+        BadFileError: a line is no JSON.
+    """
+    chat = _Chat(file, options)
+    for number, row in json_lines(file):
+        try:
+            chat.add(*_of_row(row))
+        except ValueError as error:
+            malformed(chat.thread, f"line {number:,}", error)
+        if number % PIECE_MESSAGES == 0:
+            yield chat.piece()
+    yield chat.piece()
+
+
+def read_text(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> Iterator[SourceThread]:
+    """The chat of a `chat.md`, in pieces; nothing, where a `data.json` lies beside it, which says the same better.
+
+    Raises:
+        BadFileError: it does not begin with a message, or is no text.
+    """
+    twin = file.beside("data.json")
+    if twin.exists():
+        with twin.open() as stream:
+            if sniff_json(twin.name, stream.read(HEAD_BYTES)):
+                return
+    chat = _Chat(file, options)
+    is_first = True
+    for text, first_line in blocks(file, _START):
+        if is_first and not _START.match(text):
+            detail = "line 1: no message, such as [2019-05-29 15:04:32] Me: text"
+            raise BadFileError(file.name, "wrong_structure", detail)
+        is_first = False
+        for match in _MESSAGE.finditer(text):
+            try:
+                chat.add(*_of_text(match))
+            except ValueError as error:
+                malformed(chat.thread, f"line {first_line + text.count(chr(10), 0, match.start()):,}", error)
+        yield chat.piece()
+
+
+# The clock's time as 2024-03-05T14:03:21, ms behind it, sender, text, and why the message is left out, if it is.
+_Written = tuple[str, int, str, str, str | None]
+
+
+def _of_row(row: Any) -> _Written:
+    if not isinstance(row, dict):
+        raise ValueError(f"{kind_of(row)} instead of an object")
+    for key in ("date", "sender", "body"):
+        if type(row.get(key)) is not str:
+            raise ValueError(f"`{key}` is {kind_of(row.get(key))} instead of a text")
+    date, sender, body = row["date"], row["sender"], row["body"].rstrip()
+    reason = "deleted" if row.get("deleted") else "call" if row.get("call") else None
+    if not body:
+        reason = reason or ("sticker" if row.get("sticker") else "media" if row.get("attachments") else "empty")
+    elif _CALL.fullmatch(body):
+        reason = "call"
+    fraction = date[20:23]  # 2024-03-05T14:03:21.123000; none where it is 0
+    return date[:19], int(fraction) if fraction.isascii() and fraction.isdigit() else 0, sender, body, reason
+
+
+def _of_text(match: re.Match[str]) -> _Written:
+    date, time, seconds, sender, body = match.group(1, 2, 3, 4, 5)
+    stamp = f"{date}T{time}{seconds or ':00'}"
+    text, reason = body.rstrip("\n"), None
+    if "\n" in text or "](" in text:
+        without_files = _FILES.sub("", text)
+        without = _STICKER.sub("", without_files)
+        reason = "media" if without_files != text else "sticker" if without != without_files else None
+        text = _QUOTE.sub("", _REACTIONS.sub("", without)).strip("\n")
+    text = text.rstrip()
+    if not text:
+        return stamp, 0, sender, "", reason or "empty"
+    if text == _DELETED:
+        return stamp, 0, sender, "", "deleted"
+    return stamp, 0, sender, text, "call" if " call" in text and _CALL.fullmatch(text) else None
+
+
+class _Chat:
+    """The chat that the name of its folder stands for; `thread` is the piece of it that is being collected."""
+
+    def __init__(self, file: SourceFile, options: ReadOptions) -> None:
+        folder = file.name.replace("\\", "/").rpartition("/")[0]
+        self._title = folder.rpartition("/")[2]
+        self._clock = LocalClock(options.timezone)
+        self._before_ms: int | None = None
+        self._senders: dict[str, None] = {}
+        self.thread = self._begin()
+
+    def _begin(self) -> SourceThread:
+        return SourceThread(self._title, title=self._title, owner=(OWNER,), owner_is_marked=True)
+
+    def add(self, stamp: str, ms: int, sender: str, text: str, reason: str | None) -> None:
+        sent_at = checked_time(self._clock.ms(stamp, self._before_ms), "date") + ms
+        self._before_ms = sent_at
+        self._senders[sender] = None
+        if self._title in _NOTES:
+            reason = "notes"
+        if reason:
+            self.thread.dropped[reason] += 1
+        else:
+            self.thread.add(sender, sent_at, text)
+
+    def piece(self) -> SourceThread:
+        """What was collected since the last one."""
+        thread, self.thread = self.thread, self._begin()
+        thread.people = tuple(dict.fromkeys((*self._senders, OWNER)))
+        thread.is_group = True if len(thread.people) > 2 else None
+        for step in (60_000, 1000):
+            if all(time % step == 0 for time in thread.sent_at):
+                thread.resolution_ms = step
+                break
+        return thread
+
+
+_HOW = "Run `sigexport FOLDER` (pip install signal-export) beside Signal Desktop, and give the folder."
+READERS = (
+    Reader(source="signal", name="Signal (signal-export, data.json)", sniff=sniff_json, read=read_json, how=_HOW),
+    Reader(source="signal", name="Signal (signal-export, chat.md)", sniff=sniff_text, read=read_text, how=_HOW),
+)

@@ -1,0 +1,51 @@
+"""docs/exports.md: its example is read, its commands run, and it speaks of every messenger and parameter there is."""
+
+import json
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+from jaegpt.cli import main
+from jaegpt.exports.config import ExportConfig
+from jaegpt.exports.readers.table import COLUMNS
+from jaegpt.exports.registry import all_readers
+
+PAGE = (ROOT / "docs/exports.md").read_text(encoding="utf-8")
+
+
+def test_the_example_is_read_by_the_commands_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"```csv\n(.*?)```", PAGE, re.DOTALL)
+    (commands,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    (name,) = re.findall(r"For example `(.*?)`:", PAGE)
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text(example, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shown = []
+    for command in commands.splitlines():
+        monkeypatch.setattr("sys.argv", shlex.split(command))
+        main()
+        shown.append(capsys.readouterr().out)
+    assert len(shown) == 2
+    assert "viber      1 thread, 3 of 3 messages kept, 2024" in shown[0]
+    report = json.loads(shown[1])
+    assert (report["owner"], report["owner_messages"], report["problems"]) == ("Ben Ødeby", 2, [])
+    assert set(report["sources"]) == {"viber"}
+
+
+def test_it_speaks_of_all_columns_parameters_and_messengers() -> None:
+    for column in COLUMNS:
+        assert f"\n| {column} |" in PAGE
+    elsewhere = {"path", "owner", "on_error"}
+    for field in fields(ExportConfig):
+        assert f"| `{field.name}` |" in PAGE or (field.name in elsewhere and field.name in PAGE), field.name
+    for reader in all_readers():
+        word = reader.name.split(",")[0].split(" (")[0].split(":")[0].split()[0]
+        assert word.lower() in PAGE.lower(), reader.name
+    assert 60 <= PAGE.count("\n") <= 150

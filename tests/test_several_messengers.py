@@ -1,0 +1,119 @@
+"""WhatsApp, Telegram and Messenger of one person in one folder, from the exports to training examples."""
+
+import json
+import shutil
+import zipfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from helpers import reader_fixtures_telegram as telegram
+from helpers.export_fixtures import Talk, files_of, write_folder
+from helpers.paths import ROOT
+
+from jaegpt.cli import main
+from jaegpt.tables import read_table
+from stages import build_dataset, extract, filter_language, merge_turns, sessionize
+
+OWNER = "Ben Ødeby"
+START = 1_709_647_380_000  # 2024-03-05 14:03 UTC, a whole minute
+WORDS = "coffee music homework football cinema weather birthday holiday breakfast library".split()  # noqa: SIM905
+NUM_MESSAGES = 120
+
+
+def talk(friend: str, shift: int, step_ms: int, pause_ms: int) -> list[tuple[str, int, str]]:
+    """Two people in turn, sometimes twice in a row, in sessions of six messages: (sender, ms, text)."""
+    said, time = [], START
+    for number in range(NUM_MESSAGES):
+        time += step_ms if number % 6 else pause_ms
+        words = f"{WORDS[(number * 3 + shift) % 10]} {WORDS[(number + shift) % 10]}"
+        said.append(((OWNER, friend, OWNER)[number % 3], time, f"what do you think about the {words} number {number}"))
+    return said
+
+
+def whatsapp(friend: str) -> str:
+    """An Android phone's export: minutes, day first, and lines of WhatsApp's own."""
+    lines = ["05/03/2024, 14:03 - Messages and calls are end-to-end encrypted."]
+    for sender, ms, text in talk(friend, 1, 60_000, 3 * 3_600_000):
+        lines.append(f"{datetime.fromtimestamp(ms / 1000, UTC):%d/%m/%Y, %H:%M} - {sender}: {text}")
+    return "\n".join([*lines, f"25/03/2024, 10:00 - {friend}: <Media omitted>", ""])
+
+
+def account() -> bytes:
+    messages = [
+        telegram.message(number, sender, datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S"), text)
+        for number, (sender, ms, text) in enumerate(talk(telegram.FRIEND, 3, 7_000, 3 * 3_600_000))
+    ]
+    messages[10] |= {"forwarded_from": "Somebody"}
+    return json.dumps(telegram.account(telegram.chat(messages)), ensure_ascii=False).encode()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's parameters, and the exports as they came under chats/."""
+    people = ("Dag Moe", OWNER)
+    messenger = Talk("dagmoe_1001", "Dag Moe", people, tuple(talk("Dag Moe", 5, 2_345, 3 * 3_600_000)))
+    chats = write_folder(tmp_path / "chats", files_of("since 2024", (messenger,)))
+    write_folder(chats, {"DataExport_2024-04-01/result.json": account()})
+    with zipfile.ZipFile(chats / "WhatsApp Chat - Eva Lund.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("WhatsApp Chat with Eva Lund.txt", whatsapp("Eva Lund"))
+        archive.writestr("IMG-20240305-WA0001.jpg", b"\xff\xd8")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    for old, new in (
+        ("path: data/sample_export", "path: chats"),
+        ("percentile: 50", "percentile: 90"),
+        ("timezone: null", "timezone: UTC"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAEGPT_WORKERS", "1")
+    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
+    return tmp_path
+
+
+def test_three_messengers_become_examples(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stage in (extract, filter_language, merge_turns, sessionize, build_dataset):
+        stage.main()
+    shown = capsys.readouterr().out
+    assert "times without a zone were read in UTC (export.timezone)" in shown
+    assert f"owner: {OWNER}" in shown
+    figures = json.loads(Path("metrics/extract.json").read_text(encoding="utf-8"))
+    kept = {"messenger": NUM_MESSAGES, "telegram": NUM_MESSAGES - 1, "whatsapp": NUM_MESSAGES}
+    assert figures["sources"] == kept
+    assert figures["dropped"]["forwarded"] == 1
+    assert figures["messages_read"] == figures["messages_kept"] + sum(figures["dropped"].values())
+    messages = read_table("data/messages", "messages")
+    assert Counter(messages["source"].to_pylist()) == kept
+    assert set(messages["sender"].to_pylist()) == {OWNER, "Dag Moe", "Eva Lund", telegram.FRIEND}
+    source = dict(zip(messages["thread_id"].to_pylist(), messages["source"].to_pylist(), strict=True))
+    sessions = read_table("data/sessions", "sessions")
+    found = Counter(source[thread] for thread in set(sessions["thread_id"].to_pylist()))
+    assert set(found) == set(kept)
+    last: Counter[str] = Counter()
+    for thread, index in zip(sessions["thread_id"].to_pylist(), sessions["session_index"].to_pylist(), strict=True):
+        last[source[thread]] = max(last[source[thread]], index + 1)
+    # Minutes too: a session is six messages, and none is cut at a mere change of minute.
+    assert last == dict.fromkeys(kept, NUM_MESSAGES // 6)
+    examples = read_table("data/examples", "examples")
+    assert set(kept) == {source[thread] for thread in examples["thread_id"].to_pylist()}
+
+
+def test_inspect_shows_the_three(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["jaegpt", "inspect", "chats", "--json"])
+    main()
+    report = json.loads(capsys.readouterr().out)
+    assert (report["owner"], report["threads"], report["owner_messages"]) == (OWNER, 3, 3 * 80)
+    for name, source in report["sources"].items():
+        assert source["owner_names"] == [OWNER], name
+        assert source["how"], name
+        assert source["certainty"] > 0.5, name
+    monkeypatch.setattr("sys.argv", ["jaegpt", "inspect", "chats"])
+    main()
+    shown = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 100 for line in shown), [line for line in shown if len(line) > 100]
