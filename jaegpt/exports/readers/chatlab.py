@@ -43,7 +43,7 @@ def read_json(file: SourceFile, options: ReadOptions, say: Callable[[str], None]
     with open_json(file) as json:
         for batch in batches_with_head(json, "messages", lambda key: chat.learn(key, json), chat.knows_all):
             for message in batch:
-                chat.add(message, f"messages[{number:,}]")
+                chat.add(message, "messages[{:,}]", number)
                 number += 1
             if chat.thread.num_read >= PIECE_MESSAGES:
                 yield chat.piece()
@@ -64,7 +64,7 @@ def read_lines(file: SourceFile, options: ReadOptions, say: Callable[[str], None
         elif kind == "member":
             chat.learn_members([row])
         else:
-            chat.add(row, f"line {number:,}")
+            chat.add(row, "line {:,}", number)
         if number % PIECE_MESSAGES == 0:
             yield chat.piece()
     yield chat.piece()
@@ -99,7 +99,8 @@ class _Chat:
     def knows_all(self) -> bool:
         return self._meta is not None and self._has_members
 
-    def add(self, message: Any, where: str) -> None:
+    def add(self, message: Any, place: str, number: int) -> None:
+        """Take a message; `place` with its number says where it stands."""
         thread = self.thread
         try:
             if not isinstance(message, dict):
@@ -124,7 +125,7 @@ class _Chat:
             sent_at = checked_time(time if time >= _MILLISECONDS_FROM else time * 1000, "timestamp")
             thread.add(sender, sent_at, text)
         except ValueError as error:
-            malformed(thread, where, error)
+            malformed(thread, place.format(number), error)
 
     def piece(self) -> SourceThread:
         """What was collected since the last one."""

@@ -72,10 +72,9 @@ class _Room:
         return all(key in self._head for key in _HEAD)
 
     def add(self, event: Any) -> None:
-        where = f"messages[{self._number:,}]"
         self._number += 1
         if not isinstance(event, dict):
-            malformed(self.thread, where, f"{kind_of(event)} instead of an object")
+            self._malformed(f"{kind_of(event)} instead of an object")
             return
         content = event.get("content")
         if not self._room_id and isinstance(event.get("room_id"), str):
@@ -98,11 +97,14 @@ class _Room:
                 raise ValueError(f"`origin_server_ts` is {kind_of(time)} instead of a whole number")
             self.thread.add(sender, checked_time(time, "origin_server_ts"), text)
         except ValueError as error:
-            malformed(self.thread, where, error)
+            self._malformed(error)
             return
         self._senders[sender] = None
         if isinstance(event.get("event_id"), str):
             self._rows[event["event_id"]] = len(self.thread.texts) - 1
+
+    def _malformed(self, what: object) -> None:
+        malformed(self.thread, f"messages[{self._number - 1:,}]", what)
 
     def _text_or_reason(self, event: dict[str, Any], content: dict[str, Any]) -> tuple[str, str | None]:
         kind = event.get("type")

@@ -77,7 +77,10 @@ class _Account:
         number = 0
         for batch in json.batches():
             for message in batch:
-                self._add(message, key, direction, f"{key}[{number:,}]")
+                try:
+                    self._add(message, key, direction)
+                except ValueError as error:
+                    malformed(self._pieces[key], f"{key}[{number:,}]", error)
                 number += 1
             self._num_waiting += len(batch)
             if self._num_waiting >= BLOCK_MESSAGES:
@@ -91,26 +94,21 @@ class _Account:
             thread.people = (*thread.people, self._owner)
             yield thread
 
-    def _add(self, message: Any, key: str, direction: str, where: str) -> None:
+    def _add(self, message: Any, key: str, direction: str) -> None:
         if not isinstance(message, dict):
-            malformed(self._pieces[key], where, f"{kind_of(message)} instead of an object")
-            return
+            raise ValueError(f"{kind_of(message)} instead of an object")
         other = message.get("From" if direction == "Received" else "To") if direction else key
         if not isinstance(other, str) or not other:
-            malformed(self._pieces[key], where, f"nobody's: `From` or `To` is {kind_of(other)}")
-            return
+            raise ValueError(f"nobody's: `From` or `To` is {kind_of(other)}")
         title = message.get("Conversation Title")
         if isinstance(title, str) and title:
             self._titles[other] = title
-        thread = self._pieces[other]
-        try:
-            text, reason = _text_or_reason(message)
-            if reason is None:
-                thread.add(self._sender(message, direction), self._time(message), text)
-            else:
-                thread.dropped[reason] += 1
-        except ValueError as error:
-            malformed(thread, where, error)
+        text, reason = _text_or_reason(message)
+        if reason is None:
+            sender, sent_at = self._sender(message, direction), self._time(message)
+            self._pieces[other].add(sender, sent_at, text)
+        else:
+            self._pieces[other].dropped[reason] += 1
 
     def _sender(self, message: dict[str, Any], direction: str) -> str:
         name = message.get("From")
