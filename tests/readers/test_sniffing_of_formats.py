@@ -11,7 +11,6 @@ from helpers.reader_fixtures_imessage_text import conversation as imessage_text
 from helpers.reader_fixtures_json import as_json
 from helpers.reader_fixtures_signal import chat_md, data_json, lines
 from helpers.reader_fixtures_signal import conversation as signal
-from helpers.reader_fixtures_sms import conversation as sms
 from helpers.reader_fixtures_small import (
     as_chatlab_lines,
     chatlab_conversation,
@@ -19,6 +18,7 @@ from helpers.reader_fixtures_small import (
     old_snapchat,
     snapchat,
 )
+from helpers.reader_fixtures_sms import conversation as sms
 
 from jaegpt.exports import readers
 from jaegpt.exports.reader import HEAD_BYTES, Reader
