@@ -30,8 +30,11 @@ class Pieces(dict[str, SourceThread]):
 
 def _sort(thread: SourceThread) -> None:
     times = thread.sent_at
-    order = sorted(range(len(times)), key=times.__getitem__)  # stable: within a moment the file's order stays
-    if order != list(range(len(times))):
+    rows = range(len(times))
+    # Newest first, as some programs write: turned round, messages of one moment are in the order of their writing.
+    step = -1 if times and times[0] > times[-1] else 1
+    order = sorted(rows[::step], key=times.__getitem__)  # stable
+    if order != list(rows):
         thread.senders = [thread.senders[row] for row in order]
         thread.texts = [thread.texts[row] for row in order]
         thread.sent_at = [times[row] for row in order]
