@@ -13,11 +13,11 @@ A message is a line with its time, a line with its sender, and its text, until a
 
 import re
 from collections.abc import Callable, Iterator
-from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, checked_time, malformed
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
+from jaegpt.exports.readers.hours import HourClock
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.text_blocks import blocks
 
@@ -65,7 +65,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         BadFileError: it is no text, or nothing in it is a message.
     """
     title = re.sub(r"\.txt$", "", file.name.rpartition("/")[2], flags=re.IGNORECASE)
-    clock = _Clock(options.timezone)
+    clock = HourClock(options.timezone, _iso_hour)
     senders: dict[str, None] = {}
     is_first = True
     for text, first_line in blocks(file, _START):
@@ -91,14 +91,14 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
             yield thread
 
 
-def _add(thread: SourceThread, message: str, clock: "_Clock", senders: dict[str, None]) -> None:
+def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str, None]) -> None:
     """Take one message, its line breaks at the end still there."""
     first, _, rest = message.partition("\n")
     sender, _, body = rest.partition("\n")
     if (len(first) > _TIME_WIDTH and not first.startswith(" (Read by", _TIME_WIDTH)) or not sender:
         thread.dropped["system" if len(first) > _TIME_WIDTH else "empty"] += 1  # "... named the conversation Ski trip"
         return
-    sent_at = clock.ms(first)
+    sent_at = clock.ms(first[:15] + first[22], first[16:18], first[19:21])
     text, reason = _text_or_reason(body.strip("\n"))
     if thread.key.lower() == "orphaned":
         reason = "deleted"  # messages that are in no conversation any more
@@ -109,37 +109,12 @@ def _add(thread: SourceThread, message: str, clock: "_Clock", senders: dict[str,
         thread.add(sender, sent_at, text)
 
 
-class _Clock:
-    """Times of a file as ms since 1970; the hours, of which there are few, are kept."""
-
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._clock = LocalClock(zone)
-        self._hours: dict[str, tuple[int, int]] = {}
-        self._before_ms: int | None = None
-
-    def ms(self, time: str) -> int:
-        """ms of `"May 17, 2022  5:29:42 PM"`; ValueError for a time that there is not."""
-        hour, minute, second = time[:15] + time[22], time[16:18], time[19:21]
-        if minute > "59" or second > "60":
-            raise ValueError(f"{time[:_TIME_WIDTH]!r} is no time")
-        if hour not in self._hours:
-            self._hours[hour] = self._hour(time)
-        start, doubled_ms = self._hours[hour]
-        found = start + (int(minute) * 60 + int(second)) * 1000
-        if doubled_ms and self._before_ms is not None and found < self._before_ms:
-            found += doubled_ms
-        self._before_ms = found
-        return found
-
-    def _hour(self, time: str) -> tuple[int, int]:
-        """When an hour begins, and how much later it begins again where the clock is put back; else 0."""
-        number = int(time[13:15])
-        if not 1 <= number <= 12:
-            raise ValueError(f"{time[:_TIME_WIDTH]!r} is no time")
-        number = number % 12 + 12 * (time[22] == "P")
-        iso = f"{time[8:12]}-{_MONTHS[time[:3]]}-{time[4:6]}T{number:02}:00:00"
-        start = checked_time(self._clock.ms(iso, None), "time")
-        return start, self._clock.ms(iso, start + 1) - start
+def _iso_hour(hour: str) -> str:
+    """`"May 17, 2022  5P"` -> `"2022-05-17T17"`."""
+    number = int(hour[13:15])
+    if not 1 <= number <= 12:
+        raise ValueError(f"{hour}M is no hour")
+    return f"{hour[8:12]}-{_MONTHS[hour[:3]]}-{hour[4:6]}T{number % 12 + 12 * (hour[15] == 'P'):02}"
 
 
 def _text_or_reason(body: str) -> tuple[str, str | None]:
