@@ -29,6 +29,8 @@ _TIME = rf"(?:{'|'.join(_MONTHS)}) \d\d, \d{{4}} [ \d]\d:\d\d:\d\d [AP]M"
 _START = re.compile(rf"\n(?<![^\n]\n){_TIME}(?=[ \n]|$)", re.ASCII)
 _BETWEEN = re.compile(rf"(?:\A|\n)\n+(?={_TIME}(?:[ \n]|\Z))", re.ASCII)
 _TIME_WIDTH = len("May 17, 2022  5:29:42 PM")
+_EARLIER = re.compile(_TIME, re.ASCII)
+_LINK = re.compile(r"https?://\S+(?=\n)")
 _EDITED = re.compile(r"(?:^|\n)Edited [^\n:]{0,60}later: ")
 _UNSENT = re.compile(r"[^\n]{1,80} unsent (?:this message part|a message)[^\n]*|(?:You|They) deleted a message\.")
 _DELETED = "This message was deleted from the conversation!"
@@ -44,9 +46,10 @@ _ATTACHMENT = re.compile(
 )
 # What a text must have in it for any of these rules to matter; most have nothing of it.
 _TELLING = re.compile(
-    r"\n    |[/“\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc"
+    r"\n    |[/\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc"
     r"|unsent|deleted a| message:|\.\w{3,24}$|Liked an?|Loved an?|Laughed at|Emphasi.ed an?|Questioned an?|Disliked an?"
 )
+_ORPHANED = "orphaned"  # the file of messages that are in no conversation any more
 _APP = re.compile(r"[^\n]{1,60} message:(?:\n.*)?", re.DOTALL)
 _LOCATION = re.compile(r"St(?:art|opp)ed sharing location!")
 
@@ -100,8 +103,8 @@ def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str
         return
     sent_at = clock.ms(first[:15] + first[22], first[16:18], first[19:21])
     text, reason = _text_or_reason(body.strip("\n"))
-    if thread.key.lower() == "orphaned":
-        reason = "deleted"  # messages that are in no conversation any more
+    if thread.key == _ORPHANED:
+        reason = "deleted"
     senders[sender] = None
     if reason:
         thread.dropped[reason] += 1
@@ -120,15 +123,17 @@ def _iso_hour(hour: str) -> str:
 def _text_or_reason(body: str) -> tuple[str, str | None]:
     """What the sender wrote, without the lines that the program added; or why there is nothing of it."""
     if not body.startswith("    ") and not _TELLING.search(body):
+        if "“" in body and is_tapback(body):
+            return "", "reaction"
         return (body, None) if body.strip() else ("", "empty")
     lines = [line for line in body.split("\n") if not _ADDED.fullmatch(line)]
     words = [line for line in lines if not _ATTACHMENT.fullmatch(line)]
     has_media = len(words) < len(lines)
     text = "\n".join(words).strip("\n")
-    if re.match(_TIME, text, re.ASCII) and (edits := list(_EDITED.finditer(text))):
+    if _EARLIER.match(text) and (edits := list(_EDITED.finditer(text))):
         text = text[edits[-1].end() :]
-    elif re.fullmatch(r"https?://\S+", text.partition("\n")[0]):
-        text = text.partition("\n")[0]  # the page's title and description follow
+    elif link := _LINK.match(text):
+        text = link[0]  # the page's title and description follow
     if text == _DELETED:
         return "", "deleted"
     if _UNSENT.fullmatch(text):
