@@ -13,11 +13,11 @@ A message is a line with its time, a line with its sender, and its text, until a
 
 import re
 from collections.abc import Callable, Iterator
-from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, checked_time, malformed
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
+from jaegpt.exports.readers.hours import HourClock
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.text_blocks import blocks
 
@@ -29,6 +29,8 @@ _TIME = rf"(?:{'|'.join(_MONTHS)}) \d\d, \d{{4}} [ \d]\d:\d\d:\d\d [AP]M"
 _START = re.compile(rf"\n(?<![^\n]\n){_TIME}(?=[ \n]|$)", re.ASCII)
 _BETWEEN = re.compile(rf"(?:\A|\n)\n+(?={_TIME}(?:[ \n]|\Z))", re.ASCII)
 _TIME_WIDTH = len("May 17, 2022  5:29:42 PM")
+_EARLIER = re.compile(_TIME, re.ASCII)
+_LINK = re.compile(r"https?://\S+(?=\n)")
 _EDITED = re.compile(r"(?:^|\n)Edited [^\n:]{0,60}later: ")
 _UNSENT = re.compile(r"[^\n]{1,80} unsent (?:this message part|a message)[^\n]*|(?:You|They) deleted a message\.")
 _DELETED = "This message was deleted from the conversation!"
@@ -44,9 +46,10 @@ _ATTACHMENT = re.compile(
 )
 # What a text must have in it for any of these rules to matter; most have nothing of it.
 _TELLING = re.compile(
-    r"\n    |[/“\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc"
+    r"\n    |[/\\]|Tapbacks:|Reactions:|This message|Sent with|Edited|Attachment|Transcription|SharePlay|sharing loc"
     r"|unsent|deleted a| message:|\.\w{3,24}$|Liked an?|Loved an?|Laughed at|Emphasi.ed an?|Questioned an?|Disliked an?"
 )
+_ORPHANED = "orphaned"  # the file of messages that are in no conversation any more
 _APP = re.compile(r"[^\n]{1,60} message:(?:\n.*)?", re.DOTALL)
 _LOCATION = re.compile(r"St(?:art|opp)ed sharing location!")
 
@@ -65,7 +68,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         BadFileError: it is no text, or nothing in it is a message.
     """
     title = re.sub(r"\.txt$", "", file.name.rpartition("/")[2], flags=re.IGNORECASE)
-    clock = _Clock(options.timezone)
+    clock = HourClock(options.timezone, _iso_hour)
     senders: dict[str, None] = {}
     is_first = True
     for text, first_line in blocks(file, _START):
@@ -91,17 +94,17 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
             yield thread
 
 
-def _add(thread: SourceThread, message: str, clock: "_Clock", senders: dict[str, None]) -> None:
+def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str, None]) -> None:
     """Take one message, its line breaks at the end still there."""
     first, _, rest = message.partition("\n")
     sender, _, body = rest.partition("\n")
     if (len(first) > _TIME_WIDTH and not first.startswith(" (Read by", _TIME_WIDTH)) or not sender:
         thread.dropped["system" if len(first) > _TIME_WIDTH else "empty"] += 1  # "... named the conversation Ski trip"
         return
-    sent_at = clock.ms(first)
+    sent_at = clock.ms(first[:15] + first[22], first[16:18], first[19:21])
     text, reason = _text_or_reason(body.strip("\n"))
-    if thread.key.lower() == "orphaned":
-        reason = "deleted"  # messages that are in no conversation any more
+    if thread.key == _ORPHANED:
+        reason = "deleted"
     senders[sender] = None
     if reason:
         thread.dropped[reason] += 1
@@ -109,51 +112,28 @@ def _add(thread: SourceThread, message: str, clock: "_Clock", senders: dict[str,
         thread.add(sender, sent_at, text)
 
 
-class _Clock:
-    """Times of a file as ms since 1970; the hours, of which there are few, are kept."""
-
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._clock = LocalClock(zone)
-        self._hours: dict[str, tuple[int, int]] = {}
-        self._before_ms: int | None = None
-
-    def ms(self, time: str) -> int:
-        """ms of `"May 17, 2022  5:29:42 PM"`; ValueError for a time that there is not."""
-        hour, minute, second = time[:15] + time[22], time[16:18], time[19:21]
-        if minute > "59" or second > "60":
-            raise ValueError(f"{time[:_TIME_WIDTH]!r} is no time")
-        if hour not in self._hours:
-            self._hours[hour] = self._hour(time)
-        start, doubled_ms = self._hours[hour]
-        found = start + (int(minute) * 60 + int(second)) * 1000
-        if doubled_ms and self._before_ms is not None and found < self._before_ms:
-            found += doubled_ms
-        self._before_ms = found
-        return found
-
-    def _hour(self, time: str) -> tuple[int, int]:
-        """When an hour begins, and how much later it begins again where the clock is put back; else 0."""
-        number = int(time[13:15])
-        if not 1 <= number <= 12:
-            raise ValueError(f"{time[:_TIME_WIDTH]!r} is no time")
-        number = number % 12 + 12 * (time[22] == "P")
-        iso = f"{time[8:12]}-{_MONTHS[time[:3]]}-{time[4:6]}T{number:02}:00:00"
-        start = checked_time(self._clock.ms(iso, None), "time")
-        return start, self._clock.ms(iso, start + 1) - start
+def _iso_hour(hour: str) -> str:
+    """`"May 17, 2022  5P"` -> `"2022-05-17T17"`."""
+    number = int(hour[13:15])
+    if not 1 <= number <= 12:
+        raise ValueError(f"{hour}M is no hour")
+    return f"{hour[8:12]}-{_MONTHS[hour[:3]]}-{hour[4:6]}T{number % 12 + 12 * (hour[15] == 'P'):02}"
 
 
 def _text_or_reason(body: str) -> tuple[str, str | None]:
     """What the sender wrote, without the lines that the program added; or why there is nothing of it."""
     if not body.startswith("    ") and not _TELLING.search(body):
+        if "“" in body and is_tapback(body):
+            return "", "reaction"
         return (body, None) if body.strip() else ("", "empty")
     lines = [line for line in body.split("\n") if not _ADDED.fullmatch(line)]
     words = [line for line in lines if not _ATTACHMENT.fullmatch(line)]
     has_media = len(words) < len(lines)
     text = "\n".join(words).strip("\n")
-    if re.match(_TIME, text, re.ASCII) and (edits := list(_EDITED.finditer(text))):
+    if _EARLIER.match(text) and (edits := list(_EDITED.finditer(text))):
         text = text[edits[-1].end() :]
-    elif re.fullmatch(r"https?://\S+", text.partition("\n")[0]):
-        text = text.partition("\n")[0]  # the page's title and description follow
+    elif link := _LINK.match(text):
+        text = link[0]  # the page's title and description follow
     if text == _DELETED:
         return "", "deleted"
     if _UNSENT.fullmatch(text):

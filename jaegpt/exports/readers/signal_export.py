@@ -9,7 +9,8 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, checked_time, kind_of, malformed
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
+from jaegpt.exports.readers.hours import HourClock
 from jaegpt.exports.readers.json_lines import json_lines
 from jaegpt.exports.readers.text_blocks import blocks
 
@@ -86,8 +87,8 @@ def read_text(file: SourceFile, options: ReadOptions, say: Callable[[str], None]
         yield chat.piece()
 
 
-# The clock's time as 2024-03-05T14:03:21, ms behind it, sender, text, and why the message is left out, if it is.
-_Written = tuple[str, int, str, str, str | None]
+# The hour as 2024-03-05T14, minute and second, ms, sender, text, and why the message is left out, if it is.
+_Written = tuple[str, str, str, int, str, str, str | None]
 
 
 def _of_row(row: Any) -> _Written:
@@ -103,12 +104,13 @@ def _of_row(row: Any) -> _Written:
     elif _CALL.fullmatch(body):
         reason = "call"
     fraction = date[20:23]  # 2024-03-05T14:03:21.123000; none where it is 0
-    return date[:19], int(fraction) if fraction.isascii() and fraction.isdigit() else 0, sender, body, reason
+    after_ms = int(fraction) if fraction.isascii() and fraction.isdigit() else 0
+    return date[:13], date[14:16], date[17:19], after_ms, sender, body, reason
 
 
 def _of_text(match: re.Match[str]) -> _Written:
     date, time, seconds, sender, body = match.group(1, 2, 3, 4, 5)
-    stamp = f"{date}T{time}{seconds or ':00'}"
+    hour, minute, second = f"{date}T{time[:2]}", time[3:], seconds[1:] if seconds else "00"
     text, reason = body.rstrip("\n"), None
     if "\n" in text or "](" in text:
         without_files = _FILES.sub("", text)
@@ -117,10 +119,10 @@ def _of_text(match: re.Match[str]) -> _Written:
         text = _QUOTE.sub("", _REACTIONS.sub("", without)).strip("\n")
     text = text.rstrip()
     if not text:
-        return stamp, 0, sender, "", reason or "empty"
+        return hour, minute, second, 0, sender, "", reason or "empty"
     if text == _DELETED:
-        return stamp, 0, sender, "", "deleted"
-    return stamp, 0, sender, text, "call" if " call" in text and _CALL.fullmatch(text) else None
+        return hour, minute, second, 0, sender, "", "deleted"
+    return hour, minute, second, 0, sender, text, "call" if " call" in text and _CALL.fullmatch(text) else None
 
 
 class _Chat:
@@ -129,17 +131,17 @@ class _Chat:
     def __init__(self, file: SourceFile, options: ReadOptions) -> None:
         folder = file.name.replace("\\", "/").rpartition("/")[0]
         self._title = folder.rpartition("/")[2]
-        self._clock = LocalClock(options.timezone)
-        self._before_ms: int | None = None
+        self._clock = HourClock(options.timezone)
         self._senders: dict[str, None] = {}
         self.thread = self._begin()
 
     def _begin(self) -> SourceThread:
         return SourceThread(self._title, title=self._title, owner=(OWNER,), owner_is_marked=True)
 
-    def add(self, stamp: str, ms: int, sender: str, text: str, reason: str | None) -> None:
-        sent_at = checked_time(self._clock.ms(stamp, self._before_ms), "date") + ms
-        self._before_ms = sent_at
+    def add(
+        self, hour: str, minute: str, second: str, after_ms: int, sender: str, text: str, reason: str | None
+    ) -> None:
+        sent_at = self._clock.ms(hour, minute, second) + after_ms
         self._senders[sender] = None
         if self._title in _NOTES:
             reason = "notes"
