@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from ruamel.yaml import YAML
 
 from jaegpt.dvc_status import changed_since
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.files import write_text, writing_folder
+from jaegpt.params import Params
 from jaegpt.runs import pictures as figures
 from jaegpt.runs.dvc_lock import flatten
 from jaegpt.runs.records import (
@@ -302,7 +302,7 @@ def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
 
 
 def _settings(root: Path, notes: Sequence[str]) -> Section:
-    params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
+    params = flatten(Params(root / "params.yaml").content)
     rows: list[Sequence[str]] = [("setting", "value")]
     rows += [(key, str(shown_value(key, value))) for key, value in params.items() if not key.startswith(PRIVATE)]
     text = [

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from jaegpt.errors import JaegptError
+from jaegpt.params import Params
 from jaegpt.runs.dvc_lock import flatten, stages_before
 from jaegpt.runs.records import PRIVATE
+from jaegpt.yaml12 import load_yaml
 
 # The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the
 # base model's replies, which all trials share.
@@ -110,9 +110,8 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str],
         salt: under which parameters that may name people are hashed, so that who has the study but not the salt cannot
             try names.
     """
-    yaml = YAML(typ="safe")
-    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    params = {**flatten(yaml.load((root / "params.yaml").read_text(encoding="utf-8"))), **overrides}
+    stages = load_yaml((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    params = {**flatten(Params(root / "params.yaml").content), **overrides}
     settings: dict[str, str] = {}
     outs = {name: list(_paths(stage)) for name, stage in stages.items()}
     deps = {name: stage.get("deps", []) for name, stage in stages.items()}
