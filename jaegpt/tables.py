@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jaegpt.arrays import Ints
 from jaegpt.errors import JaegptError
 
 MAX_PART_MESSAGES = 65_536  # a part holds more only where a single thread does
@@ -145,7 +145,7 @@ def iterate_parts(folder: str | Path, name: str) -> Iterator[pa.Table]:
         yield read_part(path, name)
 
 
-def thread_starts(threads: pa.Array) -> npt.NDArray[np.int64]:
+def thread_starts(threads: pa.Array) -> Ints:
     """The rows at which a thread begins: thread_id [a, a, b] -> [0, 2]."""
     if len(threads) == 0:
         return np.zeros(0, dtype=np.int64)

@@ -4,8 +4,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from jaegpt.arrays import Words
 from jaegpt.dialogue.examples import REASONS, DatasetConfig, ExampleReport, build_examples
-from jaegpt.dialogue.repeats import REPEATED, Words, build_limited, repeat_limits, training_draws
+from jaegpt.dialogue.repeats import REPEATED, build_limited, repeat_limits, training_draws
 from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.parallel import map_parts

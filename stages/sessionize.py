@@ -3,12 +3,11 @@
 import numpy as np
 import pyarrow as pa
 
+from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.context import (
     GAP_BOUNDS_S,
     RULES,
     Context,
-    Floats,
-    Ints,
     compare_rules,
     gap_histogram,
     session_context,

@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.arrays import Bools, Floats, Ints
 from jaegpt.dialogue.sessions import places, session_begins
-from jaegpt.dialogue.turns import Bools, SessionConfig, Timeline
+from jaegpt.dialogue.turns import SessionConfig, Timeline
 from jaegpt.tables import column, thread_starts
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 MAX_CONTEXT = 4  # more turns of context count as this many
 

@@ -7,12 +7,10 @@ by SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number gener
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Words = npt.NDArray[np.uint64]
-Ints = npt.NDArray[np.int64]
+from jaegpt.arrays import Floats, Ints, Words
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -31,7 +29,7 @@ def mix(keys: Words, index: Ints | int) -> Words:
     return word ^ (word >> np.uint64(31))
 
 
-def uniform(words: Words) -> npt.NDArray[np.float64]:
+def uniform(words: Words) -> Floats:
     """[rows] the upper 53 bits as a number in [0, 1)."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Bools, Ints, Ints32
 from jaegpt.dialogue.encoding import Encoder, Ids, Turn
 from jaegpt.tables import SCHEMAS, column
-
-Ints = npt.NDArray[np.int64]
 
 # One per thread: an encoder keeps the layouts that it has worked out.
 _of_thread = threading.local()
@@ -36,7 +35,7 @@ class _Pieces:
     with_space: gives the ids of the same texts with a space before each, for templates that ask for one.
     """
 
-    flat: npt.NDArray[np.int32]
+    flat: Ints32
     lengths: Ints
     spaced_from: int = 0
     with_space: "Callable[[], _Pieces] | None" = None
@@ -65,7 +64,7 @@ class _Pieces:
             self.lengths = np.concatenate([self.lengths, more.lengths])
         return texts + self.spaced_from
 
-    def gather(self, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+    def gather(self, numbers: Ints) -> tuple[Ints32, Ints]:
         """The ids of these pieces end to end, and [numbers] their lengths: pieces a=[5], b=[6, 7]; b a -> [6, 7, 5]."""
         starts = np.cumsum(self.lengths) - self.lengths
         taken = self.lengths[numbers]
@@ -175,7 +174,7 @@ def _numbered(texts: pa.Array, encoder: Encoder) -> tuple[_Pieces, Ints]:
     return pieces, spoken.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def _candidates(encoder: Encoder, pieces: _Pieces, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+def _candidates(encoder: Encoder, pieces: _Pieces, numbers: Ints) -> tuple[Ints32, Ints]:
     """The ids of candidates end to end, and [candidates] their lengths; `numbers`: [candidates] of their texts."""
     texts = pieces.spaced(numbers) if encoder.reply_spaced else numbers
     opening, closing = (np.full_like(texts, pieces.number(ids)) for ids in (encoder.reply_opening, encoder.end_of_turn))
@@ -183,7 +182,7 @@ def _candidates(encoder: Encoder, pieces: _Pieces, numbers: Ints) -> tuple[npt.N
     return ids, taken.reshape(-1, 3).sum(axis=1)
 
 
-def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, Ints]:
+def _joined_turns(history: pa.Array) -> tuple[Bools, pa.Array, Ints]:
     """All rows' turns, neighbours of one role joined: [turns] is_owner, texts, and the row each belongs to."""
     sizes = pc.list_value_length(history).to_numpy(zero_copy_only=False).astype(np.int64)
     of_row = np.repeat(np.arange(len(history)), sizes)
@@ -198,8 +197,8 @@ def _joined_turns(history: pa.Array) -> tuple[npt.NDArray[np.bool_], pa.Array, I
 
 
 def _histories(
-    encoder: Encoder, pieces: _Pieces, is_owner: npt.NDArray[np.bool_], texts: Ints, sizes: Ints
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
+    encoder: Encoder, pieces: _Pieces, is_owner: Bools, texts: Ints, sizes: Ints
+) -> tuple[Ints32, npt.NDArray[np.int8], Ints]:
     """Ids and roles of all rows' histories end to end, and [rows] their lengths.
 
     is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns a row.

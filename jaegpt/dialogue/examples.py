@@ -9,17 +9,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.dialogue.draws import Words, draw_others, mix, text_hashes, thread_key, uniform
+from jaegpt.arrays import Bools, Ints, Words
+from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 # Why a turn of the owner gives no example.
 REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "left_out_of_train")
@@ -216,7 +213,7 @@ class _Pool:
         return cls(rows, starts, sizes, place)
 
 
-def _keys(seed: int, purpose: str, thread_ids: list[str]) -> npt.NDArray[np.uint64]:
+def _keys(seed: int, purpose: str, thread_ids: list[str]) -> Words:
     return np.array([thread_key(seed, purpose, name) for name in thread_ids], dtype=np.uint64)
 
 

@@ -8,15 +8,13 @@ from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Words
 from jaegpt.dialogue.draws import text_hashes, thread_key
 from jaegpt.dialogue.examples import DatasetConfig, ExampleReport, build_examples
 from jaegpt.tables import column
-
-Words = npt.NDArray[np.uint64]
 
 REPEATED = "reply_repeated_in_train"
 

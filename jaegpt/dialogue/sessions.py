@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from jaegpt.dialogue.turns import Bools, Ints, starts_session
+from jaegpt.arrays import Bools, Ints
+from jaegpt.dialogue.turns import starts_session
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 

@@ -6,15 +6,11 @@ All of it is arithmetic over the columns of a part; the only strings touched are
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Bools, Floats, Ints
 from jaegpt.tables import SCHEMAS, column, thread_starts
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaegpt.arrays import Floats
 from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
-from jaegpt.evaluation.intervals import Floats
 from jaegpt.evaluation.scoring import score_candidates
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device

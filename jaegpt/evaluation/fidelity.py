@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaegpt.arrays import Floats
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.baselines import OtherReply, random_replies, retrieved_replies, split_others
 from jaegpt.evaluation.content import content_figures, familiar
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import MIN_CONTEXTS, Floats, NotMeasured, exact_interval, need
+from jaegpt.evaluation.intervals import MIN_CONTEXTS, NotMeasured, exact_interval, need
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Trial, hits, trials

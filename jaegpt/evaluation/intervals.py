@@ -1,11 +1,9 @@
 """How sure a figure is, and how to say that there is none."""
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import beta
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from jaegpt.arrays import Floats, Ints
 
 NUM_RESAMPLES = 2000
 MIN_CONTEXTS = 20  # fewer give an interval that says nothing

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaegpt.evaluation.intervals import Floats, auc, need
+from jaegpt.arrays import Floats
+from jaegpt.evaluation.intervals import auc, need
 from jaegpt.training.packing import Example
 
 MIN_EXAMPLES = 20  # of each side

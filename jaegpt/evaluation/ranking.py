@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from jaegpt.arrays import Floats
 from jaegpt.dialogue.draws import thread_key
 from jaegpt.dialogue.encode_table import encode_candidate
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.baselines import OtherReply
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import Floats, exact_interval, need
+from jaegpt.evaluation.intervals import exact_interval, need
 from jaegpt.evaluation.scoring import CandidateScores
 from jaegpt.training.packing import Example
 

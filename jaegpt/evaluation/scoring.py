@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jaegpt.evaluation.intervals import Floats, Ints
+from jaegpt.arrays import Floats, Ints
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.packing import Batch, Example, Plan

@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.evaluation.intervals import Floats, Ints, NotMeasured, bootstrap_rows, exact_interval, middle_95, need
+from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, exact_interval, middle_95, need
 
 NUM_FOLDS = 5
 NUM_DEALS = 3  # of contexts into folds, so that the luck of one deal does not decide whether two models differ

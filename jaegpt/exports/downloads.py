@@ -12,8 +12,9 @@ from itertools import combinations
 
 import numpy as np
 
+from jaegpt.arrays import Ints
 from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
-from jaegpt.exports.overlap import Ints, compare, messages_of, renames
+from jaegpt.exports.overlap import compare, messages_of, renames
 from jaegpt.exports.threads import Thread
 
 PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))

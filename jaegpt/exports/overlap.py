@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.arrays import Ints
 from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
 from jaegpt.exports.people import NAMELESS
 
-Ints = npt.NDArray[np.int64]
 Pieces = Sequence[tuple[FileNote, BatchNote]]
 MIN_SHARE = 0.5  # of the messages that both could have; what was unsent or taken down since lowers it
 

@@ -5,18 +5,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from jaegpt.arrays import Bools, Ints
 from jaegpt.exports.first_pass import load_messages
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.rows import END_OF_TIME_MS
 from jaegpt.exports.suspects import Suspects, find_suspects
 from jaegpt.exports.threads import Sender
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Ints
 from jaegpt.exports.threads import Sender
-
-Ints = npt.NDArray[np.int64]
 
 NAME = "NAME"  # what stands for the sender in a suspect that opens with it
 MIN_BYTES, MAX_BYTES = 15, 200

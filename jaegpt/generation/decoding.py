@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from jaegpt.arrays import Floats
 from jaegpt.generation.prompts import Prompt
 from jaegpt.training.heads import DoubleHeads
 
@@ -24,7 +24,7 @@ Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def decode(
-    model: DoubleHeads, prompts: Sequence[Prompt], draws: npt.NDArray[np.float64], draw: Draw, stop: int
+    model: DoubleHeads, prompts: Sequence[Prompt], draws: Floats, draw: Draw, stop: int
 ) -> Iterator[tuple[int, int]]:
     """Write after each prompt, k candidates side by side; call it without gradients.
 

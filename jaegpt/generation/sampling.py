@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
+
+from jaegpt.arrays import Floats
 
 
 def sample(logits: Tensor, draws: Tensor, *, top_p: float, top_k: int, temperature: float) -> Tensor:
@@ -37,7 +38,7 @@ def sample(logits: Tensor, draws: Tensor, *, top_p: float, top_k: int, temperatu
     return tokens.gather(-1, chosen)[:, 0]
 
 
-def uniform_draws(ids: Sequence[int], seed: int, candidates: int, steps: int) -> npt.NDArray[np.float64]:
+def uniform_draws(ids: Sequence[int], seed: int, candidates: int, steps: int) -> Floats:
     """Uniform numbers [candidates, steps] from the seed and the prompt's own tokens `ids`, and from nothing else."""
     digest = hashlib.sha256(np.array(ids, np.int64).tobytes()).digest()
     words = np.frombuffer(digest, np.uint32).tolist()

@@ -16,13 +16,13 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from jaegpt.arrays import Ints
 
 IGNORED = -100  # the target of a slot that holds nothing; torch's cross_entropy passes it over
 WIDTH_MULTIPLE = 16
 
-Ints = npt.NDArray[np.int64]
 Step = list[list[int]]  # the numbers of the examples in each row
 Member = TypeVar("Member", bound=Sized)
 
