@@ -119,7 +119,7 @@ def test_save_never_replaces_and_load_brings_it_back(
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+        patched.setattr("os.replace", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
         one.take("/save other")
     assert said(written) == f"error: {one.folder / 'other.json'}: cannot be saved (Operation not permitted).\n"
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
