@@ -16,7 +16,7 @@ from jaegpt.model_files import check_model_folder, check_numbers
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
 # The template that the weights were tuned with, less the system message that it makes up where there is none: it would
-# tell the model that it is an assistant of another name.
+# say to the model that it is an assistant of another name.
 _CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"

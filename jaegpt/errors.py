@@ -1,7 +1,7 @@
 """The one error that speaks to the user, and the wrapper that every command and stage runs in.
 
 The wrapper prints that error as a single line with exit code 1, and settles what must hold for the whole process: files
-that only their owner reads, temporary folders that end with the process, and output that no terminal chokes on.
+that only their owner reads, temporary folders that end with the process, and output that every terminal can show.
 """
 
 import errno

@@ -2,7 +2,7 @@
 
 All rows of a thread stand in one part, in time order, so that every data stage is a pure function over one part.
 A part is checked when it is read: a wrong column, a null, rows out of order or a thread split over parts is refused by
-name, because each of them would give wrong examples without a sound.
+name, because each of them would give wrong examples without an error.
 """
 
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ def main() -> None:
     work = partial(encode_part, base=base, digest=tokenizer_digest(base))
     counts = transform_table(work, ("data/examples", "examples"), ("data/tokens", "tokens"), "encode")
     examples, tokens = map(sum, zip(*counts, strict=True))
-    print(f"encode: {examples:,} examples, {tokens:,} tokens, {tokens / max(examples, 1):.1f} an example")
+    print(f"encode: {examples:,} examples, {tokens:,} tokens, {tokens / max(examples, 1):.1f} per example")
 
 
 if __name__ == "__main__":

@@ -64,12 +64,12 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         model.lm = merged(adapters, load_lm("data/base_model"))
     valid = dict(zip(VALID_COLUMNS, log.valid[-1], strict=True)) if log.valid else {}
     card = model_card(settings, log.figures, valid, len(task.train), len(task.valid))
-    shape = {
+    shown = {
         "num_history": params.field("dataset.num_history", int),
         "block_size": block_size,
         "token_types": config.token_types,
     }
-    save_model(model, "data/base_model", folder, card, shape)
+    save_model(model, "data/base_model", folder, card, shown)
     return log, scratch
 
 

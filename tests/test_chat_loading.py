@@ -10,7 +10,7 @@ from helpers.chat_models import SHAPE, save_base, save_tuned, speaker
 from helpers.clones import set_params
 from safetensors.torch import load_file, save_file
 
-from jaegpt.chat.commands import load_speakers, trained_shape
+from jaegpt.chat.commands import as_trained, load_speakers
 from jaegpt.errors import JaegptError
 
 
@@ -68,8 +68,8 @@ def test_the_chat_gives_the_model_what_it_was_trained_on(
     tuned_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = {"num_history": 9, "block_size": SHAPE["block_size"], "token_types": True}
-    assert trained_shape(wanted, tmp_path) == wanted, "no model, nothing is known of it"
-    assert trained_shape(wanted, tuned_folder) == SHAPE
+    assert as_trained(wanted, tmp_path) == wanted, "no model, nothing is known of it"
+    assert as_trained(wanted, tuned_folder) == SHAPE
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[0].startswith("num_history is 9 in params.yaml, but the model was trained with 4")

@@ -20,7 +20,7 @@ from helpers.paths import ROOT
 from safetensors.torch import load_file, save_file
 
 from jaegpt.base_model import save_base_model
-from jaegpt.chat.commands import trained_shape
+from jaegpt.chat.commands import as_trained
 from jaegpt.dialogue.bounded import MOST_S
 from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder
@@ -50,7 +50,7 @@ def change(path: Path, **changes: Any) -> None:
 
 
 def chat(folder: Path) -> None:
-    trained_shape(SHAPE, folder)
+    as_trained(SHAPE, folder)
     speaker(folder, num_history=4, block_size=128).replies([[(False, "hi")]], CONFIG, 1)
 
 

@@ -118,8 +118,8 @@ def _listen(arguments: argparse.Namespace) -> None:
         if arguments.command == "web":
             from jaegpt.chat.web import Page, make_page
 
-            shape = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
-            app = outermost(make_page(Page(worker, config, seed, shape)), token, root_path, local)
+            window = {"num_history": speakers["jaegpt"].num_history, "block_size": block_size}
+            app = outermost(make_page(Page(worker, config, seed, window)), token, root_path, local)
         else:
             from jaegpt.chat.server import make_app
 
@@ -156,23 +156,23 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
     params = Params()
     config = params.section("generate", GenerateConfig)
     training = params.section("train", TrainConfig)
-    shape = {
+    shown = {
         "num_history": params.section("dataset", DatasetConfig).num_history,
         "block_size": params.value("block_size"),
         "token_types": training.token_types,
     }
-    shape = trained_shape(shape, TUNED_FOLDER)
-    device = choose_device(training.precision, eager=True)  # as the stages that measure what it says
-    tuned = Speaker(TUNED_FOLDER, **shape, device=device)
+    shown = as_trained(shown, TUNED_FOLDER)
+    device = choose_device(training.precision, eager=True)  # as in the stages that measure its replies
+    tuned = Speaker(TUNED_FOLDER, **shown, device=device)
     if not tuned.has_head:
         raise JaegptError(
             f"{TUNED_FOLDER}: no {HEAD_FILE} here, so this model is of another version, or none of jaegpt's. "
             "Run `dvc repro --force train`."
         )
-    return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shape, device=device)}, config, params.value("seed")
+    return {TUNED: tuned, BASE: Speaker(BASE_FOLDER, **shown, device=device)}, config, params.value("seed")
 
 
-def trained_shape(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def as_trained(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The parameters `wanted` as the model in `folder` was trained with them; as given where it does not say."""
     from jaegpt.errors import JaegptError
     from jaegpt.model_files import read_json
@@ -187,7 +187,7 @@ def trained_shape(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if trained.get(key, value) != value:
             print(
                 f"{key} is {value} in params.yaml, but the model was trained with {trained[key]}, which it is given "
-                "here; `dvc repro` trains it anew.",
+                "here; `dvc repro` trains it again.",
                 file=sys.stderr,
             )
     return {key: trained.get(key, value) for key, value in wanted.items()}

@@ -30,7 +30,7 @@ MOST_FILES = 4096
 class Limits:
     """What one server puts up with.
 
-    connections: open at a time. refused: beyond them, open until they are told so.
+    connections: open at a time. refused: more that are open until they have been answered that the server is busy.
     head_s: seconds from a connection, or the end of the answer before, to the end of a request's head.
     write_s: seconds without a reader taking anything, once some 64 kB wait for it.
     """
@@ -134,15 +134,15 @@ class _Connection(H11Protocol):
         refused = [each for each in awaited if each.app is _busy]
         if len(refused) < len(awaited):
             awaited = [each for each in awaited if each.app is not _busy]
-        elif over <= self._limits.refused:  # all others are being answered, or soon told the same
+        elif over <= self._limits.refused:  # all others are being answered, or will soon get the same answer
             self.app = _busy
             return
         min(awaited, key=lambda each: each._since, default=self).transport.abort()
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:
-    told = "busy: too many connections. Try again soon."
-    await Asked(scope, receive, send).answer(503, told, [("retry-after", "1"), ("connection", "close")])
+    text = "busy: too many connections. Try again soon."
+    await Asked(scope, receive, send).answer(503, text, [("retry-after", "1"), ("connection", "close")])
 
 
 class _Server(uvicorn.Server):

@@ -15,7 +15,7 @@ from jaegpt.generation.speaker import GenerateConfig, Speaker
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
 /undo              take your last message and its replies back
-/retry             answer your last message anew
+/retry             answer your last message again
 /reset             forget the conversation
 /set               show the settings
 /set top_p 0.9     change one
@@ -65,8 +65,8 @@ class Chat:
     def settings(self) -> dict[str, Any]:
         """All that the replies depend on besides the messages."""
         speaker = self.speakers[TUNED]
-        shape = {"num_history": speaker.num_history, "block_size": speaker.block_size}
-        return {"seed": self.seed, **dataclasses.asdict(self.config), **shape, "precision": speaker.device.precision}
+        window = {"num_history": speaker.num_history, "block_size": speaker.block_size}
+        return {"seed": self.seed, **dataclasses.asdict(self.config), **window, "precision": speaker.device.precision}
 
     def _say(self, text: str, attempt: int) -> None:
         replies = {}

@@ -71,16 +71,16 @@ class Page:
     Args:
         worker: answers with the models jaegpt and base.
         config: the settings shown at first. seed: likewise.
-        shape: what else the replies depend on, for saved conversations: num_history, block_size.
+        window: how much of a conversation the models see (num_history, block_size), for saved conversations.
     """
 
-    def __init__(self, worker: Worker, config: GenerateConfig, seed: int, shape: Mapping[str, Any]) -> None:
+    def __init__(self, worker: Worker, config: GenerateConfig, seed: int, window: Mapping[str, Any]) -> None:
         assert list(_SETTINGS) == [field.name for field in dataclasses.fields(GenerateConfig)]
         self.worker = worker
         self.config = config
         self.seed = seed
-        self.shape = dict(shape)
-        self.most_before = self.shape["num_history"] // 2 + 1  # exchanges of two turns each
+        self.window = dict(window)
+        self.most_before = self.window["num_history"] // 2 + 1  # exchanges of two turns each
 
     def begin(self) -> dict[str, Any]:
         """What the page shows at first, and the saved form of a conversation but for what was said."""
@@ -99,7 +99,7 @@ class Page:
             "mostText": MAX_TEXT,
             "mostBytes": MOST_BYTES,
             "format": FORMAT,
-            "shape": self.shape,
+            "window": self.window,
         }
 
     def limits(self) -> dict[str, tuple[float, float]]:
@@ -109,7 +109,7 @@ class Page:
             "top_k": (0, 1000),
             "temperature": (0, 2),
             "no_repeat_ngram": (0, 10),
-            "max_tokens": (1, self.shape["block_size"] // 2),
+            "max_tokens": (1, self.window["block_size"] // 2),
             "candidates": (1, MOST_CANDIDATES),
         }
         given = dataclasses.asdict(self.config)

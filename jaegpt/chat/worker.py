@@ -122,10 +122,10 @@ class Worker:
         while batch := self._next_batch():
             try:
                 self._reply(batch)
-            except Exception as error:  # the thread must outlive any one batch; who asked is told
-                told = _told(error)
+            except Exception as error:  # the thread must outlive any one batch; whoever asked gets the error
+                failure = _failure(error)
                 for answer in batch:
-                    answer.put(told)
+                    answer.put(failure)
 
     def _next_batch(self) -> list[Answer]:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
@@ -157,7 +157,7 @@ class Worker:
             try:
                 asked.append((answer, speaker.prompt(answer.question.history, config)))
             except Exception as error:  # of one question; the others of the batch are answered
-                answer.put(_told(error))
+                answer.put(_failure(error))
         if not asked:
             return
         seeds = [answer.question.seed for answer, _ in asked]
@@ -167,8 +167,8 @@ class Worker:
                 return
 
 
-def _told(error: Exception) -> JaegptError:
-    """What the asker is told; an error that is not the project's own is reported on standard error, without words."""
+def _failure(error: Exception) -> JaegptError:
+    """The error that the asker gets; any but the project's own is reported on standard error, without its words."""
     if isinstance(error, JaegptError):
         return error
     report(error)

@@ -56,10 +56,10 @@ function drawSettings() {
 }
 
 function addSetting(place, name, about, input, ...more) {
-  const told = make("p", {id: `about-${name}`, className: "about"}, about);
-  input.setAttribute("aria-describedby", told.id);
+  const hint = make("p", {id: `about-${name}`, className: "about"}, about);
+  input.setAttribute("aria-describedby", hint.id);
   const label = make("label", {htmlFor: input.id}, name);
-  place.append(make("div", {className: "setting"}, label, make("div", {className: "values"}, ...more, input), told));
+  place.append(make("div", {className: "setting"}, label, make("div", {className: "values"}, ...more, input), hint));
 }
 
 function settings() {
@@ -162,7 +162,7 @@ function save() {
     [{role: "user", content: text}, {role: "assistant", content: replies[model]}]);
   const form = {
     format: begun.format,
-    settings: {seed: seed(), ...settings(), ...begun.shape},
+    settings: {seed: seed(), ...settings(), ...begun.window},
     logs: Object.fromEntries(MODELS.map(model => [model, log(model)])),
   };
   const text = JSON.stringify(form, null, 2).replace(/"seed": "([0-9]+)"/, (_, digits) => `"seed": ${BigInt(digits)}`);
