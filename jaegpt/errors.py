@@ -46,7 +46,7 @@ def run(main: Callable[[], None]) -> None:
             raise
         name = getattr(error, "filename", None) or "standard output, or a file"
         _drop_output()
-        _end(f"error: {name}: {reason}. Make room there, or see to its permissions, and run it again.")
+        _end(f"error: {name}: {reason}. Make room there, or check its permissions, and run it again.")
 
 
 def disk_refusal(error: BaseException, path: Path | None = None) -> str | None:

@@ -23,7 +23,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decode
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 _HEADS = ("n_head", "num_attention_heads", "num_key_value_heads", "head_dim")
 _SIZES = ("vocab_size", "hidden_size", "n_embd", "d_model")  # each is a side of some weight
-# These need not be one (experts have widths of their own), but are of its order.
+# These need not be a weight's side (experts have widths of their own), but are of the same order.
 _WIDTHS = (
     "intermediate_size", "moe_intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "num_labels",
     "num_experts", "num_local_experts", "n_routed_experts",
@@ -33,7 +33,7 @@ _MOST_GROWTH = 1000.0  # SentencePiece's mark for a space takes the place of one
 
 
 def check_model_folder(folder: str | Path) -> None:
-    """Look through a model folder; what is missing is for who loads it to say.
+    """Check what is in a model folder; what is missing is reported by what loads it.
 
     Raises:
         JaegptError: it holds code, pickled weights, a reference to elsewhere, something that is no file, or a
@@ -77,7 +77,7 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
     if not path.is_file():
         raise JaegptError(f"{path.parent}: no {path.name} here. Copy the model again, or run `dvc repro`.")
     if path.stat().st_size > most_bytes:
-        raise JaegptError(f"{path}: larger than {most_bytes / 1e6:,.0f} MB, which no such file is.")
+        raise JaegptError(f"{path}: larger than {most_bytes / 1e6:,.0f} MB, more than any such file needs.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -92,7 +92,7 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
 
 
 def check_tokenizer(path: Path) -> None:
-    """Look through a tokenizer.json: replacements one after another can make any text grow without end.
+    """Check a tokenizer.json: replacements one after another can make any text grow without end.
 
     Raises:
         JaegptError: it is no JSON object, or its replacements do.

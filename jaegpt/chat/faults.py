@@ -12,7 +12,7 @@ def error_body(status: int, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
-def report(error: BaseException) -> None:
+def report_fault(error: BaseException) -> None:
     """One line on standard error: the error's type and where it was raised.
 
     Its own words are left out, and so are the lines of a traceback: a tokenizer or a model may put what was said there.

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jaegpt.chat.faults import report
+from jaegpt.chat.faults import report_fault
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import Prompt
@@ -26,7 +26,7 @@ class Busy(JaegptError):
 
 
 class Failed(JaegptError):
-    """The model broke down over a batch; what kind of error it was, and where, is on standard error."""
+    """The model failed on a batch; the kind and place of the error are on standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,8 @@ class Worker:
                 if self._waiting:
                     break
                 self._changed.wait()
+            # The oldest question decides on model and settings, so that none waits for ever. Others with the same go
+            # along, since a batch takes far less time than its rows one after the other.
             first = self._waiting[0].question
             alike = [
                 answer
@@ -171,5 +173,5 @@ def _failure(error: Exception) -> JaegptError:
     """The error that the asker gets; any but the project's own is reported on standard error, without its words."""
     if isinstance(error, JaegptError):
         return error
-    report(error)
+    report_fault(error)
     return Failed(f"the model failed ({type(error).__name__}). See the server's output.")
