@@ -45,7 +45,7 @@ bench-gpu: $(VENV)/.installed  ## Measure training on a CUDA GPU: packed against
 tpu: $(VENV)/.installed  ## Add the TPU compiler, for `dvc repro -f tpu_report` and for real TPUs (Linux x86-64).
 	$(PIP) --require-hashes -r requirements-tpu.lock
 
-lock:  ## Resolve requirements.lock anew from pyproject.toml (needs the program uv).
+lock:  ## Resolve requirements.lock again from pyproject.toml (needs the program uv).
 	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-header --no-annotate \
 		--python-version 3.11 --upgrade -o requirements.lock
 	uv pip compile pyproject.toml --extra tpu --universal --generate-hashes --no-header --no-annotate \
@@ -55,7 +55,7 @@ clean-venv:  ## Remove the virtual environment.
 	rm -rf $(VENV)
 
 # The lock is complete, so nothing is resolved here. A run that broke off leaves no stamp: it is taken up again, and an
-# environment without pip, or of another Python, is made anew.
+# environment without pip, or of another Python, is made again.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" && "$(PYTHON)" $(FITS) || { echo "error: jaegpt needs Python 3.11, 3.12 or 3.13; found" \
 		"$$($(or $(PYTHON),python3) --version 2>&1 | head -n 1). Install one, or name it: make PYTHON=/path/to/python3.11 repro" >&2; \

@@ -15,8 +15,8 @@ from jaegpt.model_files import check_model_folder, check_numbers
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
-# The template that the weights were tuned with, less the system message that it makes up where there is none: it would
-# tell the model that it is an assistant of another name.
+# The template that the weights were tuned with, but without the system message that it adds to every conversation that
+# has none: that one says that the model is an assistant of another name.
 _CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -112,8 +112,8 @@ def _save_pretrained(model: str, folder: Path) -> None:
         )
     if local.exists():
         check_model_folder(local)
-    # Of a folder nothing is fetched and nothing unpickled. Many models of the hub, the seed's among them, are there as
-    # pickles alone: torch then reads them as data (`weights_only`), which runs nothing.
+    # For a local folder nothing is fetched and nothing unpickled. Many models of the hub, the seed's among them, exist
+    # only as pickles: torch then reads them as data (`weights_only`), which runs no code.
     reading: dict[str, Any] = {"local_files_only": local.exists(), "trust_remote_code": False}
     weights = {"use_safetensors": True if local.exists() else None, "weights_only": True, "dtype": "float32"}
     try:
@@ -133,7 +133,7 @@ def _save_pretrained(model: str, folder: Path) -> None:
     if loaded.config.is_encoder_decoder:
         raise JaegptError(f"model: {model!r} is an encoder-decoder. Choose a causal decoder, such as {EMBEDDED}.")
     check_numbers(f"model: {model}", loaded, max(tokenizer.get_vocab().values(), default=-1) + 1)
-    # Neither a path of this machine nor the name of code that was not run goes along.
+    # What is saved holds neither a path of this machine nor the name of code that was not run.
     loaded.config._name_or_path = ""
     for content in (loaded.config, tokenizer.init_kwargs):
         (content if isinstance(content, dict) else vars(content)).pop("auto_map", None)

@@ -2,7 +2,7 @@
 
 - USE_TORCH_XLA=0 keeps transformers from loading torch_xla, which takes over the process, on CPU and CUDA runs.
 - Freed memory is kept, in huge pages where Linux allows it: a training step allocates the same large tensors each time,
-  and getting them back from the system anew costs an eighth of the step.
+  and getting them back from the system costs an eighth of the step.
 """
 
 import ctypes

@@ -1,7 +1,7 @@
 """The one error that speaks to the user, and the wrapper that every command and stage runs in.
 
 The wrapper prints that error as a single line with exit code 1, and settles what must hold for the whole process: files
-that only their owner reads, temporary folders that end with the process, and output that no terminal chokes on.
+that only their owner reads, temporary folders that end with the process, and output that every terminal can show.
 """
 
 import errno
@@ -46,7 +46,7 @@ def run(main: Callable[[], None]) -> None:
             raise
         name = getattr(error, "filename", None) or "standard output, or a file"
         _drop_output()
-        _end(f"error: {name}: {reason}. Make room there, or see to its permissions, and run it again.")
+        _end(f"error: {name}: {reason}. Make room there, or check its permissions, and run it again.")
 
 
 def disk_refusal(error: BaseException, path: Path | None = None) -> str | None:

@@ -64,7 +64,8 @@ def writing_file(path: str | Path) -> Iterator[Path]:
 def writing_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
-    It is this process's alone. Open it before the work that fills it: who comes second is told before that work.
+    No other process can open it meanwhile. Open it before the work that fills it, so that a second process is refused
+    at once, and not after that work.
 
     Raises:
         JaegptError: another process writes it now, or the disk does not take it.
@@ -114,7 +115,7 @@ def _lock(path: Path, flags: int, how: int) -> int:
             raise
         except OSError:
             return descriptor  # some network disks know no locks
-        # Whoever held it may have given it its final name meanwhile: then it is no temporary one any more.
+        # Whoever held it may have renamed it meanwhile: the lock is then on the finished file, and another is needed.
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor

@@ -210,7 +210,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _languages(samples: list[str]) -> dict[str, float]:
-    """Language -> its share of the messages long enough to tell, the most frequent first."""
+    """Language -> its share of the messages long enough to be identified, the most frequent first."""
     from jaegpt.dialogue.identifier import UNKNOWN, identify, letters_only
 
     codes, _ = identify(letters_only(pa.array(samples, pa.string())))

@@ -1,4 +1,4 @@
-"""What a model folder may hold: it comes from anywhere, so it is looked through before any library reads it.
+"""What a model folder may hold: it comes from anywhere, so it is checked before any library reads it.
 
 A folder brings numbers and texts. Nothing in it is run (`auto_map`, `custom_generate`, pickled weights), makes anything
 be read from elsewhere (adapters, indices, kernels), or makes memory or time run out before its faults show.
@@ -23,7 +23,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decode
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length")
 _HEADS = ("n_head", "num_attention_heads", "num_key_value_heads", "head_dim")
 _SIZES = ("vocab_size", "hidden_size", "n_embd", "d_model")  # each is a side of some weight
-# These need not be one (experts have widths of their own), but are of its order.
+# These need not be a weight's side (experts have widths of their own), but are of the same order.
 _WIDTHS = (
     "intermediate_size", "moe_intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "num_labels",
     "num_experts", "num_local_experts", "n_routed_experts",
@@ -33,7 +33,7 @@ _MOST_GROWTH = 1000.0  # SentencePiece's mark for a space takes the place of one
 
 
 def check_model_folder(folder: str | Path) -> None:
-    """Look through a model folder; what is missing is for who loads it to say.
+    """Check what is in a model folder; what is missing is reported by what loads it.
 
     Raises:
         JaegptError: it holds code, pickled weights, a reference to elsewhere, something that is no file, or a
@@ -43,7 +43,7 @@ def check_model_folder(folder: str | Path) -> None:
     for path in sorted(folder.iterdir()):
         # Opening a pipe waits for ever. Links are followed: the hub's cache consists of them.
         if not path.is_file() and not path.is_dir():
-            raise JaegptError(f"{path}: no file, but a pipe, a device or a link to nothing. Copy the model anew.")
+            raise JaegptError(f"{path}: no file, but a pipe, a device or a link to nothing. Copy the model again.")
     config = read_json(folder / "config.json", _MOST_CONFIG_BYTES)
     for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
         if (folder / name).exists():
@@ -63,7 +63,7 @@ def check_model_folder(folder: str | Path) -> None:
                 f"{pickled[0]}: pickled weights, which can hold code, are not read. Save the model as safetensors "
                 "(transformers: save_pretrained)."
             )
-        raise JaegptError(f"{folder}: no weights here (*.safetensors). Copy the model anew, or run `dvc repro`.")
+        raise JaegptError(f"{folder}: no weights here (*.safetensors). Copy the model again, or run `dvc repro`.")
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         _check_numbers(part, shapes, folder / "config.json")
 
@@ -75,23 +75,24 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
         JaegptError: there is none, or something else.
     """
     if not path.is_file():
-        raise JaegptError(f"{path.parent}: no {path.name} here. Copy the model anew, or run `dvc repro`.")
+        raise JaegptError(f"{path.parent}: no {path.name} here. Copy the model again, or run `dvc repro`.")
     if path.stat().st_size > most_bytes:
-        raise JaegptError(f"{path}: larger than {most_bytes / 1e6:,.0f} MB, which no such file is.")
+        raise JaegptError(f"{path}: larger than {most_bytes / 1e6:,.0f} MB, more than any such file needs.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:120]
         raise JaegptError(
-            f"{path}: not readable as JSON ({why}); half copied? Copy the model anew, or run `dvc repro --force train`."
+            f"{path}: not readable as JSON ({why}); half copied? Copy the model again, or run "
+            "`dvc repro --force train`."
         ) from None
     if not isinstance(content, dict):
-        raise JaegptError(f"{path}: must hold a JSON object, found a {type(content).__name__}. Copy the model anew.")
+        raise JaegptError(f"{path}: must hold a JSON object, found a {type(content).__name__}. Copy the model again.")
     return content
 
 
 def check_tokenizer(path: Path) -> None:
-    """Look through a tokenizer.json: replacements one after another can make any text grow without end.
+    """Check a tokenizer.json: replacements one after another can make any text grow without end.
 
     Raises:
         JaegptError: it is no JSON object, or its replacements do.
@@ -146,11 +147,11 @@ def check_numbers(folder: str | Path, model: Any, num_tokens: int) -> None:
     if num_tokens > rows:
         raise JaegptError(
             f"{folder}: its tokenizer has {num_tokens:,} tokens, its embedding only {rows:,}. The two do not belong "
-            "together; copy the model anew."
+            "together; copy the model again."
         )
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():
-            raise JaegptError(f"{folder}: {name} holds numbers that are not finite. Copy the model anew.")
+            raise JaegptError(f"{folder}: {name} holds numbers that are not finite. Copy the model again.")
 
 
 def _refuse_code(content: Mapping[str, Any], path: Path) -> None:
@@ -172,11 +173,11 @@ def _check_index(path: Path) -> None:
     """A model in several files names them in an index; they lie beside it."""
     names = read_json(path).get("weight_map")
     if not isinstance(names, dict):
-        raise JaegptError(f"{path}: has no `weight_map`. Copy the model anew.")
+        raise JaegptError(f"{path}: has no `weight_map`. Copy the model again.")
     for name in sorted({str(name) for name in names.values()}):
         if os.path.basename(name) != name or not name.endswith(".safetensors") or not (path.parent / name).is_file():
             raise JaegptError(
-                f"{path}: names {name!r}, which is no safetensors file of this folder. Copy the model anew."
+                f"{path}: names {name!r}, which is no safetensors file of this folder. Copy the model again."
             )
 
 
@@ -205,7 +206,7 @@ def _header(path: Path) -> dict[str, tuple[int, ...]]:
     ) as error:
         why = " ".join(str(error).split())[:120]
         raise JaegptError(
-            f"{path}: this model cannot be loaded ({why}): damaged, or half copied. Copy the model anew, or run "
+            f"{path}: this model cannot be loaded ({why}): damaged, or half copied. Copy the model again, or run "
             "`dvc repro --force train`."
         ) from None
     return shapes
@@ -228,5 +229,5 @@ def _check_numbers(config: Mapping[str, Any], shapes: list[tuple[int, ...]], pat
         if value > limits.get(key, math.inf) or (key in _SIZES and value not in sides):
             raise JaegptError(
                 f"{path}: `{key}` is {value}, which the weights beside it ({len(shapes):,} tensors) do not bear out. "
-                "The two files do not belong together; copy the model anew."
+                "The two files do not belong together; copy the model again."
             )

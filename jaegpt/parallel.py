@@ -144,7 +144,7 @@ def _map_on_cluster(
     with client:
         _wait_for_a_worker(client, address)
         try:
-            # `pure=False`: a part is done anew in each run, whatever the cluster remembers of the last.
+            # `pure=False`: a part is computed again in each run, even if the cluster still has the last run's result.
             futures = client.map(_InFolder(function, folder), items, pure=False)
             return list(_progress((future.result() for future in futures), items, label))
         except JaegptError:

@@ -1,7 +1,7 @@
 """Strict reading of params.yaml: an unknown, missing or ill-typed key is one clear line.
 
 Sections are frozen dataclasses that live beside the code they configure; this module knows only their names.
-`-S train.learning_rate=1e-5` and `[en, no]` read as meant, because ruamel.yaml speaks YAML 1.2.
+`-S train.learning_rate=1e-5` and `[en, no]` are read as meant, by the rules of YAML 1.2.
 """
 
 import dataclasses
@@ -13,10 +13,8 @@ import typing
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from jaegpt.errors import JaegptError
+from jaegpt.yaml12 import load_yaml
 
 # Kept at the top level so that `dvc exp run -S w_mc=1` works.
 VALUES: dict[str, type] = {"seed": int, "model": str, "block_size": int, "w_lm": float, "w_mc": float}
@@ -33,31 +31,27 @@ class Params:
     def __init__(self, path: str | Path = "params.yaml") -> None:
         self.path = Path(path)
         try:
-            content = YAML(typ="safe").load(self.path.read_text(encoding="utf-8"))
+            content = load_yaml(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise JaegptError(f"{self.path}: not found. Run from the project's top folder.") from None
-        except RecursionError:
-            raise JaegptError(
-                f"{self.path}: not readable as YAML: nested too deeply. Look for stray brackets."
-            ) from None
         except OSError as error:
             raise JaegptError(f"{self.path}: cannot be opened ({error.strerror}).") from None
-        except (YAMLError, ValueError) as error:  # ValueError: a number of 5,000 digits, the 32nd of May, no UTF-8
-            raise JaegptError(f"{self.path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        except ValueError as error:
+            raise JaegptError(f"{self.path}: not readable as YAML: {error}.") from None
         if not isinstance(content, dict):
             raise JaegptError(f"{self.path}: found {_name(content)} where `key: value` lines were expected.")
-        self._content: dict[str, Any] = content
+        self.content: dict[str, Any] = content  # sections and values as they were read, their types unchecked
         _check_keys(content, known=[*VALUES, *SECTIONS], where="", path=self.path, need_all=False)
 
     def value(self, key: str) -> Any:
         """The top-level value of `key`, of the type named in VALUES."""
-        if key not in self._content:
+        if key not in self.content:
             raise JaegptError(f"{self.path}: key `{key}` is missing. Add `{key}: ...` ({_type_name(VALUES[key])}).")
-        return _checked_range(key, _checked(self._content[key], VALUES[key], key, self.path), self.path)
+        return _checked_range(key, _checked(self.content[key], VALUES[key], key, self.path), self.path)
 
     def section(self, name: str, cls: type[Section]) -> Section:
         """The section `name` as the dataclass `cls`, every field checked against its annotation."""
-        content = self._content.get(name)
+        content = self.content.get(name)
         if not isinstance(content, dict):
             raise JaegptError(f"{self.path}: section `{name}` is missing or empty (found {_name(content)}).")
         hints = typing.get_type_hints(cls)
@@ -78,7 +72,7 @@ class Params:
         section, key = name.split(".")
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return getattr(self.section(section, hint), key)
-        content = self._content.get(section)
+        content = self.content.get(section)
         if not isinstance(content, dict) or key not in content:
             raise JaegptError(f"{self.path}: missing key `{name}`. Every parameter stands in the file; add it.")
         return _checked(content[key], hint, name, self.path)

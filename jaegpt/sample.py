@@ -16,7 +16,7 @@ from typing import Any
 import chitchat_dataset
 import orjson
 
-MESSAGES_A_FILE = 10_000  # Messenger's own limit
+MESSAGES_PER_FILE = 10_000  # Messenger's own limit
 CONVERSATIONS = 500  # the owner's first so many, so that `make repro` takes about 15 minutes on two cores
 OWNER_NAME = "Maëlle Tarvén"
 FIRST_NAMES = (
@@ -37,8 +37,8 @@ _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 def write_sample(folder: str | Path, copies: int = 1) -> dict[str, int]:
     """Write the sample export under `folder` and return its counts (`threads`, `messages`).
 
-    Conversations in which the owner is alone are left out: nobody answered them, so they belong to no thread. Of the
-    others the first CONVERSATIONS are taken.
+    Conversations in which the owner is alone are left out: nobody answered them, so they belong to no thread. The first
+    CONVERSATIONS of the others are taken.
     With `copies` > 1 the same threads are written again under other thread numbers, for measurements of speed.
     """
     folder = Path(folder)
@@ -87,16 +87,16 @@ def _write_thread(folder: Path, index: int, key: str, messages: list[dict[str, A
     title = "".join(letter for letter in name.lower() if letter.isascii() and letter.isalnum())
     path = f"{_BOXES.get(index % 29, 'inbox')}/{title}_{number}"
     newest_first = [_message(message, OWNER_NAME if message["is_owner"] else name) for message in reversed(messages)]
-    for start in range(0, len(newest_first), MESSAGES_A_FILE):
+    for start in range(0, len(newest_first), MESSAGES_PER_FILE):
         content = {
             "participants": [{"name": double_encode(name)}, {"name": double_encode(OWNER_NAME)}],
-            "messages": newest_first[start : start + MESSAGES_A_FILE],
+            "messages": newest_first[start : start + MESSAGES_PER_FILE],
             "title": double_encode(name),
             "is_still_participant": True,
             "thread_path": path,
             "magic_words": [],
         }
-        file_number = start // MESSAGES_A_FILE + 1
+        file_number = start // MESSAGES_PER_FILE + 1
         _write_json(folder / f"your_facebook_activity/messages/{path}/message_{file_number}.json", content)
 
 

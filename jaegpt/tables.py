@@ -2,10 +2,9 @@
 
 All rows of a thread stand in one part, in time order, so that every data stage is a pure function over one part.
 A part is checked when it is read: a wrong column, a null, rows out of order or a thread split over parts is refused by
-name, because each of them would give wrong examples without a sound.
+name, because each of them would give wrong examples without an error.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,17 +129,15 @@ def read_part(path: str | Path, name: str) -> pa.Table:
 
 
 def write_part(table: pa.Table, path: str | Path, name: str) -> None:
-    """Write one part, whole or not at all; the same rows always give the same bytes.
+    """Write one part; the same rows always give the same bytes.
 
-    The temporary name is the same at each try, so that a try that was killed leaves nothing behind after the next.
+    No reader sees half a part: the folder itself is written under a temporary name (`files.writing_folder`), and a try
+    that was killed on a cluster is overwritten by the next.
     """
     _check_schema(table.schema, name, path)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
     # One chunk, because Parquet's pages follow the chunks.
     whole = table.replace_schema_metadata(None).combine_chunks()
-    pq.write_table(whole, temporary, compression="zstd", store_schema=False)
-    os.replace(temporary, path)
+    pq.write_table(whole, path, compression="zstd", store_schema=False)
 
 
 def read_table(folder: str | Path, name: str) -> pa.Table:

@@ -11,7 +11,7 @@ from jaegpt.training.block_size import BLOCK_SIZES, Sizes
 from jaegpt.training.limits import check_block
 from jaegpt.training.packing import Plan
 
-FILL_EXAMPLES = 20_000  # enough to tell how full rows get; planning all of a large archive takes memory
+FILL_EXAMPLES = 20_000  # enough to know how full rows get; planning all of a large archive takes memory
 
 
 def sizes_of_part(path: Path) -> Sizes:

@@ -41,7 +41,7 @@ def main() -> None:
             "dropped": dropped,
         },
     )
-    # Without the ids, which whoever has a list of names could turn back into them.
+    # Without the ids: they are hashes of names, so whoever has a list of names could find out which are here.
     ranked = sorted((figures for _, *figures in total.threads), reverse=True)
     columns = ("thread", "messages", "told", "share_kept", "dropped", "kept")
     write_csv("plots/language.csv", columns, [(rank, *figures) for rank, figures in enumerate(ranked, 1)])

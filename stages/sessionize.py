@@ -35,7 +35,7 @@ def compare_part(path: str) -> tuple[dict[str, CutCounts], Ints]:
 
 
 def main() -> None:
-    # First, so that a part it refuses leaves the sessions and their figures as they were, both of one run.
+    # First: if it refuses a part, neither the sessions nor their figures have been written, so both stay of one run.
     others = map_parts(compare_part, [str(path) for path in part_paths("data/filtered")], "other cuts")
     counts = transform_table(sessionize_part, ("data/turns", "turns"), ("data/sessions", "sessions"), "sessionize")
     used = CutCounts.total(context for context, _ in counts)

@@ -21,8 +21,8 @@ def main() -> None:
     from jaegpt.training.config import TrainConfig
     from jaegpt.training.packing import examples_from_table
 
-    # What the compiled step depends on, and no more: it would take minutes to find out that another learning rate
-    # changes nothing.
+    # What the compiled step depends on, and no more: another learning rate changes nothing in it, and compiling it
+    # again to see that would take minutes.
     read = (
         "train.epochs", "train.batch_size", "train.pack_width", "train.precision", "train.token_types",
         "train.accumulation", "train.lora_rank",
@@ -47,7 +47,7 @@ def _in_words(entry: dict[str, Any]) -> str:
     if not entry["compiles"]:
         return f"does not compile: {entry['message']}"
     needed, available = entry["hbm_needed_bytes"], entry["hbm_available_bytes"]
-    memory = f"{needed / 1e9:.2f} GB of memory a device" + (f" of {available / 1e9:.2f}" if available else "")
+    memory = f"{needed / 1e9:.2f} GB of memory per device" + (f" of {available / 1e9:.2f}" if available else "")
     step_s = entry["roofline_step_s"]
     return f"compiles; {memory}" + (f"; a step of at least {1000 * step_s:.1f} ms" if step_s else "")
 

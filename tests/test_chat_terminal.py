@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from helpers.chat_models import CONFIG, save_base, save_tuned, speaker
+from helpers.clones import set_params
 from helpers.paths import ROOT
-from ruamel.yaml import YAML
 
 from jaegpt.chat.conversation import Conversation
 from jaegpt.chat.terminal import Chat, chat_once
@@ -119,7 +119,7 @@ def test_save_never_replaces_and_load_brings_it_back(
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
+        patched.setattr("os.replace", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Operation not permitted")))
         one.take("/save other")
     assert said(written) == f"error: {one.folder / 'other.json'}: cannot be saved (Operation not permitted).\n"
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]
@@ -283,11 +283,9 @@ def test_what_is_missing_is_named(project: Path, tmp_path: Path) -> None:
     finally:
         head.write_bytes(content)
 
-    yaml, path = YAML(), project / "params.yaml"
+    path = project / "params.yaml"
     original = path.read_bytes()
-    params = yaml.load(path)
-    params["generate"]["top_p"] = 7
-    yaml.dump(params, path)
+    set_params(project, generate__top_p=7)
     try:
         assert "generate.top_p is a probability" in call(project, "chat", "--once", "hi", expect=1).stderr
     finally:

@@ -164,7 +164,7 @@ def test_no_thread_in_a_language_to_keep(project, capsys):
     assert "Found messages: en 360, ko 5" in failing(filter_language, capsys)
 
 
-def test_a_language_that_cannot_be_told(project, capsys):
+def test_a_language_that_cannot_be_identified(project, capsys):
     change("    - en\n", "    - english\n")
     assert "language.keep takes ISO 639-1 codes" in failing(filter_language, capsys)
 

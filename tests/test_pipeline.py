@@ -18,11 +18,11 @@ from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait
 from helpers.commands import call, started
 from helpers.network import addresses, tracing
 from helpers.paths import ROOT
-from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.tpu.report import why_not
 from jaegpt.turing.command import check_model
+from jaegpt.yaml12 import load_yaml
 
 KEYS = {
     "extract": "files threads messages_read messages_kept owner_messages dropped",
@@ -52,7 +52,7 @@ SHORTER = {
     "dvc exp run --queue -S 'w_mc=0.01,0.1,1,10,100'": "dvc exp run --queue -S 'w_mc=0.01' evaluate",
     "jaegpt sweep --model tiny --trials 10": "jaegpt sweep --model tiny --trials 1",
 }
-PLOTS = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
+PLOTS = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
 
 
 @pytest.fixture(scope="module")

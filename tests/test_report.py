@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 from test_fidelity_words import FIGURES as FIDELITY
 
 from jaegpt.errors import JaegptError
-from jaegpt.runs import pictures as figures
+from jaegpt.runs.pictures import weights
 from jaegpt.runs.records import Run
 from jaegpt.runs.report import MOST_CURVES, _weights, make_sections, write_report
 from jaegpt.runs.table import make_table
@@ -154,7 +154,7 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
     both = _weights([*RUNS, *pair])
     assert not any("picture" in sentence for sentence in both.text), "all rows are in it"
     assert {value["group"] for value in pictures[-1]["data"]["values"]} == {"train.epochs 1", "train.epochs 2"}
-    figures.weights({"": [row | {"candidates": None} for row in make_table(RUNS)["rows"]]})
+    weights({"": [row | {"candidates": None} for row in make_table(RUNS)["rows"]]})
     assert len(pictures[-1]["hconcat"][1]["layer"]) == 2, "no line where a guess's share is not known"
 
 
@@ -193,7 +193,7 @@ def test_figures_of_another_model_or_of_other_settings_are_named(
 
     def sections() -> dict[str, str]:
         made = make_sections(tmp_path, {**METRICS, "fidelity": FIDELITY, "tpu": TPU}, [run, *RUNS])
-        return {section.title: f"{section.text} {section.rows}" for section in made}
+        return {section.title: f"{section.text} {section.table}" for section in made}
 
     def old() -> list[str]:
         return [title for title, text in sections().items() if "not of this run, but of an earlier one" in text]

@@ -9,7 +9,7 @@ import pytest
 from helpers.export_fixtures import read
 
 from jaegpt.exports.text import repair
-from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_A_FILE, OWNER_NAME, contact_name, write_sample
+from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_PER_FILE, OWNER_NAME, contact_name, write_sample
 
 PARTNERS, MESSAGES = 132, 31_479
 
@@ -45,7 +45,7 @@ def test_the_shape_is_messengers(sample: Path) -> None:
         times = [message["timestamp_ms"] for message in content["messages"]]
         assert raw.isascii()
         assert times == sorted(times, reverse=True)
-        assert 0 < len(times) <= MESSAGES_A_FILE
+        assert 0 < len(times) <= MESSAGES_PER_FILE
         assert content["thread_path"] == path.parent.relative_to(sample / "your_facebook_activity/messages").as_posix()
         assert [repair(person["name"]) for person in content["participants"]][1] == OWNER_NAME
         assert "@byu.edu" not in raw.decode()

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 from helpers.stage_imports import imported_modules
-from ruamel.yaml import YAML
+
+from jaegpt.yaml12 import load_yaml
 
 # Data flows down, never back.
 PACKAGES = ["exports", "dialogue", "training", "tpu", "generation", "evaluation", "chat", "turing", "runs", "sweep"]
 FACES = ("chat", "turing", "runs", "sweep")  # what no figure depends on
-STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 MODULES = sorted(path.relative_to(ROOT) for folder in ("jaegpt", "stages") for path in (ROOT / folder).rglob("*.py"))
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.serialize import dump_yaml
 from helpers.clones import ROOT, clone, set_params
 from helpers.commands import call, environment
-from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.params import Params
@@ -178,8 +178,7 @@ def test_draws_become_settings_and_back() -> None:
 ])  # fmt: skip
 def test_spaces_that_are_none_are_refused(space: Any, said: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    with path.open("w", encoding="utf-8") as file:
-        YAML(typ="safe").dump({"sweep": {"space": space, "random_trials": 1, "keep_percent": 100}}, file)
+    dump_yaml(str(path), {"sweep": {"space": space, "random_trials": 1, "keep_percent": 100}})
     with pytest.raises(JaegptError, match=f"params.yaml: {said}" if said.startswith("sweep.") else said):
         Params(path).section("sweep", SweepConfig)
 

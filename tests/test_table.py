@@ -11,7 +11,6 @@ import optuna
 import pytest
 from helpers.commands import call
 from optuna.trial import TrialState
-from ruamel.yaml import YAML
 
 from jaegpt.errors import JaegptError
 from jaegpt.runs.records import FIGURES, Run, _figures, _recorded, collect_runs
@@ -19,6 +18,7 @@ from jaegpt.runs.table import WIDTH, frame_of, make_table, table_text
 from jaegpt.sweep.results import PLOTS, describe, write_results
 from jaegpt.sweep.space import make_dimension
 from jaegpt.sweep.study import counted, finished
+from jaegpt.yaml12 import load_yaml
 
 BASE = {"lm_loss": 5.0, "mc_loss": 1.4, "lm_ratio": 0.46, "mc_ratio": 1.0, "token_accuracy": 0.2, "mc_accuracy": 0.25,
         "mc_accuracy_ci": [0.2, 0.3], "seed_accuracy": 0.001, "candidates": 4, "examples": 100}  # fmt: skip
@@ -241,5 +241,5 @@ def test_importance_is_drawn_once_there_is_some(tmp_path: Path, monkeypatch: pyt
     losses = (3.5, 3.4, 3.9, 4.4, 4.0, 3.6, 3.8, 4.1)
     for number, drawn in ((7, ["Sweep trials"]), (8, ["Sweep trials", "Sweep importance"])):
         write_results(study_of(*((loss, "done") for loss in losses[:number])), [DIMENSION])
-        plots = YAML(typ="safe").load(PLOTS.read_text(encoding="utf-8"))["plots"]
+        plots = load_yaml(PLOTS.read_text(encoding="utf-8"))["plots"]
         assert [name for plot in plots for name in plot] == drawn

@@ -1,4 +1,4 @@
-"""Who may talk to the page and the server: this machine alone, or, elsewhere, who knows the token; and no web site."""
+"""Who may talk to the page and the server: this machine alone, or whoever knows the token; and no web site."""
 
 import hmac
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from jaegpt.chat.bodies import Bodies, Left, Refused, discard, replayed
-from jaegpt.chat.faults import error_body, report
+from jaegpt.chat.faults import error_body, report_fault
 from jaegpt.chat.origins import Headers, foreign, is_loopback, normal_origin, opened, preflight, split_host
 from jaegpt.errors import JaegptError
 
@@ -35,8 +35,9 @@ class Guard:
 
     Args:
         token: None on a loopback address: then only requests that name this machine as their host pass, so that no
-            web site can reach through a browser by a name of its own that resolves here. Otherwise the token is asked
-            for, as `Authorization: Bearer TOKEN`, or as `?token=TOKEN` once, which a cookie then remembers.
+            web site can reach it through a browser by a name of its own that resolves here (DNS rebinding). Otherwise
+            the token is asked for, as `Authorization: Bearer TOKEN`, or as `?token=TOKEN` once, which a
+            cookie then remembers.
         local: whether the address is a loopback one; where there is no token it is.
         origins: of pages elsewhere whose scripts may ask all the same, as `opened_origins` gives them; with a token
             they need it in the header. None where there is no way to open any.
@@ -94,7 +95,7 @@ class Guard:
         try:
             await self.app(asked.scope, replayed(body, asked.receive), asked.send_on)
         except Exception as error:  # the server must outlive any one request
-            report(error)
+            report_fault(error)
             if not asked.started:
                 await asked.answer(500, f"the server failed ({type(error).__name__}). See the server's output.")
 
@@ -140,7 +141,8 @@ class Guard:
         ]
         if not asked.in_browser:
             return await asked.answer(303, "", [*headers, ("location", location)])
-        # A browser that came by a link elsewhere would not send the cookie along where a status sends it on to.
+        # A redirect would not do: after a link from elsewhere a browser sends no SameSite=Strict cookie to where a
+        # redirect leads. A page that goes on by itself is of this server, so the cookie is sent.
         page = f'<!doctype html><title>jaegpt</title><meta http-equiv="refresh" content="0; url={escape(location)}">'
         await asked.answer(200, page, headers, kind="text/html")
 
@@ -193,7 +195,7 @@ class Asked:
     async def answer(
         self, status: int, text: str, headers: Collection[tuple[str, str]] = (), kind: str = "text/plain"
     ) -> None:
-        """Not the application's answer; an error as JSON, but for people. The rest of the body is not read."""
+        """Answer in the application's place; an error as JSON, or as text for people. The body's rest is not read."""
         if status >= 400 and not self.in_browser:
             text, kind = json.dumps(error_body(status, text)), "application/json"
         body = text.encode()

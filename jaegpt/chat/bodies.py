@@ -1,4 +1,4 @@
-"""A request's body, read whole before the application runs: so far and no further, and not for ever."""
+"""A request's body, read whole before the application runs, up to a size and within a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 # A conversation of 4,000 messages, or 30 times what is read of one text (MAX_TEXT). JSON of this size is read in some
-# 10 ms, for which nobody else is answered.
+# 10 ms, in which nobody else is answered.
 MOST_BYTES = 2**20
 MOST_HELD = 64 * MOST_BYTES  # of all bodies that are being read
 BODY_S = 30  # 35 kB/s for the longest
@@ -96,7 +96,7 @@ async def until_left(receive: Receive) -> None:
 
 
 async def discard(receive: Receive) -> None:
-    """Read on a little, once the answer is out: a connection that is closed on a sender takes the answer with it."""
+    """Read on a little after the answer: closing a connection while the caller still sends would lose the answer."""
     left = DISCARD_BYTES
     with suppress(TimeoutError):
         async with asyncio.timeout(DISCARD_S):

@@ -71,7 +71,7 @@ class Message(BaseModel):
 
 
 class ChatRequest(BaseModel):
-    """What is read of a request. Other fields are ignored, and null is as good as none."""
+    """What is read of a request. Other fields are ignored, and null counts as absent."""
 
     model: str | None = None
     messages: list[Message]
@@ -93,7 +93,7 @@ class ChatRequest(BaseModel):
     def turns(self, most: int) -> tuple[list[Turn], list[str]]:
         """The last `most` messages that say something as turns, and what was left out of the others.
 
-        A picture that was talked about before must not end a conversation; one that is to be answered cannot be.
+        A picture in an earlier message is left out; one in the message to be answered is an error.
 
         Raises:
             JaegptError: there is no user's message to answer, or it holds what cannot be read.

@@ -207,7 +207,7 @@ def trained_view(wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if trained.get(key, value) != value:
             print(
                 f"{key} is {value} in params.yaml, but the model was trained with {trained[key]}, which it is given "
-                "here; `dvc repro` trains it anew.",
+                "here; `dvc repro` trains it again.",
                 file=sys.stderr,
             )
     return {key: trained.get(key, value) for key, value in wanted.items()}

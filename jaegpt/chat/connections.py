@@ -30,7 +30,7 @@ MOST_FILES = 4096
 class Limits:
     """What one server puts up with.
 
-    connections: open at a time. refused: beyond them, open until they are told so.
+    connections: open at a time. refused: more that are open until they have been answered that the server is busy.
     head_s: seconds from a connection, or the end of the answer before, to the end of a request's head.
     write_s: seconds without a reader taking anything, once some 64 kB wait for it.
     """
@@ -42,7 +42,7 @@ class Limits:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection with deadlines; of too many, the one whose request has been awaited longest goes."""
+    """uvicorn's connection with deadlines; of too many, the one that has been waited for longest is closed."""
 
     def __init__(self, limits: Limits, **others: Any) -> None:
         super().__init__(**others)
@@ -54,12 +54,12 @@ class _Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether no request's head is here that is to be answered."""
+        """Whether there is no request to answer: no head has come since the last answer."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def incomplete(self) -> bool:
-        """Whether no whole request is here: nothing is lost but its sender's time."""
+        """Whether no whole request has come yet: closing it would cost its sender time, and no answer."""
         return self.waits or self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -108,7 +108,7 @@ class _Connection(H11Protocol):
         self.transport.close()
 
     def _watch(self) -> None:
-        """Let the head's deadline run while one is awaited, and then only."""
+        """Start the deadline for a request's head when one is awaited, and stop it when it has come."""
         if not self.waits:
             if self._head:
                 self._head.cancel()
@@ -132,17 +132,18 @@ class _Connection(H11Protocol):
             return
         awaited = [each for each in alive if each.incomplete and each is not self]
         refused = [each for each in awaited if each.app is _busy]
+        # Those that are being refused anyway are left in peace while there are others to close.
         if len(refused) < len(awaited):
             awaited = [each for each in awaited if each.app is not _busy]
-        elif over <= self._limits.refused:  # all others are being answered, or soon told the same
+        elif over <= self._limits.refused:  # all others are being answered, or will soon get the same answer
             self.app = _busy
             return
         min(awaited, key=lambda each: each._since, default=self).transport.abort()
 
 
 async def _busy(scope: Any, receive: Any, send: Any) -> None:
-    told = "busy: too many connections. Try again soon."
-    await Asked(scope, receive, send).answer(503, told, [("retry-after", "1"), ("connection", "close")])
+    text = "busy: too many connections. Try again soon."
+    await Asked(scope, receive, send).answer(503, text, [("retry-after", "1"), ("connection", "close")])
 
 
 class _Server(uvicorn.Server):
@@ -200,8 +201,8 @@ def serve(app: App, listener: socket.socket, ready: str) -> None:
     def stop(*_: object) -> None:
         server.should_exit = True
 
-    # Until uvicorn minds the signal, and in place of KeyboardInterrupt: Python drops that where it comes while the
-    # garbage collector or another callback is at work, and the server would run on.
+    # For the time until uvicorn handles the signal itself. KeyboardInterrupt would not do: Python drops it where it is
+    # raised inside the garbage collector or another callback, and the server would run on.
     before = signal.signal(signal.SIGINT, stop)
     try:
         print(ready, flush=True)

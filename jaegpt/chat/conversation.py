@@ -1,7 +1,6 @@
 """A conversation with the fine-tuned and the base model side by side: what was said, and its saved form."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
+from jaegpt.files import writing_file
 from jaegpt.generation.prompts import clean_text
 
 TUNED, BASE = "jaegpt", "base"
@@ -86,17 +86,14 @@ class Conversation:
             JaegptError: the name is taken or cannot be a file's, or the disk does not take it.
         """
         path = _path(folder, name)
-        temporary = path.with_name(f".{os.getpid()}.tmp")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(self.to_json(settings), encoding="utf-8", newline="\n")
-            os.link(temporary, path)  # unlike a renaming, it fails where the name is taken
-        except FileExistsError:
-            raise JaegptError(f"{path} exists and is not replaced. Choose another name.") from None
+            with writing_file(path) as temporary:
+                # Asked here, where no second chat can take the name before the file is in its place.
+                if path.exists():
+                    raise JaegptError(f"{path} exists and is not replaced. Choose another name.")
+                temporary.write_text(self.to_json(settings), encoding="utf-8", newline="\n")
         except OSError as error:
             raise JaegptError(f"{path}: cannot be saved ({error.strerror}).") from None
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     @classmethod

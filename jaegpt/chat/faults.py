@@ -12,7 +12,7 @@ def error_body(status: int, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
-def report(error: BaseException) -> None:
+def report_fault(error: BaseException) -> None:
     """One line on standard error: the error's type and where it was raised.
 
     Its own words are left out, and so are the lines of a traceback: a tokenizer or a model may put what was said there.
@@ -20,7 +20,6 @@ def report(error: BaseException) -> None:
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     places = [f"{'/'.join(Path(code.co_filename).parts[-3:])}:{line} ({code.co_name})" for code, line in frames]
     ours = [place for place in places if place.startswith("jaegpt/")]
-    told = list(
-        dict.fromkeys([*ours[-1:], *places[-1:]])
-    )  # our last line, and the one that raised where it is not ours
-    print(f"error: {type(error).__name__} at {', from '.join(reversed(told)) or 'an unknown place'}", file=sys.stderr)
+    # Our last line, and the one that raised it, where that is a library's.
+    shown = list(dict.fromkeys([*ours[-1:], *places[-1:]]))
+    print(f"error: {type(error).__name__} at {', from '.join(reversed(shown)) or 'an unknown place'}", file=sys.stderr)

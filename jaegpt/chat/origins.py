@@ -25,7 +25,7 @@ def is_loopback(name: str) -> bool:
 
 
 def split_host(text: str) -> tuple[str, int | None] | None:
-    """The name (lower case, without the root's dot) and port of a Host header; None where it is none."""
+    """The name (lower case, without the root's dot) and port of a Host header; None where it is not one."""
     found = _HOST.fullmatch(text)
     if not found:
         return None
@@ -34,7 +34,7 @@ def split_host(text: str) -> tuple[str, int | None] | None:
 
 
 def normal_origin(text: str) -> str | None:
-    """An origin as browsers spell it, `scheme://name[:port]`; None where it is none."""
+    """An origin as browsers spell it, `scheme://name[:port]`; None where it is not one."""
     found = _ORIGIN.fullmatch(text)
     place = split_host(found[2]) if found else None
     if not found or not place:
@@ -48,7 +48,7 @@ def opened_origins(texts: Iterable[str]) -> frozenset[str]:
     """What `--allow-origin` names.
 
     Raises:
-        JaegptError: one is no origin.
+        JaegptError: one is not an origin.
     """
     origins = set()
     for text in texts:
@@ -92,16 +92,16 @@ def _is_own(origin: str, hosts: list[str]) -> bool:
 
 
 def preflight(headers: Headers) -> list[tuple[str, str]]:
-    """What an opened origin's browser is told before it asks; credentials other than a token in a header are not."""
+    """What a page of an opened origin may send, for the browser that asks first: a token in a header, no cookies."""
     wanted = ", ".join(headers.get("access-control-request-headers", []))
-    told = [
+    allowed = [
         ("access-control-allow-methods", "GET, HEAD, POST"),
         ("access-control-allow-headers", wanted if _NAMES.fullmatch(wanted) else "authorization, content-type"),
         ("access-control-max-age", "600"),
     ]
     if "access-control-request-private-network" in headers:
-        told.append(("access-control-allow-private-network", "true"))
-    return told
+        allowed.append(("access-control-allow-private-network", "true"))
+    return allowed
 
 
 def opened(origin: str) -> list[tuple[str, str]]:

@@ -100,7 +100,7 @@ def checked_prefix(text: str) -> str:
 
 
 class _Outermost:
-    """ASGI middleware that nothing stands in front of: prefix, kind of body, headers."""
+    """The outermost ASGI middleware: the path's prefix, the kind of body, the headers."""
 
     def __init__(self, app: App, root_path: str) -> None:
         self.app = app
@@ -145,7 +145,7 @@ def events_response(events: AsyncIterator[str]) -> Response:
 
 
 def _add_file(app: FastAPI, path: str, name: str) -> None:
-    content = (FOLDER / name).read_bytes()  # once: no request reaches the disk
+    content = (FOLDER / name).read_bytes()  # read once, so that no request reaches the disk
 
     async def file() -> Response:
         return Response(content, headers={"content-type": _KINDS[Path(name).suffix]})

@@ -152,7 +152,7 @@ async def _chunks(answer: Answer, head: dict[str, Any], stop: Sequence[str], wit
             elif stops.found and not with_usage:  # the usage is known at the reply's end only
                 yield line(choice({}, "stop"))
                 break
-    except JaegptError as error:  # the status line has been sent; this is how clients are told later
+    except JaegptError as error:  # the status line has been sent; an event is how clients learn of errors later
         yield f"data: {json.dumps(error_body(500, str(error)))}\n\n"
     yield "data: [DONE]\n\n"
 

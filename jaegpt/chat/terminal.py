@@ -16,7 +16,7 @@ HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
 /undo              take your last message and its replies back
 /first             let the models speak first
-/retry             answer your last message anew
+/retry             answer your last message again
 /reset             forget the conversation
 /set               show the settings
 /set top_p 0.9     change one

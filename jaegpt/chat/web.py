@@ -1,6 +1,6 @@
 """`jaegpt web`: a page with the fine-tuned and the base model side by side, made of this machine's files alone.
 
-The conversation lives in the browser, which sends what a reply needs of it along; nothing of a visitor is kept here.
+The conversation lives in the browser, which sends along what a reply needs; the server keeps nothing of a visitor.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from jaegpt.chat.faults import report
+from jaegpt.chat.faults import report_fault
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import Prompt
@@ -26,7 +26,7 @@ class Busy(JaegptError):
 
 
 class Failed(JaegptError):
-    """The model broke down over a batch; what kind of error it was, and where, is on standard error."""
+    """The model failed on a batch; the kind and place of the error are on standard error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +122,10 @@ class Worker:
         while batch := self._next_batch():
             try:
                 self._reply(batch)
-            except Exception as error:  # the thread must outlive any one batch; who asked is told
-                told = _told(error)
+            except Exception as error:  # the thread must outlive any one batch; whoever asked gets the error
+                failure = _failure(error)
                 for answer in batch:
-                    answer.put(told)
+                    answer.put(failure)
 
     def _next_batch(self) -> list[Answer]:
         """The question that has waited longest, and all others that can be answered with it; empty at the end."""
@@ -139,6 +139,8 @@ class Worker:
                 if self._waiting:
                     break
                 self._changed.wait()
+            # The oldest question decides on model and settings, so that none waits for ever. Others with the same go
+            # along, since a batch takes far less time than its rows one after the other.
             first = self._waiting[0].question
             alike = [
                 answer
@@ -157,7 +159,7 @@ class Worker:
             try:
                 asked.append((answer, speaker.prompt(answer.question.history, config)))
             except Exception as error:  # of one question; the others of the batch are answered
-                answer.put(_told(error))
+                answer.put(_failure(error))
         if not asked:
             return
         seeds = [answer.question.seed for answer, _ in asked]
@@ -167,9 +169,9 @@ class Worker:
                 return
 
 
-def _told(error: Exception) -> JaegptError:
-    """What the asker is told; an error that is not the project's own is reported on standard error, without words."""
+def _failure(error: Exception) -> JaegptError:
+    """The error that the asker gets; any but the project's own is reported on standard error, without its words."""
     if isinstance(error, JaegptError):
         return error
-    report(error)
+    report_fault(error)
     return Failed(f"the model failed ({type(error).__name__}). See the server's output.")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.arrays import Bools, Ints
+from jaegpt.arrays import Bools, Ints, Ints32
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.dialogue.pieces import Pieces, lists, numbered
 from jaegpt.tables import SCHEMAS, column
@@ -98,7 +98,7 @@ def encode_candidate(encoder: Encoder, text: str) -> list[int]:
     return list(candidates(encoder, pieces, numbers)[0].tolist())
 
 
-def candidates(encoder: Encoder, pieces: Pieces, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+def candidates(encoder: Encoder, pieces: Pieces, numbers: Ints) -> tuple[Ints32, Ints]:
     """The ids of candidates end to end, and [candidates] their lengths; `numbers`: [candidates] of their texts."""
     texts = pieces.spaced(numbers) if encoder.reply_spaced else numbers
     opening, closing = (np.full_like(texts, pieces.number(ids)) for ids in (encoder.reply_opening, encoder.end_of_turn))
@@ -127,7 +127,7 @@ def joined_turns(history: pa.Array, joint: str) -> tuple[Bools, pa.Array, Ints, 
 
 def histories(
     encoder: Encoder, pieces: Pieces, is_owner: Bools, texts: Ints, sizes: Ints
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
+) -> tuple[Ints32, npt.NDArray[np.int8], Ints]:
     """Ids and roles of all rows' histories end to end, and [rows] their lengths.
 
     is_owner, texts: [turns], whose turn it is and the number of its text; sizes: [rows], turns per row.

@@ -10,11 +10,10 @@ from typing import Any
 
 import fasttext
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.arrays import Bools
+from jaegpt.arrays import Bools, Strings
 from jaegpt.errors import JaegptError
 
 # Letters are counted in UTF-8 bytes, because a Hangul syllable (3 bytes) says as much as three Latin letters.
@@ -52,7 +51,7 @@ def letters_only(texts: pa.Array) -> pa.Array:
     return pc.utf8_trim_whitespace(cleaned)
 
 
-def identify(letters: pa.Array) -> tuple[npt.NDArray[np.str_], Bools]:
+def identify(letters: pa.Array) -> tuple[Strings, Bools]:
     """The languages of texts that `letters_only` gave.
 
     Each distinct text is asked once.

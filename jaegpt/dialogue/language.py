@@ -9,14 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from jaegpt.arrays import Ints
+from jaegpt.arrays import Ints, Strings
 from jaegpt.dialogue.identifier import KNOWN, UNKNOWN, identify, letters_only
 from jaegpt.tables import SCHEMAS, column, thread_starts
-
-Strings = npt.NDArray[np.str_]
 
 REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
 MIN_IDENTIFIED = 3  # lines that must be identified one by one for a thread to be judged by them alone

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jaegpt.arrays import Ints
+from jaegpt.arrays import Ints, Ints32
 from jaegpt.dialogue.encoding import Encoder, Ids
 
 # Texts that are not split into words. A run of white space may be one token, which splitting would break; and a text
@@ -27,7 +26,7 @@ class Pieces:
     with_space: gives the ids of the same texts with a space before each, for templates that ask for one.
     """
 
-    flat: npt.NDArray[np.int32]
+    flat: Ints32
     lengths: Ints
     spaced_from: int = 0
     with_space: "Callable[[], Pieces] | None" = None
@@ -56,7 +55,7 @@ class Pieces:
             self.lengths = np.concatenate([self.lengths, more.lengths])
         return texts + self.spaced_from
 
-    def gather(self, numbers: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
+    def gather(self, numbers: Ints) -> tuple[Ints32, Ints]:
         """The ids of these pieces end to end, and [numbers] their lengths: pieces a=[5], b=[6, 7]; b a -> [6, 7, 5]."""
         starts = np.cumsum(self.lengths) - self.lengths
         taken = self.lengths[numbers]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jaegpt.arrays import Bools, Ints
+from jaegpt.arrays import Bools, Ints, Ints32
 from jaegpt.dialogue.encode_table import candidates, encoder_of, histories, joined_turns
 from jaegpt.dialogue.encoding import Encoder, Ids, Layout
 from jaegpt.dialogue.examples import DatasetConfig, turn_names
@@ -285,9 +285,7 @@ def _until(turns: _Turns, form: _Form, lengths: tuple[Ints, Ints], start: int, e
     return np.cumsum(form.around[first, :count] + np.where(form.spaced[first, :count], spaced[here], plain[here]))
 
 
-def _window_tokens(
-    turns: _Turns, form: _Form, windows: _Windows
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints]:
+def _window_tokens(turns: _Turns, form: _Form, windows: _Windows) -> tuple[Ints32, npt.NDArray[np.int8], Ints]:
     """Ids and labels of all windows end to end, and [windows] their lengths."""
     pieces, encoder = turns.pieces, turns.encoder
     sizes = windows.last - windows.first + 1
@@ -321,7 +319,7 @@ def _window_tokens(
 
 def _alone_tokens(
     turns: _Turns, alone: Ints, num_history: int, block_size: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8], Ints, Ints]:
+) -> tuple[Ints32, npt.NDArray[np.int8], Ints, Ints]:
     """Turns written as examples are: history, then reply. Ids, labels, lengths, and the turns that fit a block.
 
     Where a history is too long it loses its oldest turns, down to the one before the reply.

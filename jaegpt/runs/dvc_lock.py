@@ -4,17 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from jaegpt.errors import JaegptError
+from jaegpt.yaml12 import load_yaml
 
 
 def locked_stages(content: bytes | None) -> dict[str, Any]:
     """Each stage's record in the content of a dvc.lock; empty where there is none that can be read."""
     try:
-        return dict((YAML(typ="safe").load(content or b"") or {}).get("stages", {}))
-    except (YAMLError, AttributeError):
+        return dict((load_yaml(content or b"") or {}).get("stages", {}))
+    except (ValueError, AttributeError):
         return {}
 
 

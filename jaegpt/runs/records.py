@@ -152,12 +152,13 @@ def _made_with(stages: Mapping[str, Any], digest: str, params: Mapping[str, Any]
     outs, deps = ({name: hashes(stage, kind) for name, stage in stages.items()} for kind in ("outs", "deps"))
     if outs["evaluate"].get(FIGURES) != digest:
         return {}, f"{FIGURES} is not the one dvc.lock records"
-    # Other stages may stand there from an earlier run, with its parameters.
+    # Only what the evaluation needs: other stages may stand there from an earlier run, with its parameters.
     needed = sorted(stages_before(outs, deps, ("evaluate",)) - {"evaluate"})
     recorded = recorded_params(stages, (*needed, "evaluate"))
     made = {path: md5 for name in needed for path, md5 in outs[name].items()}
     for name in (*needed, "evaluate"):
         for path, md5 in deps[name].items():
+            # Read in a version that no stage of this record has written: its maker has run since, and this has not.
             if made.get(path, md5) != md5:
                 return recorded, f"from before {path} was made again"
     changed = [key for key in sorted(recorded) if key in params and recorded[key] != params[key]]

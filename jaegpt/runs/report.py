@@ -10,22 +10,15 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from ruamel.yaml import YAML
 
 from jaegpt.dvc_status import changed_since
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.plain_words import sentences
 from jaegpt.files import write_text, writing_folder
-from jaegpt.runs import pictures as figures
+from jaegpt.params import Params
+from jaegpt.runs import pictures
 from jaegpt.runs.dvc_lock import flatten
-from jaegpt.runs.records import (
-    PRIVATE,
-    SWEEP_IMPORTANCE,
-    SWEEP_PREFIX,
-    SWEEP_TRIALS,
-    Run,
-    shown_value,
-)
+from jaegpt.runs.records import PRIVATE, SWEEP_IMPORTANCE, SWEEP_PREFIX, SWEEP_TRIALS, Run, shown_value
 from jaegpt.runs.table import STARRED, frame_of, make_table, notes_on, weight_groups
 
 PAGE = "index.html"
@@ -36,11 +29,11 @@ _COMMAND = {"tpu_report": "make tpu && dvc repro -f tpu_report", "fidelity": "dv
 
 @dataclass
 class Section:
-    """A part of the page: sentences, then a table (the first row is its head), then pictures by name."""
+    """A part of the page: sentences, then a table where it has rows, then pictures by name."""
 
     title: str
-    text: list[str] = field(default_factory=list)
-    rows: list[Sequence[str]] = field(default_factory=list)
+    text: list[str]
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
     pictures: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,10 +76,10 @@ def _with_code(sentence: str) -> Markup:
     return Markup(re.sub("`(.+?)`", r"<code>\1</code>", str(escape(sentence))))
 
 
-def _as_table(rows: Sequence[Sequence[str]]) -> Markup:
-    """The rows, whose first is the head, as an HTML table."""
+def _as_table(table: pd.DataFrame) -> Markup:
+    """The table as HTML, without its index."""
     with pd.option_context("display.max_colwidth", None):  # pandas would cut longer texts
-        return Markup(pd.DataFrame(rows[1:], columns=list(rows[0])).to_html(index=False, border=0))
+        return Markup(table.to_html(index=False, border=0))
 
 
 def _file_name(name: str) -> str:
@@ -98,21 +91,21 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
     others = [run.name for run in runs if run.kind == "experiment" and run.state == "done"]
     others = [name for name in others if not name.startswith(SWEEP_PREFIX)]
     curves = others[:MOST_CURVES]
-    plots = figures.dvc_plots(root)
+    plots = pictures.dvc_plots(root)
     if curves:
-        compared = figures.dvc_plots(root, curves)
+        compared = pictures.dvc_plots(root, curves)
         plots |= {name: compared[name] for name in (*_LEARNING, *_GRADIENTS) if name in compared}
 
     def drawn(*names: str) -> dict[str, str]:
         return {name: plots[name] for name in names if name in plots}
 
     notes = [f"Mind: {run.note}." for run in runs if run.kind == "workspace" and run.state == "done" and run.note]
-    learning = Section("Learning", _training(metrics.get("train")), [], drawn(*_LEARNING))
+    learning = Section("Learning", _training(metrics.get("train")), pictures=drawn(*_LEARNING))
     if curves and learning.pictures:
         learning.text.append(_ON_OVERLAYS)
         if len(others) > len(curves):
             learning.text.append(f"Of {len(others):,} experiments the first {len(curves):,} are drawn.")
-    gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], [], drawn(*_GRADIENTS))
+    gradients = Section("The two tasks' gradients", [_ON_GRADIENTS], pictures=drawn(*_GRADIENTS))
     if not gradients.pictures:
         gradients.text = ["Not measured: training with both w_lm and w_mc above 0 (`dvc repro`) makes these figures."]
     changed = changed_since(root, ("block_size", "fidelity", "tpu_report"))
@@ -126,8 +119,10 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
     return [
         _evaluation(metrics.get("evaluate"), notes),
         _data(metrics, drawn("Languages of threads"), old),
-        Section("Sessions", _sessions(metrics.get("sessions")), [], drawn("Gaps between messages", "Context by cut")),
-        Section("Block size", _block_size(metrics.get("block_size"), old), [], drawn("Block-size yield")),
+        Section(
+            "Sessions", _sessions(metrics.get("sessions")), pictures=drawn("Gaps between messages", "Context by cut")
+        ),
+        Section("Block size", _block_size(metrics.get("block_size"), old), pictures=drawn("Block-size yield")),
         learning,
         gradients,
         _weights(runs),
@@ -175,13 +170,14 @@ def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Sectio
         )
     digits = {"loss": 3, "lm_loss": 3, "lm_ratio": 3, "perplexity": 1, "token_accuracy": 3, "mc_loss": 3, "mc_ratio": 3,
               "mc_accuracy": 3, "seed_accuracy": 5}  # fmt: skip
-    rows: list[Sequence[str]] = [("", "base model", "fine-tuned")]
-    for key, places in digits.items():
-        rows.append((key, *("" if one.get(key) is None else f"{one[key]:.{places}f}" for one in (base, found))))
-    return Section("Did it learn?", text, rows)
+    rows = [
+        (key, *("" if one.get(key) is None else f"{one[key]:.{places}f}" for one in (base, found)))
+        for key, places in digits.items()
+    ]
+    return Section("Did it learn?", text, pd.DataFrame(rows, columns=["", "base model", "fine-tuned"]))
 
 
-def _data(metrics: Mapping[str, Any], pictures: dict[str, str], old: Collection[str]) -> Section:
+def _data(metrics: Mapping[str, Any], drawn: dict[str, str], old: Collection[str]) -> Section:
     needed = ("extract", "language", "sessions", "dataset", *(() if "block_size" in old else ("block_size",)))
     if any(name not in metrics for name in needed):
         return _missing("Data", "dvc repro block_size")
@@ -195,8 +191,7 @@ def _data(metrics: Mapping[str, Any], pictures: dict[str, str], old: Collection[
         ("examples", dataset["examples"]),
     ]
     steps += [("that fit a block", metrics[name]["examples_kept"]) for name in needed[4:]]
-    rows: list[Sequence[str]] = [("stage", "dropped for", "number")]
-    rows += [
+    rows = [
         (name, reason.replace("_", " "), f"{count:,}")
         for name in needed
         for reason, count in metrics[name].get("dropped", {}).items()
@@ -206,7 +201,8 @@ def _data(metrics: Mapping[str, Any], pictures: dict[str, str], old: Collection[
         f"{dataset['train']:,} examples for training, {dataset['valid']:,} for validation. "
         f"{dataset['valid_replies_in_train']:,} validation replies also stand, word for word, in training."
     ]
-    return Section("Data", text, rows, {"Data funnel": figures.funnel(steps), **pictures})
+    table = pd.DataFrame(rows, columns=["stage", "dropped for", "number"])
+    return Section("Data", text, table, {"Data funnel": pictures.funnel(steps), **drawn})
 
 
 def _sessions(found: Mapping[str, Any] | None) -> list[str]:
@@ -249,14 +245,13 @@ def _weights(runs: Sequence[Run]) -> Section:
     if not table["rows"]:
         return _missing(title, "dvc exp run -S w_mc=1")
     frame = frame_of(table, PRIVATE).reset_index()
-    rows: list[Sequence[str]] = [list(frame.columns), *frame.to_numpy().tolist()]
     text = [f"A star marks the {STARRED}. `jaegpt table` prints the same.", *notes_on(table)]
     groups = weight_groups(table["rows"], LEAST_WEIGHTS, PRIVATE)
     if not groups:
-        return Section(title, text, rows)
+        return Section(title, text, frame)
     if (drawn := sum(map(len, groups.values()))) < len(table["rows"]):
         text.append(f"The picture is of the {drawn:,} rows with {' or '.join(groups)}.")
-    return Section(title, text, rows, {"Loss weights": figures.weights(groups)})
+    return Section(title, text, frame, {"Loss weights": pictures.weights(groups)})
 
 
 def _sweep(root: Path) -> Section:
@@ -271,7 +266,7 @@ def _sweep(root: Path) -> Section:
         settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
         text.append(f"The lowest L_LM is {float(best['lm_loss']):.3f}, with {settings}.")
     text.append("Losses of another base model do not compare with these.")
-    return Section("Sweep", text, [], {"Sweep": figures.sweep(trials, importance)})
+    return Section("Sweep", text, pictures={"Sweep": pictures.sweep(trials, importance)})
 
 
 def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
@@ -279,14 +274,15 @@ def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
     text = [*_noted_old("fidelity", old), *sentences(found)]
-    return Section(title, text, [], {"Style": figures.style(found["style"])} if found["style"] else {})
+    return Section(title, text, pictures={"Style": pictures.style(found["style"])} if found["style"] else {})
 
 
 def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
     compiled = {name: entry for name, entry in (found or {}).items() if entry.get("compiles") is not None}
     if not compiled:
         return _missing("On a TPU", _COMMAND["tpu_report"])
-    rows: list[Sequence[str]] = [("slice", "compiles", "memory per device (GB)", "step at least (ms)", "epoch (min)")]
+    columns = ["slice", "compiles", "memory per device (GB)", "step at least (ms)", "epoch (min)"]
+    rows = []
     for name, entry in compiled.items():
         if not entry["compiles"]:
             rows.append((name, f"no: {entry['message']}", "", "", ""))
@@ -298,19 +294,18 @@ def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
         rows.append((name, "yes", memory, *speed))
     text = ["What the real TPU compiler says of a run's training step, and the bound its operations and bytes set."]
     text += _noted_old("tpu_report", old)
-    return Section("On a TPU", text, rows)
+    return Section("On a TPU", text, pd.DataFrame(rows, columns=columns))
 
 
 def _settings(root: Path, notes: Sequence[str]) -> Section:
-    params = flatten(YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
-    rows: list[Sequence[str]] = [("setting", "value")]
-    rows += [(key, str(shown_value(key, value))) for key, value in params.items() if not key.startswith(PRIVATE)]
+    params = flatten(Params(root / "params.yaml").content)
+    rows = [(key, str(shown_value(key, value))) for key, value in params.items() if not key.startswith(PRIVATE)]
     text = [
         *notes,
         "`dvc repro` makes this run again from params.yaml and the export; `dvc exp run -S key=value` tries a change.",
         "The settings of the section export may name people and folders, and are left out.",
     ]
-    return Section("Settings, and how to repeat it", text, rows)
+    return Section("Settings, and how to repeat it", text, pd.DataFrame(rows, columns=["setting", "value"]))
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

@@ -163,6 +163,7 @@ def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
     """Each run once, with the other names it has: after `dvc exp run` the workspace holds the experiment's figures."""
     found: list[tuple[Run, list[str]]] = []
     order = {"experiment": 0, "commit": 1, "workspace": 2}
+    # Experiments first, so that it is they who keep the row, and the workspace that only adds its name to it.
     for run in sorted(runs, key=lambda run: order[run.kind]):
         same = [also for other, also in found if run.kind != "experiment" and other.figures == run.figures]
         if same and not run.note:
@@ -176,7 +177,7 @@ def _without_names(runs: Sequence[Run]) -> list[Run]:
     """The runs with #1, #2 ... for the values of parameters that may name people; switches and numbers stay."""
     seen: dict[str, list[Any]] = {}
 
-    def told(key: str, value: Any) -> Any:
+    def numbered(key: str, value: Any) -> Any:
         if not key.startswith(PRIVATE) or value is None or isinstance(value, (bool, int, float)):
             return value
         values = seen.setdefault(key, [])
@@ -184,7 +185,7 @@ def _without_names(runs: Sequence[Run]) -> list[Run]:
             values.append(value)
         return f"#{values.index(value) + 1}"
 
-    return [replace(run, params={key: told(key, value) for key, value in run.params.items()}) for run in runs]
+    return [replace(run, params={key: numbered(key, value) for key, value in run.params.items()}) for run in runs]
 
 
 def _differing(runs: Sequence[Run]) -> list[str]:

@@ -26,8 +26,6 @@ def add_command(commands: Any) -> None:
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from ruamel.yaml import YAML
-
     from jaegpt.errors import JaegptError
     from jaegpt.params import Params
     from jaegpt.runs.dvc_lock import flatten
@@ -35,7 +33,6 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     checked = Params()
     config = checked.section("sweep", SweepConfig)
-    params = flatten(YAML(typ="safe").load(checked.path.read_text(encoding="utf-8")))
     overrides = {"model": arguments.model} if arguments.model else {}
     model = str(overrides.get("model", checked.value("model")))
     name = arguments.study or re.sub(r"[^\w.-]+", "-", Path(model).name).strip("-.").lower()
@@ -45,4 +42,4 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     trials = TRIALS if arguments.trials is None and arguments.minutes is None else arguments.trials
     budget = Budget(trials=trials, minutes=arguments.minutes, workers=arguments.workers)
-    sweep(config, params, overrides, budget, name)
+    sweep(config, flatten(checked.content), overrides, budget, name)

@@ -1,4 +1,4 @@
-"""A frozen copy of the project for each trial of a sweep, so that nobody's workspace changes under anybody's hands.
+"""A frozen copy of the project for each trial of a sweep, so that what is edited meanwhile changes no trial.
 
 `dvc exp run --temp` would do it too, but it stashes the workspace for a moment at the start of each trial, and two of
 them started at once take each other's stash. A copy here is a Git clone that borrows the objects of the project, with
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from jaegpt.errors import JaegptError
+from jaegpt.params import Params
 from jaegpt.runs.dvc_lock import flatten, stages_before
 from jaegpt.runs.records import PRIVATE
+from jaegpt.yaml12 import load_yaml
 
 # The stages that a trial runs up to: the figures, and what `dvc exp apply` would miss: the plots of the data, and the
 # base model's replies, which all trials share.
@@ -107,12 +107,11 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str],
     Read from dvc.yaml: all that `evaluate` and the stages before it list. Trials of one study must agree in all of it.
 
     Args:
-        salt: under which parameters that may name people are hashed, so that who has the study but not the salt cannot
-            try names.
+        salt: goes into the hashes of parameters that may name people: without it, whoever has the study's file could
+            hash names until one fits.
     """
-    yaml = YAML(typ="safe")
-    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    params = {**flatten(yaml.load((root / "params.yaml").read_text(encoding="utf-8"))), **overrides}
+    stages = load_yaml((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    params = {**flatten(Params(root / "params.yaml").content), **overrides}
     settings: dict[str, str] = {}
     outs = {name: list(_paths(stage)) for name, stage in stages.items()}
     deps = {name: stage.get("deps", []) for name, stage in stages.items()}
@@ -132,7 +131,7 @@ def fixed_settings(root: Path, overrides: Mapping[str, Any], searched: set[str],
 
 
 def private_salt(path: Path) -> bytes:
-    """The bytes in the file `path`, which Git ignores; drawn at random, for the owner's eyes, where there is none."""
+    """The bytes in the file `path`, which Git ignores; made of random ones at the first call."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

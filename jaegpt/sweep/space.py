@@ -9,8 +9,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-# A lognormal is cut off at these quantiles, TAIL and 1 - TAIL: a normal distribution has no ends, a search space needs
-# two.
+# A lognormal is cut off at the quantiles TAIL and 1 - TAIL, because a search space needs two ends and it has none.
 TAIL = 0.001
 DIGITS = 4  # of a drawn number: more would only make names and files longer
 

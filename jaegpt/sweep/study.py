@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 def open_study(name: str, config: SweepConfig, fixed: Mapping[str, str], seed: int) -> optuna.Study:
-    """The study `name`, kept in sweeps/NAME.db; made if there is none.
+    """The study `name`, kept in sweeps/NAME.db, which is made where it is missing.
 
     Args:
         fixed: what its trials must agree in, as `fixed_settings` gives it.
@@ -96,7 +96,7 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that ran to an end of their own: done, stopped, diverged or failed; in their order.
 
     The outcome is written before the loss: a trial that was killed in between, or that repeats such a one, has the
-    first alone, and is run again.
+    outcome alone, and is run again.
     """
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     return [

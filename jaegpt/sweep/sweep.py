@@ -106,11 +106,11 @@ class Trials(Protocol):
 
 
 class Search:
-    """A sweep at work: lets the study choose settings, has trials run, and says what came of them.
+    """A running sweep: lets the study choose settings, has trials run, and says what came of them.
 
     Args:
         params: of every trial, by dotted name, but for what is searched.
-        overrides: those of them that a trial has to set.
+        overrides: those of `params` that differ from params.yaml, which each trial sets.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Search:
         self.params, self.overrides = params, overrides
         self.data_ready = threading.Event()
         self.first = threading.Lock()
-        self.telling = threading.Lock()  # workers end trials at the same moment, and write the same files
+        self.ending = threading.Lock()  # two workers' trials may end at the same moment, and write the same files
         self.failures = 0  # in a row, up to now
         self.ends = time.monotonic() + 60 * (float("inf") if budget.minutes is None else budget.minutes)
         self.error: Exception | None = None  # of any worker: Optuna does not pass on those of the last trials
@@ -147,7 +147,7 @@ class Search:
                 while self._left() != 0 and not (self.runner.stopping or self.error) and time.monotonic() < self.ends:
                     study.optimize(
                         self._objective,
-                        n_trials=self._left(),  # failed ones spend it, too, and are made up for in another round
+                        n_trials=self._left(),  # failed ones use it up too; the next round makes up for them
                         timeout=None if self.budget.minutes is None else self.ends - time.monotonic(),
                         n_jobs=self.budget.workers,
                         catch=(TrialFailed,),
@@ -184,7 +184,8 @@ class Search:
         searched = {dimension.name: settings[dimension.name] for dimension in self.dimensions}
         trial.set_user_attr("settings", searched)
         name = f"{SWEEP_PREFIX}{self.study.study_name}-{trial.number:03d}"
-        # The loss before training; one that goes on at a checkpoint does not measure it again.
+        # The loss before training, which a stopped trial's later losses are compared with. A trial that goes on from a
+        # checkpoint does not measure it again, so it is taken from the earlier try with the same settings.
         begun = [one.user_attrs for one in self.study.get_trials(deepcopy=False) if "untrained" in one.user_attrs]
         untrained = [one["untrained"] for one in begun if one["settings"] == searched][-1:]
 
@@ -197,7 +198,7 @@ class Search:
             try:
                 outcome = self.runner.run(name, settings, {**self.params, **settings}, watch)
             except Exception as error:
-                if self.runner.stopping:  # which may be its cause
+                if self.runner.stopping:  # the trial was ended on purpose, whatever its error says
                     raise Interrupted from error
                 if isinstance(error, TrialFailed):
                     trial.set_user_attr("outcome", "failed")
@@ -215,7 +216,7 @@ class Search:
         return self._counted_as(outcome, untrained)
 
     def _counted_as(self, outcome: Outcome, untrained: list[float]) -> float:
-        """The loss of a trial that did not end: its last one, but none worse than before training."""
+        """The loss that the study gets of a trial that was not run to its end: finite, so that it can learn from it."""
         known = [loss for loss in (outcome.loss, *untrained) if loss < float("inf")]
         if not known:
             raise TrialFailed(f"{outcome.state} before the first validation")
@@ -251,7 +252,7 @@ class Search:
 
     def _after(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Say how a trial ended, write the tables, and stop where going on is no use."""
-        with self.telling:
+        with self.ending:
             write_results(study, self.dimensions)
             for line in describe(study, self.dimensions, trial, self.budget.trials):
                 print(line, flush=True)

@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What is done as a trial runs.
+    """What to call as a trial runs.
 
     on_validation: (validation intervals seen, `train.evaluations` per epoch; lm_loss) -> whether to stop.
     on_data_ready: the data stages are done, so that another trial finds them in the cache.
@@ -99,7 +99,8 @@ class Runner:
         """
         if self.stopping:
             raise Interrupted
-        # Checkpoints of trials stay among themselves: those of a trial that is stopped for good go with it.
+        # Named by the settings, so that a trial that is run again finds its checkpoint, and no other trial does.
+        # Removed below, once the trial has come to an end of its own.
         scratch = self.folder / "scratch" / hashlib.md5(repr(sorted(settings.items())).encode()).hexdigest()[:16]
         copy = self.folder / name
         shutil.rmtree(copy, ignore_errors=True)
@@ -157,7 +158,7 @@ class Runner:
 def clear_leftovers(work: Path) -> int:
     """End the trials that a killed sweep left running, and remove the copies it left; how many were running.
 
-    For who holds the lock of `work`, or it would end the trials of a sweep at work.
+    Call it with the lock of `work` held: otherwise it would end the trials of another sweep that is running.
     """
     ended = 0
     for path in sorted(work.glob("*/*.pid")):
@@ -183,7 +184,7 @@ def _private(path: Path) -> TextIO:
 
 @contextlib.contextmanager
 def _alive(path: Path) -> Iterator[TextIO]:
-    """A file for a process group's number; its lock lasts as long as a process that was given it, ours or the trial."""
+    """A file for a process group's number; its lock is held until both this process and the trial have ended."""
     with open(path, "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:

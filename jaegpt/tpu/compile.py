@@ -100,7 +100,7 @@ def hbm_traffic(module: str) -> int:
 def _devices(name: str) -> list[Any]:
     from jax.experimental import topologies
 
-    # A host has 2x2 chips unless it is said otherwise; a single chip is less than that.
+    # A host has 2x2 chips unless `chips_per_host_bounds` says otherwise; a slice of a single chip is less than that.
     sides = name.partition(":")[2]
     single = {"chips_per_host_bounds": (1, 1, 1)} if set(sides.split("x")) == {"1"} else {}
     return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **single).devices)

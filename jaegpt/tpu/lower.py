@@ -1,4 +1,4 @@
-"""The training step of a run as StableHLO, for a slice of so many TPU devices; no TPU is needed, nor any weight.
+"""The training step of a run as StableHLO, for a slice of so many TPU devices; neither a TPU nor weights are needed.
 
 Run by `tpu_report` in a process of its own, since the number of devices is settled when torch_xla is imported:
 CPU_NUM_DEVICES=4 python -m jaegpt.tpu.lower SETTINGS OUT (SETTINGS: JSON, see `main`).
@@ -28,10 +28,10 @@ LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 1e-4, 0.01, 1.0
 def main() -> None:
     """SETTINGS: base_model and tokens (folders), seed, block_size, train (of the section, what stage tpu_report reads).
 
-    Both losses have weight. The optimizer's numbers are constants in the program and change neither its memory nor its
-    time, so they are any.
+    Both losses have weight. The optimizer's numbers are constants in the program that change neither its memory nor its
+    time, so any will do.
     """
-    # Not above, because `tpu_report` imports this module, and torch_xla would take over its process.
+    # Imported here, because `tpu_report` imports this module, and torch_xla would take over its process.
     import torch_xla.core.xla_model as xm
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -37,7 +37,7 @@ class TpuConfig:
 
 @dataclass(frozen=True)
 class Chip:
-    """Published figures of a chip: bf16 operations a second at its peak, bytes a second to and from its memory."""
+    """Published figures of a chip: bf16 operations per second at its peak, bytes per second to and from its memory."""
 
     flops: float
     bandwidth: float
@@ -53,7 +53,7 @@ CHIPS = {
     "v5p": Chip(459e12, 2765e9),
     "v6e": Chip(918e12, 1638e9),
 }
-# Of one device, a step. `compiles` and, where there are no figures, `message` stand beside them.
+# Per device and step. `compiles` and, where there are no figures, `message` stand beside them.
 FOUND = ("devices", "hbm_needed_bytes", "hbm_available_bytes", "flops", "bytes_accessed")
 
 
@@ -93,7 +93,7 @@ def tpu_report(
 def entry(name: str, found: Mapping[str, Any], batch_size: int, num_examples: int) -> dict[str, Any]:
     """The figures of one slice; null where there are none, and then `message` says why.
 
-    Examples a second and minutes an epoch are at the roofline, so they are bounds.
+    Examples per second and minutes per epoch are at the roofline, so they are bounds.
     """
     compiles = "flops" in found
     generation, _, sides = name.partition(":")

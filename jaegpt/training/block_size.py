@@ -4,14 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jaegpt.arrays import Ints32
 from jaegpt.errors import JaegptError
 from jaegpt.tables import column
-
-Ids = npt.NDArray[np.int32]
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024)
 ENOUGH = 0.99  # the seed chose 128, which held 99.06 % of its examples
@@ -27,9 +25,9 @@ class Sizes:
         candidates: [examples] number of candidates.
     """
 
-    needed: Ids
-    packed: Ids
-    candidates: Ids
+    needed: Ints32
+    packed: Ints32
+    candidates: Ints32
 
     @classmethod
     def of(cls, tokens: pa.Table) -> "Sizes":

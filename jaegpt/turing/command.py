@@ -18,7 +18,7 @@ def add_command(commands: Any) -> None:
         f"alone. Each game is saved as CSV in {FOLDER}. Run it after `dvc repro`.",
         epilog="example: jaegpt turing --rounds 30",
     )
-    turing.add_argument("--rounds", type=int, default=20, help="rounds a game, at least 20 (20)")
+    turing.add_argument("--rounds", type=int, default=20, help="rounds per game, at least 20 (20)")
     turing.add_argument("--port", type=int, default=7861, help="port to listen on (7861)")
     add_root_path(turing)
     turing.add_argument(

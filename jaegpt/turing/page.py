@@ -1,4 +1,4 @@
-"""`jaegpt turing`: a page that shows a context and two replies, one real and one the model's, to be told apart.
+"""`jaegpt turing`: a page that shows a context and two replies, one real and one the model's: which is which?
 
 It answers to this machine alone and loads nothing from elsewhere; the contexts are the owner's private messages.
 """
@@ -44,7 +44,7 @@ class Games:
 
     Args:
         contexts, generated: what is shown, as `make_rounds` takes it.
-        count: rounds a game.
+        count: rounds per game.
         folder: where each game is saved, as game-0001.csv and so on; numbers that are taken are skipped.
 
     Raises:

@@ -34,7 +34,7 @@ class Round:
 def make_rounds(contexts: Sequence[Context], generated: Sequence[str], count: int, seed: Sequence[int]) -> list[Round]:
     """`count` rounds in an order, and with sides, that depend on `seed` alone.
 
-    Contexts where the model said word for word what the person said are left out: there is nothing to tell.
+    Contexts where the model said word for word what the person said are left out: there is nothing to choose.
 
     Args:
         generated: the model's replies to `contexts`.
@@ -108,11 +108,11 @@ def write_sheet(folder: Path, rounds: Sequence[Round]) -> tuple[Path, Path]:
         for number, one in enumerate(rounds, start=1)
     )
     answers = "".join(f"<li>{one.real}</li>" for one in rounds)
-    told = (
+    intro = (
         "Each conversation was answered once by a person and once by a model of that person. Tick the person's reply."
     )
     paths = folder / "sheet.html", folder / "key.html"
-    write_text(paths[0], _PAGE.format(title="Which reply is real?", body=f"<p>{told}</p>{questions}"))
+    write_text(paths[0], _PAGE.format(title="Which reply is real?", body=f"<p>{intro}</p>{questions}"))
     write_text(paths[1], _PAGE.format(title="Key: the real replies", body=f"<ol>{answers}</ol>"))
     return paths
 

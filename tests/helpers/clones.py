@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from dvc.utils.serialize import modify_yaml
 
 from helpers.commands import call
 from helpers.paths import ROOT
@@ -18,17 +18,14 @@ def stages_run(output: str) -> list[str]:
 
 
 def set_params(folder: Path, **changes: Any) -> None:
-    """`set_params(folder, train__epochs=2)` sets train.epochs in params.yaml."""
-    yaml = YAML()
-    path = folder / "params.yaml"
-    content = yaml.load(path)
-    for name, value in changes.items():
-        *sections, key = name.split("__")
-        target = content
-        for section in sections:
-            target = target[section]
-        target[key] = value
-    yaml.dump(content, path)
+    """`set_params(folder, train__epochs=2)` sets train.epochs in params.yaml, written as by DVC's `-S`."""
+    with modify_yaml(str(folder / "params.yaml")) as content:
+        for name, value in changes.items():
+            *sections, key = name.split("__")
+            target = content
+            for section in sections:
+                target = target[section]
+            target[key] = value
 
 
 def outputs(project: Path) -> list[tuple[str, int]]:

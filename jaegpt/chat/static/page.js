@@ -26,14 +26,14 @@ export async function post(path, content, signal) {
   }
   if (response.ok) return response;
   const text = await response.text();
-  let told = text || `The server answered with status ${response.status}.`;
+  let message = text || `The server answered with status ${response.status}.`;
   try {
     const found = JSON.parse(text).error;
-    told = found?.message ?? found ?? told;
+    message = found?.message ?? found ?? message;
   } catch {
     // plain text, as the guard in front answers
   }
-  throw new Error(told);
+  throw new Error(message);
 }
 
 // The events of a streamed response, in turn.

@@ -63,10 +63,10 @@ function drawSettings() {
 }
 
 function addSetting(place, name, about, input, ...more) {
-  const told = make("p", {id: `about-${name}`, className: "about"}, about);
-  input.setAttribute("aria-describedby", told.id);
+  const hint = make("p", {id: `about-${name}`, className: "about"}, about);
+  input.setAttribute("aria-describedby", hint.id);
   const label = make("label", {htmlFor: input.id}, name);
-  place.append(make("div", {className: "setting"}, label, make("div", {className: "values"}, ...more, input), told));
+  place.append(make("div", {className: "setting"}, label, make("div", {className: "values"}, ...more, input), hint));
 }
 
 function settings() {
