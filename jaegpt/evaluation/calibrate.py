@@ -1,0 +1,201 @@
+"""How to draw: a few settings tried on contexts that no other figure uses, and the one that suits the owner best.
+
+No single figure says how well a model answers. Cautious settings say "yeah" to everything, which a judge of texts sees;
+bold ones drift into nonsense, which only the base model's likelihood sees; much guidance parrots the context. So the
+settings are judged by several figures at once, and are to match the owner, not to maximise anything.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaegpt.arrays import Floats
+from jaegpt.evaluation.content import common_words, context_words, token_f1
+from jaegpt.evaluation.contexts import Context
+from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95
+from jaegpt.evaluation.judges import JUDGES, share, wins
+from jaegpt.evaluation.reading import Readings
+from jaegpt.evaluation.style import StyleJudge
+from jaegpt.generation.settings import DEFAULT, GenerateConfig
+
+# temperature, top_p, min_p, guidance; the last only for a model that has learned first words.
+GRID = ((1.0, 1.0, 0.0, 1.0), (1.0, 0.98, 0.0, 1.0), (0.95, 0.98, 0.0, 1.0), (0.9, 0.95, 0.0, 1.0), (1.0, 1.0, 0.01, 1.0))
+GUIDED = ((1.0, 1.0, 0.0, 1.2), (0.95, 0.98, 0.0, 1.2), (0.95, 0.98, 0.0, 1.35))
+NAMES = ("temperature", "top_p", "min_p", "guidance")
+CLOSE = (0.8, 1.25)  # of the owner's context words and fit
+LENGTH_PERCENTILE = 99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """What the settings are to match.
+
+    contexts, readings: those that are replied to, and what the base model made of the owner's replies to them.
+    train: the owner's training replies. judge: knows them and other people's, and base: its mean for the base model's
+        replies; None where there are too few to learn from.
+    """
+
+    contexts: Sequence[Context]
+    readings: Readings
+    train: Sequence[str]
+    judge: StyleJudge | None
+    base: float
+    seed: int
+
+    @property
+    def replies(self) -> list[str]:
+        return [context.reply for context in self.contexts]
+
+    def context_words(self, replies: Sequence[str]) -> float | None:
+        """The share of the replies' rarer words that stands in their context."""
+        histories = [[text for _, text in context.history] for context in self.contexts]
+        return context_words(replies, histories, common_words(self.train))
+
+    def style_score(self, replies: Sequence[str]) -> float | None:
+        """How far the replies are on the way from the base model's to the owner's: 0 to 1, or beyond."""
+        if self.judge is None:
+            return None
+        own, theirs = (float(self.judge.probabilities(texts).mean()) for texts in (self.replies, replies))
+        return (theirs - self.base) / (own - self.base) if own > self.base else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One setting, and what its replies showed. won: judge -> [contexts]; figures: as in metrics/calibrate.json."""
+
+    config: GenerateConfig
+    won: Mapping[str, Floats]
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The setting to draw with, the best one without guidance, and whether the first satisfies all conditions."""
+
+    chosen: GenerateConfig
+    without_guidance: GenerateConfig
+    satisfied: bool
+
+
+def settings_to_try(guided: bool, max_tokens: int) -> list[GenerateConfig]:
+    """The grid. guided: whether the model has learned first words, which guidance needs."""
+    rows = [*GRID, *(GUIDED if guided else ())]
+    return [dataclasses.replace(DEFAULT, max_tokens=max_tokens, **dict(zip(NAMES, row, strict=True))) for row in rows]
+
+
+def longest_replies(lengths: Sequence[int], block_size: int) -> int:
+    """Tokens that a reply needs at most: those of 99 of 100 of the owner's, which may fill half of a block.
+
+    Args:
+        lengths: tokens of the owner's training replies.
+    """
+    if not lengths:
+        return min(DEFAULT.max_tokens, max(1, block_size // 2))
+    return max(1, min(math.ceil(np.percentile(lengths, LENGTH_PERCENTILE)), block_size // 2))
+
+
+def try_setting(config: GenerateConfig, replies: Sequence[str], readings: Readings, owner: Owner) -> Tried:
+    """Judge the replies that one setting gave.
+
+    Raises:
+        NotMeasured: there are too few contexts.
+    """
+    names = [context.example_id for context in owner.contexts]
+    won = wins(owner.replies, replies, names, owner.seed, (owner.readings, readings))
+    shares = {name: share(won[name], owner.seed) for name in JUDGES}
+    figures: dict[str, Any] = {"settings": {name: getattr(config, name) for name in NAMES}}
+    for name, (value, interval) in shares.items():
+        key = "told_apart" if name == "both" else f"told_apart_{name}"
+        figures |= {key: value, f"{key}_ci": interval}
+    figures |= {
+        "f1": float(np.mean([token_f1(*pair) for pair in zip(replies, owner.replies, strict=True)])),
+        "fit": fit(readings, owner.readings),
+        "context_words": owner.context_words(replies),
+        "likelihood": readings.likelihood,
+        "different": len(set(replies)) / len(replies),
+        "style_score": owner.style_score(replies),
+    }
+    return Tried(config=config, won=won, figures=figures)
+
+
+def fit(readings: Readings, owner: Readings) -> float | None:
+    """How much likelier a writer's contexts make its replies, as a ratio to the owner's; below 1: it answers less.
+
+    None where the owner's own contexts make the owner's replies no likelier: the base model cannot read them.
+    """
+    return readings.gain / owner.gain if owner.gain > 0 else None
+
+
+def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
+    """The most sensible of the settings that match the owner, where there are any, else the nearest to that.
+
+    A setting matches when no judge tells it apart clearly more often than the setting which that judge tells apart
+    least (the 95 % interval of the difference, the same contexts resampled for both, lies above 0), and when its
+    context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model.
+    """
+    words = owner.context_words(owner.replies)
+
+    def best_of(rows: Sequence[Tried]) -> tuple[Tried, bool]:
+        least = {name: min(rows, key=lambda row: float(row.won[name].mean())) for name in JUDGES}
+        off = [sum(_excesses(row, least, words, owner.seed)) for row in rows]
+        nearest = min(off)
+        matching = [row for row, excess in zip(rows, off, strict=True) if excess <= nearest]
+        return max(matching, key=lambda row: float(row.figures["likelihood"])), nearest == 0
+
+    best, satisfied = best_of(tried)
+    plain, _ = best_of([row for row in tried if row.config.guidance == 1])
+    return Choice(chosen=best.config, without_guidance=plain.config, satisfied=satisfied)
+
+
+def _excesses(row: Tried, least: Mapping[str, Tried], words: float | None, seed: int) -> Iterator[float]:
+    """By how much a setting misses each condition; 0 where it satisfies it, or where it cannot be measured."""
+    for name in JUDGES:
+        more = row.won[name] - least[name].won[name]
+        yield max(0.0, middle_95(more[bootstrap_rows(len(more), seed)].mean(axis=1))[0])
+    low, high = CLOSE
+    own_words = row.figures["context_words"]
+    ratios = [row.figures["fit"], own_words / words if words and own_words is not None else None]
+    for ratio in ratios:
+        if ratio is not None:
+            # As far beyond on either side counts alike: .4 is as far from .8 as 2.5 from 1.25.
+            beyond = max(math.log(low / max(ratio, 0.01)), math.log(max(ratio, 0.01) / high))
+            yield max(0.0, beyond)
+
+
+def content(tried: Sequence[Tried], choice: Choice, owner: Owner) -> dict[str, Any]:
+    """metrics/calibrate.json."""
+    reasons = {}
+    if owner.readings.gain <= 0:
+        reasons["fit"] = {"owner_gain": owner.readings.gain}
+    return {
+        "contexts": len(owner.contexts),
+        "chosen": dataclasses.asdict(choice.chosen),
+        "without_guidance": dataclasses.asdict(choice.without_guidance),
+        "satisfied": choice.satisfied,
+        "owner": {
+            "context_words": owner.context_words(owner.replies),
+            "gain": owner.readings.gain,
+            "likelihood": owner.readings.likelihood,
+            "different": len(set(owner.replies)) / len(owner.replies),
+        },
+        "grid": [dict(row.figures) for row in tried],
+        "reasons": reasons,
+    }
+
+
+def defaults(reason: NotMeasured, contexts: int, max_tokens: int) -> dict[str, Any]:
+    """metrics/calibrate.json where nothing could be tried."""
+    chosen = dataclasses.asdict(dataclasses.replace(DEFAULT, max_tokens=max_tokens))
+    return {
+        "contexts": contexts,
+        "chosen": chosen,
+        "without_guidance": chosen,
+        "satisfied": None,
+        "owner": None,
+        "grid": [],
+        "reasons": {"grid": reason.counts},
+    }
