@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaegpt.generation.speaker import GenerateConfig, Speaker
+    from jaegpt.generation.settings import GenerateConfig
+    from jaegpt.generation.speaker import Speaker
 
 TUNED_FOLDER = Path("models/jaegpt")
 BASE_FOLDER = Path("data/base_model")
@@ -153,13 +154,14 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
     from jaegpt.dialogue.examples import DatasetConfig
     from jaegpt.dialogue.turns import SessionConfig
     from jaegpt.errors import JaegptError
-    from jaegpt.generation.speaker import GenerateConfig, Speaker
+    from jaegpt.generation.settings import GenerateSettings, found_settings
+    from jaegpt.generation.speaker import Speaker
     from jaegpt.training.config import TrainConfig
     from jaegpt.training.devices import choose_device
     from jaegpt.training.model_folder import HEAD_FILE
 
     params = Params()
-    config = params.section("generate", GenerateConfig)
+    config = params.section("generate", GenerateSettings).resolved(found_settings())
     training, dataset = params.section("train", TrainConfig), params.section("dataset", DatasetConfig)
     view = {
         "num_history": dataset.num_history,

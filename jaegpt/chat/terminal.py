@@ -10,7 +10,8 @@ from typing import Any
 from jaegpt.chat.conversation import BASE, MODELS, TUNED, Conversation, Exchange, attempt_seed
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import clean_text
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation

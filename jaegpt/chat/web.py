@@ -17,7 +17,8 @@ from jaegpt.chat.pages import Body, Nothing, events_response, new_page, problem
 from jaegpt.chat.worker import Answer, Question, Worker
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import MAX_TEXT, clean_text
-from jaegpt.generation.speaker import MOST_CANDIDATES, GenerateConfig, Reply
+from jaegpt.generation.settings import MOST_CANDIDATES, GenerateConfig
+from jaegpt.generation.speaker import Reply
 
 # setting -> (step, explanation)
 _SETTINGS = {

@@ -7,10 +7,13 @@ import torch
 from transformers import AutoTokenizer
 
 from helpers.models import CPU, save_tiny
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 from jaegpt.training.model_folder import load_base, save_model
 
-CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1)
+CONFIG = GenerateConfig(
+    top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1, rerank="head"
+)
 VIEW = {"num_history": 4, "block_size": 128, "token_types": False}  # that tuned models were trained with
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
