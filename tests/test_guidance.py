@@ -39,7 +39,9 @@ def logits(one: Speaker, ids: list[int]) -> Tensor:
         return one.model.lm(torch.tensor([ids])).logits[0, -1].float()
 
 
-def naive(one: Speaker, history: list[Turn], settings: GenerateConfig, seed: int, number: int) -> tuple[list[int], float]:
+def naive(
+    one: Speaker, history: list[Turn], settings: GenerateConfig, seed: int, number: int
+) -> tuple[list[int], float]:
     """Candidate `number` with guidance as its formula says, token by token, and its fit."""
     prompt, free = one.prompt(history, settings).ids, encode_history(one.encoder, [])[0]
     (draws,) = uniform_draws(prompt, seed, range(number, number + 1), settings.max_tokens)

@@ -12,22 +12,48 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from jaegpt.arrays import Floats
 from jaegpt.evaluation.content import common_words, context_words, token_f1
-from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95
-from jaegpt.evaluation.judges import JUDGES, share, wins
-from jaegpt.evaluation.reading import Readings
+from jaegpt.evaluation.contexts import Context, answer_contexts, longest_replies
+from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95, need, rounded
+from jaegpt.evaluation.judges import JUDGES, MIN_CONTEXTS, share, wins
+from jaegpt.evaluation.reading import Reader, Readings, fit
 from jaegpt.evaluation.style import StyleJudge
 from jaegpt.generation.settings import DEFAULT, GenerateConfig
+from jaegpt.generation.speaker import Speaker
 
 # temperature, top_p, min_p, guidance; the last only for a model that has learned first words.
-GRID = ((1.0, 1.0, 0.0, 1.0), (1.0, 0.98, 0.0, 1.0), (0.95, 0.98, 0.0, 1.0), (0.9, 0.95, 0.0, 1.0), (1.0, 1.0, 0.01, 1.0))
+GRID = (
+    (1.0, 1.0, 0.0, 1.0),
+    (1.0, 0.98, 0.0, 1.0),
+    (0.95, 0.98, 0.0, 1.0),
+    (0.9, 0.95, 0.0, 1.0),
+    (1.0, 1.0, 0.01, 1.0),
+)
 GUIDED = ((1.0, 1.0, 0.0, 1.2), (0.95, 0.98, 0.0, 1.2), (0.95, 0.98, 0.0, 1.35))
 NAMES = ("temperature", "top_p", "min_p", "guidance")
+COLUMNS = (
+    "setting",
+    *NAMES,
+    "told_apart",
+    "told_apart_text",
+    "told_apart_reading",
+    "context_words",
+    "fit",
+    "owner_context_words",
+)
 CLOSE = (0.8, 1.25)  # of the owner's context words and fit
-LENGTH_PERCENTILE = 99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What was written elsewhere: the owner's training replies, other people's, and the base model's replies."""
+
+    train: Sequence[str]
+    others: Sequence[str]
+    base: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +71,28 @@ class Owner:
     judge: StyleJudge | None
     base: float
     seed: int
+
+    @classmethod
+    def known(cls, contexts: Sequence[Context], readings: Readings, said: Said, seed: int) -> "Owner":
+        """The owner of these contexts' replies, and what the judge of style makes of the base model's."""
+        judge, base = None, math.nan
+        if said.base:
+            try:
+                judge = StyleJudge(said.train, said.others, seed)
+                base = float(judge.probabilities(said.base).mean())
+            except NotMeasured:
+                pass
+        return cls(contexts=contexts, readings=readings, train=said.train, judge=judge, base=base, seed=seed)
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """The owner's own figures, where they are not ratios to the owner's."""
+        return {
+            "context_words": self.context_words(self.replies),
+            "gain": self.readings.gain,
+            "likelihood": self.readings.likelihood,
+            "different": len(set(self.replies)) / len(self.replies),
+        }
 
     @property
     def replies(self) -> list[str]:
@@ -74,28 +122,17 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The setting to draw with, the best one without guidance, and whether the first satisfies all conditions."""
+    """The setting to draw with, the best one without guidance, and whether the first satisfies all conditions (None: not tried)."""
 
     chosen: GenerateConfig
     without_guidance: GenerateConfig
-    satisfied: bool
+    satisfied: bool | None
 
 
 def settings_to_try(guided: bool, max_tokens: int) -> list[GenerateConfig]:
     """The grid. guided: whether the model has learned first words, which guidance needs."""
     rows = [*GRID, *(GUIDED if guided else ())]
     return [dataclasses.replace(DEFAULT, max_tokens=max_tokens, **dict(zip(NAMES, row, strict=True))) for row in rows]
-
-
-def longest_replies(lengths: Sequence[int], block_size: int) -> int:
-    """Tokens that a reply needs at most: those of 99 of 100 of the owner's, which may fill half of a block.
-
-    Args:
-        lengths: tokens of the owner's training replies.
-    """
-    if not lengths:
-        return min(DEFAULT.max_tokens, max(1, block_size // 2))
-    return max(1, min(math.ceil(np.percentile(lengths, LENGTH_PERCENTILE)), block_size // 2))
 
 
 def try_setting(config: GenerateConfig, replies: Sequence[str], readings: Readings, owner: Owner) -> Tried:
@@ -120,14 +157,6 @@ def try_setting(config: GenerateConfig, replies: Sequence[str], readings: Readin
         "style_score": owner.style_score(replies),
     }
     return Tried(config=config, won=won, figures=figures)
-
-
-def fit(readings: Readings, owner: Readings) -> float | None:
-    """How much likelier a writer's contexts make its replies, as a ratio to the owner's; below 1: it answers less.
-
-    None where the owner's own contexts make the owner's replies no likelier: the base model cannot read them.
-    """
-    return readings.gain / owner.gain if owner.gain > 0 else None
 
 
 def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
@@ -166,36 +195,76 @@ def _excesses(row: Tried, least: Mapping[str, Tried], words: float | None, seed:
             yield max(0.0, beyond)
 
 
-def content(tried: Sequence[Tried], choice: Choice, owner: Owner) -> dict[str, Any]:
+def calibrate(
+    speaker: Speaker, reader: Reader, contexts: Sequence[Context], said: Said, seed: int
+) -> tuple[dict[str, Any], Choice]:
+    """Try the grid: metrics/calibrate.json and what to draw with; the defaults where there are too few contexts.
+
+    Each setting draws with the same random numbers, so that settings differ by what they do and not by luck.
+    """
+    tokens = speaker.encoder.tokenize(list(said.train))
+    max_tokens = longest_replies([len(ids) for ids in tokens], speaker.block_size)
+    try:
+        need(MIN_CONTEXTS, contexts=len(contexts))
+    except NotMeasured as reason:
+        default = dataclasses.replace(DEFAULT, max_tokens=max_tokens)
+        choice = Choice(chosen=default, without_guidance=default, satisfied=None)
+        return _content([], choice, None, len(contexts), {"grid": reason.counts}), choice
+    grid = settings_to_try(speaker.learn == "sessions", max_tokens)
+    drawn = [answer_contexts(speaker, contexts, config, seed) for config in tqdm(grid, desc="drawing", disable=None)]
+    real = [context.reply for context in contexts]
+    own, *readings = reader.read({"owner": real, **dict(zip(map(str, grid), drawn, strict=True))}, contexts).values()
+    owner = Owner.known(contexts, own, said, seed)
+    tried = [
+        try_setting(config, replies, read, owner) for config, replies, read in zip(grid, drawn, readings, strict=True)
+    ]
+    choice = choose(tried, owner)
+    reasons = {} if own.gain > 0 else {"fit": {"owner_gain": own.gain}}
+    return _content(tried, choice, owner, len(contexts), reasons), choice
+
+
+def _content(
+    tried: Sequence[Tried], choice: Choice, owner: Owner | None, contexts: int, reasons: Mapping[str, Any]
+) -> dict[str, Any]:
     """metrics/calibrate.json."""
-    reasons = {}
-    if owner.readings.gain <= 0:
-        reasons["fit"] = {"owner_gain": owner.readings.gain}
-    return {
-        "contexts": len(owner.contexts),
+    content = {
+        "contexts": contexts,
         "chosen": dataclasses.asdict(choice.chosen),
         "without_guidance": dataclasses.asdict(choice.without_guidance),
         "satisfied": choice.satisfied,
-        "owner": {
-            "context_words": owner.context_words(owner.replies),
-            "gain": owner.readings.gain,
-            "likelihood": owner.readings.likelihood,
-            "different": len(set(owner.replies)) / len(owner.replies),
-        },
+        "owner": owner and owner.figures,
         "grid": [dict(row.figures) for row in tried],
         "reasons": reasons,
     }
+    return dict(rounded(content))
 
 
-def defaults(reason: NotMeasured, contexts: int, max_tokens: int) -> dict[str, Any]:
-    """metrics/calibrate.json where nothing could be tried."""
-    chosen = dataclasses.asdict(dataclasses.replace(DEFAULT, max_tokens=max_tokens))
-    return {
-        "contexts": contexts,
-        "chosen": chosen,
-        "without_guidance": chosen,
-        "satisfied": None,
-        "owner": None,
-        "grid": [],
-        "reasons": {"grid": reason.counts},
-    }
+def plot_rows(content: Mapping[str, Any]) -> list[tuple[float | None, ...]]:
+    """plots/calibrate.csv: one row per setting, in the order of the grid, numbered from 1."""
+    return [
+        (
+            number,
+            *(row["settings"][name] for name in NAMES),
+            *(row[name] for name in COLUMNS[len(NAMES) + 1 : -1]),
+            content["owner"]["context_words"],
+        )
+        for number, row in enumerate(content["grid"], 1)
+    ]
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """What was found, for the terminal."""
+    chosen = ", ".join(f"{name} {content['chosen'][name]:g}" for name in (*NAMES, "max_tokens"))
+    if not content["grid"]:
+        return (
+            f"{content['contexts']:,} contexts are left beside those of fidelity, and {MIN_CONTEXTS} are needed to try "
+            f"ways to draw (fidelity.calibrate_contexts, dataset.valid_fraction). Taken unmeasured: {chosen}"
+        )
+    lines = ["told apart: both, text, reading; fit; context words; likelihood; different"]
+    for row in content["grid"]:
+        settings = ", ".join(f"{name} {row['settings'][name]:g}" for name in NAMES)
+        figures = [row[name] for name in ("told_apart", "told_apart_text", "told_apart_reading", "fit",
+                                          "context_words", "likelihood", "different")]  # fmt: skip
+        lines.append(f"{settings}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures))
+    verdict = "matches the owner" if content["satisfied"] else "no setting matches the owner; this one is the nearest"
+    return "\n  ".join([f"{content['contexts']:,} contexts", *lines, f"chosen: {chosen} ({verdict})"])

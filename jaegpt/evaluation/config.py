@@ -25,6 +25,8 @@ class FidelityConfig:
         if self.contexts < MIN_CONTEXTS:
             raise ValueError(f"contexts must be at least {MIN_CONTEXTS}, found {self.contexts}.")
         if self.calibrate_contexts < 0:
-            raise ValueError(f"calibrate_contexts cannot be negative, found {self.calibrate_contexts}. 0 tries nothing.")
+            raise ValueError(
+                f"calibrate_contexts cannot be negative, found {self.calibrate_contexts}. 0 tries nothing."
+            )
         if not 0 <= self.canaries <= MAX_CANARIES:
             raise ValueError(f"canaries must be from 0 to {MAX_CANARIES}, found {self.canaries}.")

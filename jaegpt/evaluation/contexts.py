@@ -1,10 +1,12 @@
 """The validation contexts that fidelity is measured on, and the small tables of what the models answered to them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from jaegpt.dialogue.encoding import Turn
 from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_folder
+from jaegpt.generation.settings import DEFAULT
 from jaegpt.tables import SCHEMAS, part_name, read_table, write_part
 from jaegpt.training.config import Learn
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from jaegpt.generation.settings import GenerateConfig
     from jaegpt.generation.speaker import Speaker
     from jaegpt.training.devices import Device
+
+LENGTH_PERCENTILE = 99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +91,7 @@ def open_speaker(
     return Speaker(folder, **view, learn=learn, separator=separator, device=device)
 
 
-def answer_contexts(
-    speaker: "Speaker", contexts: Sequence[Context], config: "GenerateConfig", seed: int
-) -> list[str]:
+def answer_contexts(speaker: "Speaker", contexts: Sequence[Context], config: "GenerateConfig", seed: int) -> list[str]:
     """The replies of the model, one for each context, in their order.
 
     Raises:
@@ -96,6 +99,17 @@ def answer_contexts(
             first words, which the model has not learned.
     """
     return [reply.text for reply in speaker.replies([context.history for context in contexts], config, seed)]
+
+
+def longest_replies(lengths: Sequence[int], block_size: int) -> int:
+    """Tokens that a reply needs at most: those of 99 of 100 of the owner's, which may fill half of a block.
+
+    Args:
+        lengths: tokens of the owner's training replies.
+    """
+    if not lengths:
+        return min(DEFAULT.max_tokens, max(1, block_size // 2))
+    return max(1, min(math.ceil(np.percentile(lengths, LENGTH_PERCENTILE)), block_size // 2))
 
 
 def write_replies(folder: str | Path, contexts: Sequence[Context], replies: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def drift(
     talked: Sequence[Context],
     contexts: Sequence[Context],
     tuned: Sequence[str],
-    owner: tuple[float, int],
+    repeats: tuple[int, int],
     seed: int,
 ) -> dict[str, Any]:
     """Repetition and told_apart_text by round.
@@ -56,7 +56,7 @@ def drift(
 
     Args:
         talks: of `talked`, by `self_talk`. contexts, tuned: all contexts of fidelity and the model's replies to them.
-        owner: share of the owner's turns that repeat one of the last RECENT, and of how many.
+        repeats: the sums of `owner_repetition` over all sessions.
 
     Raises:
         NotMeasured: there are too few talks.
@@ -82,8 +82,8 @@ def drift(
         "repetition": [None if np.isnan(one).all() else float(np.nanmean(one)) for one in repeated.T],
         "told_apart_text": right.mean(axis=0).tolist(),
         "repetition_tuned": None if np.isnan(repeated).all() else float(np.nanmean(repeated)),
-        "repetition_owner": owner[0],
-        "owner_turns": owner[1],
+        "repetition_owner": repeats[0] / repeats[1] if repeats[1] else None,
+        "owner_turns": repeats[1],
     }
 
 

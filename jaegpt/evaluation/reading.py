@@ -16,11 +16,13 @@ from tqdm import tqdm
 from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder
+from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.scoring import score_candidates, token_likelihoods
 from jaegpt.generation.prompts import make_prompt
 from jaegpt.training.devices import Device
-from jaegpt.training.heads import DoubleHeads, to_tensors
+from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
+from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import Batch, Example, Plan
 
 DEPTH = 2 / 3  # of the layers, where the states are read: 20 of 30
@@ -60,59 +62,92 @@ class Readings:
         return float((self.in_context - self.alone).sum() / self.num_tokens.sum())
 
 
-@torch.no_grad()
-def read_replies_of(
-    writers: Mapping[str, Sequence[str]],
-    contexts: Sequence[Context],
-    model: DoubleHeads,
-    encoder: Encoder,
-    device: Device,
-    block_size: int,
-) -> dict[str, Readings]:
-    """Read what each writer replied to each context.
+def fit(readings: Readings, owner: Readings) -> float | None:
+    """How much likelier a writer's contexts make its replies, as a ratio to the owner's; below 1: it answers less.
 
-    The replies to one context stand side by side after it, so that it is read once. A reply beyond half of the block is
-    read up to there.
+    None where the owner's own contexts make the owner's replies no likelier: the base model cannot read them.
+    """
+    return readings.gain / owner.gain if owner.gain > 0 else None
+
+
+class Reader:
+    """The untouched base model, reading.
 
     Args:
-        writers: name -> [contexts] replies. model, encoder: the base model's, on the device, in its precision.
+        folder: data/base_model. block_size: tokens of a context and its reply together, at most.
+        separator: what keeps a turn's messages apart, `session.separator`.
+
+    Raises:
+        JaegptError: the folder holds no model that can be loaded.
     """
-    examples = [
-        _example(encoder, context, texts, block_size)
-        for context, *texts in zip(contexts, *writers.values(), strict=True)
-    ]
-    states, in_context, lowest = _read(model, examples, device)
-    # The same reply (of one context, or of several) is read without a context once.
-    different = sorted({tuple(ids.tolist()) for example in examples for ids in example.candidates})
-    alone = dict(zip(different, _alone(model, encoder, different, device), strict=True))
-    result = {}
-    for number, name in enumerate(writers):
-        replies = [example.candidates[number] for example in examples]
-        result[name] = Readings(
-            states=states[:, number],
-            in_context=in_context[:, number],
-            lowest=lowest[:, number],
-            alone=np.array([alone[tuple(ids.tolist())] for ids in replies]),
-            num_tokens=np.array([len(ids) for ids in replies]),
+
+    def __init__(
+        self, folder: str, *, block_size: int, token_types: bool, separator: Separator, device: Device
+    ) -> None:
+        self.model = load_base(folder, 0, token_types).to(device.torch_device).eval()
+        round_weights(self.model, device.dtype)
+        self.encoder = Encoder(folder, JOINTS[separator])
+        self.device, self.block_size = device, block_size
+
+    @torch.no_grad()
+    def read(self, writers: Mapping[str, Sequence[str]], contexts: Sequence[Context]) -> dict[str, Readings]:
+        """What the model makes of what each writer replied to each context.
+
+        The replies to one context stand side by side after it, so that it is read once. A reply beyond half of the
+        block is read up to there.
+
+        Args:
+            writers: name -> [contexts] replies.
+        """
+        if not contexts:
+            return {}
+        examples = [self._example(context, texts) for context, *texts in zip(contexts, *writers.values(), strict=True)]
+        states, in_context, lowest = _read(self.model, examples, self.device)
+        # The same reply (to one context, or to several) is read without a context once.
+        different = sorted({tuple(ids.tolist()) for example in examples for ids in example.candidates})
+        alone = dict(zip(different, self._alone(different), strict=True))
+        result = {}
+        for number, name in enumerate(writers):
+            replies = [example.candidates[number] for example in examples]
+            result[name] = Readings(
+                states=states[:, number],
+                in_context=in_context[:, number],
+                lowest=lowest[:, number],
+                alone=np.array([alone[tuple(ids.tolist())] for ids in replies]),
+                num_tokens=np.array([len(ids) for ids in replies]),
+            )
+        return result
+
+    def _example(self, context: Context, texts: Sequence[str]) -> Example:
+        half = max(1, self.block_size // 2)
+        candidates = [np.array(encode_candidate(self.encoder, text)[:half]) for text in texts]
+        room = self.block_size - max(map(len, candidates))
+        prompt = make_prompt(self.encoder, context.history, len(context.history), room)
+        return Example(
+            example_id=context.example_id,
+            history=np.array(prompt.ids),
+            roles=np.array(prompt.roles),
+            candidates=candidates,
         )
-    return result
 
-
-def _example(encoder: Encoder, context: Context, texts: Sequence[str], block_size: int) -> Example:
-    candidates = [np.array(encode_candidate(encoder, text)[: max(1, block_size // 2)]) for text in texts]
-    room = max(block_size - max(map(len, candidates)), block_size // 2)
-    prompt = make_prompt(encoder, context.history, len(context.history), room)
-    return Example(
-        example_id=context.example_id,
-        history=np.array(prompt.ids),
-        roles=np.array(prompt.roles),
-        candidates=candidates,
-    )
+    def _alone(self, replies: Sequence[tuple[int, ...]]) -> Sequence[float]:
+        """The log-likelihood of each reply after an empty history."""
+        ids, roles = encode_history(self.encoder, [])
+        examples = [
+            Example(
+                example_id=str(first),
+                history=np.array(ids),
+                roles=np.array(roles),
+                candidates=[np.array(reply) for reply in replies[first : first + _TOGETHER]],
+            )
+            for first in range(0, len(replies), _TOGETHER)
+        ]
+        scores = score_candidates(self.model, examples, self.device, "reading without context")
+        return np.concatenate([score.log_likelihood for score in scores]).tolist()
 
 
 def _read(model: DoubleHeads, examples: Sequence[Example], device: Device) -> tuple[Floats, Floats, Floats]:
     """States [examples, candidates, 2 * hidden]; log-likelihoods and each one's lowest token [examples, candidates]."""
-    model.eval()
     kept: list[Tensor] = []
     layers = _layers(model)
 
@@ -157,29 +192,9 @@ def _states(hidden: Tensor, packed: Batch, group: Ints) -> Floats:
     return np.concatenate([last, (sums / counts).reshape(last.shape)], axis=-1)
 
 
-def _alone(
-    model: DoubleHeads, encoder: Encoder, replies: Sequence[tuple[int, ...]], device: Device
-) -> Sequence[float]:
-    """The log-likelihood of each reply after an empty history."""
-    ids, roles = encode_history(encoder, [])
-    examples = [
-        Example(
-            example_id=str(first),
-            history=np.array(ids),
-            roles=np.array(roles),
-            candidates=[np.array(reply) for reply in replies[first : first + _TOGETHER]],
-        )
-        for first in range(0, len(replies), _TOGETHER)
-    ]
-    scores = score_candidates(model, examples, device, "reading without context")
-    return np.concatenate([score.log_likelihood for score in scores]).tolist()
-
-
 def _layers(model: DoubleHeads) -> nn.ModuleList:
     """The decoder's layers, first to last, whatever its family calls them."""
     count = model.lm.config.get_text_config().num_hidden_layers
     return next(
-        module
-        for module in model.lm.base_model.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
+        module for module in model.lm.base_model.modules() if isinstance(module, nn.ModuleList) and len(module) == count
     )

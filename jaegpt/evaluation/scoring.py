@@ -70,9 +70,7 @@ def _likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed:
     return np.bincount(group, values, packed.score_at[0].size).reshape(packed.score_at.shape[1:])
 
 
-def token_likelihoods(
-    model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch
-) -> tuple[Floats, Ints]:
+def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> tuple[Floats, Ints]:
     """Log-likelihood of every candidate token of a packed row, and whose it is.
 
     Returns:
