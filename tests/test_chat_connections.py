@@ -58,7 +58,7 @@ def until_closed(connection: socket.socket, seconds: float) -> bytes:
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server that may open 512 files; at its end it has said nothing, and ends when it is told to."""
+    """A server that may open 512 files; at its end it has said nothing, and ends on an interrupt."""
     log = tmp_path_factory.mktemp("server") / "log"
     script = str(Path(__file__).parent / "helpers/slow_server.py")
     with (

@@ -128,7 +128,7 @@ def test_both_replies_are_those_of_the_terminal(client: httpx.Client, reference:
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "told"),
+    ("changes", "status", "message"),
     [
         ({"text": " \x00\n"}, 400, "Type a message first."),
         ({"text": 5}, 422, "text: "),
@@ -150,12 +150,12 @@ def test_both_replies_are_those_of_the_terminal(client: httpx.Client, reference:
     ],
 )
 def test_what_is_no_question_is_one_clear_line(
-    client: httpx.Client, worker: Watched, changes: dict[str, Any], status: int, told: str
+    client: httpx.Client, worker: Watched, changes: dict[str, Any], status: int, message: str
 ) -> None:
     given = len(worker.given)
     done = client.post("/reply", json=ask(**changes))
     assert done.status_code == status, done.text
-    assert done.json()["error"].startswith(told)
+    assert done.json()["error"].startswith(message)
     assert "\n" not in done.json()["error"]
     assert len(worker.given) == given, "no model was asked"
 
@@ -183,8 +183,8 @@ def test_settings_beyond_the_limits_are_not_loaded(worker: Watched) -> None:
     wide = Page(worker, config(top_k=5000), SEED, VIEW)
     assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"
     page = Page(worker, CONFIG, SEED, VIEW)
-    told = page.begin()
-    assert [(one["name"], one["low"], one["high"], one["value"]) for one in told["settings"]] == [
+    shown = page.begin()
+    assert [(one["name"], one["low"], one["high"], one["value"]) for one in shown["settings"]] == [
         (name, *page.limits()[name], value) for name, value in SETTINGS.items()
     ]
     conversation = Conversation([Exchange(text="a", replies={"jaegpt": "b", "base": "c"})])

@@ -202,11 +202,11 @@ def test_stops_end_a_reply(client: openai.OpenAI, reference: dict[str, Speaker])
         ([whole + "and more", ""], whole),
         ([], whole),
     ):
-        told: dict[str, Any] = {"model": "jaegpt", "messages": user("hello"), "stop": stop}
-        done = client.chat.completions.create(**told).choices[0]
+        asked: dict[str, Any] = {"model": "jaegpt", "messages": user("hello"), "stop": stop}
+        done = client.chat.completions.create(**asked).choices[0]
         assert done.message.content == expected, stop
         for usage in ({}, {"stream_options": {"include_usage": True}}):
-            chunks = [c for c in client.chat.completions.create(**told, stream=True, **usage) if c.choices]
+            chunks = [c for c in client.chat.completions.create(**asked, stream=True, **usage) if c.choices]
             assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected, stop
             assert chunks[-1].choices[0].finish_reason == done.finish_reason
         if expected != whole:

@@ -229,9 +229,9 @@ def test_mistakes_are_told_and_change_nothing(address: str, reference: dict[str,
     large.write_text(" " * 1_000_001)
     with open_page(address) as (page, errors, _):
         page.wait_for_selector("body[data-ready]")
-        for name, told in (("Send", "Type a message first."), ("Retry", "Nothing has been said yet.")):
+        for name, message in (("Send", "Type a message first."), ("Retry", "Nothing has been said yet.")):
             press(page, name)
-            page.get_by_text(told).wait_for(timeout=SLOW)
+            page.get_by_text(message).wait_for(timeout=SLOW)
         send(page, "hello")
         first = expected_logs(reference, ["hello"])
         wait_for_replies(page, first)

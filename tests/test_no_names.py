@@ -1,4 +1,4 @@
-"""What Git tracks, a report shows or a study holds, beside a list of names, tells nobody who is in the export."""
+"""What Git tracks, a report shows or a study holds, beside a list of names, shows nobody who is in the export."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ from stages import extract, filter_language
 OWNER = "Zoë Somebody"
 NAMES = [f"{first} {last}" for first in ("Ann", "Bo", "Cyd", "Dee", "Eve") for last in ("Ash", "Birk", "Colt", "Dorn")]
 SPACE = SweepConfig(space={"w_mc": {"choice": [0, 1]}}, random_trials=1, keep_percent=100)
-LEAST = 8  # hexadecimal digits of an id that tell two of a few thousand names apart
+LEAST = 8  # hexadecimal digits of an id that distinguish two of a few thousand names
 
 
 def guesses(folders: list[str]) -> set[str]:

@@ -59,10 +59,10 @@ class ExportReport:
         formats: files by format (messenger, instagram, encrypted).
         eras: files by the years of their layout.
         boxes: threads by box.
-        owner: None when it cannot be told (read_export raises then).
+        owner: None when it is not clear (read_export raises then).
         years: kept messages by year.
         skipped: bad files by reason, with `on_error: skip`.
-        problems: what the user should know, a line each.
+        problems: what the user should know, one line each.
         suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
         sources: the same by messenger.

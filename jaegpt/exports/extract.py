@@ -137,8 +137,8 @@ def _read(
 def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str]) -> list[BadFileError]:
     """All files that cannot be read.
 
-    A doubtful one (it only has the name of an encrypted thread) is of messages where a neighbour shows to be, or at
-    the top of a path that was given and holds nothing else.
+    A file that only looks like an encrypted thread by its name counts as bad if another file in its folder really is
+    one, or if it lies directly in a given path in which nothing else can be read.
     """
     bad = sorted((problem for note in notes for problem in note.problems), key=lambda problem: problem.path)
     others = {file.entry.path for file in found.sources}
@@ -172,13 +172,13 @@ def _owner_or_notice(
 
 
 def _said(notes: Sequence[BatchNote]) -> list[str]:
-    """What the readers have to say, once where they say the same of many files; and what none of them knows."""
+    """The readers' remarks, in one line where many files have the same; and the databases that no reader knows."""
     files: dict[str, list[str]] = {}
     for note in notes:
         for path, line in note.said:
             files.setdefault(line, []).append(path)
         for path in note.strangers:
-            files.setdefault("it could be of a messenger, and has nothing of any that is read", []).append(path)
+            files.setdefault("a database, but of no messenger that is read here", []).append(path)
     return [
         f"{paths[0]}: {line}" if len(paths) == 1 else f"{line} ({len(paths):,} files, the first is {min(paths)})"
         for line, paths in files.items()

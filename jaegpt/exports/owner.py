@@ -86,8 +86,8 @@ def find_owner(
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")
         return _owner(configured, "export.owner", presence, ranked)
     by_presence = sorted(profile.typed, key=lambda name: -presence[name])
-    # Of values whose keys are in a language that is not known here, one at most is the name: nobody is in more threads
-    # than the owner, and two in equally many say nothing. A value may be a friend's name, in a motto.
+    # Where the profile's keys are in an unknown language, any value may be the name, or a friend's name in a motto.
+    # Nobody is in more threads than the owner, so only a value in most threads counts; of two such ones none does.
     in_most = max(presence.values(), default=0)
     guessed = [name for name in dict.fromkeys(profile.values) if presence.get(name) == in_most]
     guessed = guessed if len(guessed) == 1 else []
@@ -99,8 +99,8 @@ def find_owner(
         return replace(owner, others=tuple(sorted(others)))
     if len(ranked) > 1 and ranked[0][1] == ranked[1][1]:
         raise JaegptError(
-            f"export.owner: {ranked[0][0]!r} and {ranked[1][0]!r} are in equally many threads, so the owner cannot be "
-            f"told. Set export.owner to your name. {_candidates(ranked)}"
+            f"export.owner: {ranked[0][0]!r} and {ranked[1][0]!r} are in equally many threads, so the owner is not "
+            f"clear. Set export.owner to your name. {_candidates(ranked)}"
         )
     return _owner([ranked[0][0]], "most threads", presence, ranked)
 

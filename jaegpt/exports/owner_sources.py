@@ -32,7 +32,7 @@ class Guess:
 
 
 def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: Profile) -> tuple[Owner, list[str]]:
-    """The owner over all sources, and a line each for the user on sources in which that is not clear.
+    """The owner over all sources, and a line for the user on each source in which that is not clear.
 
     Args:
         threads: all of them.
@@ -160,9 +160,8 @@ def _proposals(owner: Owner, by_pool: Mapping[Pool, list[Thread]], guesses: Mapp
                 f"in {source} you seem to be {' / '.join(map(repr, guess.names))} ({seen}, by {guess.how}), which is "
                 f"not used yet: if that is right, set export.owner to {listed}"
             )
-        elif (
-            is_marked or (source, True) not in by_pool
-        ):  # beside marked threads, in others you may just have said nothing
+        elif is_marked or (source, True) not in by_pool:
+            # Not said of unmarked threads beside marked ones: the owner may just have written nothing there.
             counts = presence(threads)
             likely = sorted(set(counts) - {NAMELESS}, key=lambda name: (-counts[name], name))[:NUM_CANDIDATES]
             lines.append(

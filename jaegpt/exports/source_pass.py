@@ -1,4 +1,4 @@
-"""The first pass over files of other messengers: their threads go one by one into one Arrow file for a batch of files.
+"""The first pass over files of other messengers: their threads go one by one into one Arrow file per batch of files.
 
 What is in memory is a thread and the few rows that wait to be written, however large a file is.
 """
@@ -135,7 +135,7 @@ class _Block:
         self._num_waiting = sum(file_note.rows for _, file_note, _ in self._waiting)
 
     def write(self) -> None:
-        """Write what waits, without the lines that no human wrote; the notes learn their rows here."""
+        """Write what waits, without the lines that no human wrote; each note gets the place of its rows."""
         texts = _texts([text for *_, thread in self._waiting for text in thread.texts])
         times = _times([time for *_, thread in self._waiting for time in thread.sent_at])
         gone = find_own_lines(texts, self._job.system_patterns)
