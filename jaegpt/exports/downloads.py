@@ -155,7 +155,7 @@ def times_of(note: FileNote, batch: BatchNote) -> Ints:
 
 
 def _are_one(one: Thread, other: Thread) -> bool | None:
-    """Whether two threads agree in the messages that both could have, and in who wrote them; None: not in the latter."""
+    """Whether two threads agree in the messages that both could have, and in who wrote them; None: not in that."""
     overlap = compare(messages_of(one.pieces), messages_of(other.pieces))
     if not overlap.shows_one_thread:
         return False

@@ -27,13 +27,14 @@ from jaegpt.exports.people import clean, clean_name
 from jaegpt.exports.rows import Rows, read_rows
 from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import BYTE_ORDER_MARK, load_json
+from jaegpt.parallel import in_batches
 
 BATCH_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Files to read in one go; `scratch` is where their messages go, or None to hand them back in memory."""
+class MetaJob:
+    """Files of Meta's to read in one go; `scratch` is where their messages go, None to hand them back in memory."""
 
     files: tuple[MessageFile, ...]
     scratch: str | None
@@ -100,26 +101,17 @@ class BatchNote:
     redacted: int = 0
 
 
-def batches(
+def meta_jobs(
     files: Sequence[MessageFile], scratch: Path | None, system_patterns: Sequence[str], redact: bool
-) -> list[Batch]:
-    """Neighbouring files together until a batch has BATCH_BYTES; the cut does not depend on the number of workers."""
-    groups: list[list[MessageFile]] = [[]]
-    size = 0
-    for file in files:
-        if groups[-1] and size + file.entry.size > BATCH_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(file)
-        size += file.entry.size
+) -> list[MetaJob]:
+    """The files in batches of at most BATCH_BYTES."""
     return [
-        Batch(tuple(group), str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
-        for index, group in enumerate(groups)
-        if group
+        MetaJob(batch, str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
+        for index, batch in enumerate(in_batches(files, lambda file: file.entry.size, BATCH_BYTES))
     ]
 
 
-def read_batch(batch: Batch) -> BatchNote:
+def read_batch(batch: MetaJob) -> BatchNote:
     """Read the files of a batch; a bad file becomes a problem and does not end the others."""
     with _no_cycle_search():
         return _read_batch(batch)
@@ -137,7 +129,7 @@ def _no_cycle_search() -> Iterator[None]:
             gc.enable()
 
 
-def _read_batch(batch: Batch) -> BatchNote:
+def _read_batch(batch: MetaJob) -> BatchNote:
     note = BatchNote()
     rows: list[Rows] = []
     for file in batch.files:

@@ -14,6 +14,7 @@ from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.rows import END_OF_TIME_MS
 from jaegpt.exports.suspects import Suspects, find_suspects
 from jaegpt.exports.threads import Sender
+from jaegpt.parallel import in_batches
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 
 
@@ -85,15 +86,7 @@ class PartNote:
 
 def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]]:
     """Whole threads in their order, filled up to MAX_PART_MESSAGES; a larger thread has a part of its own."""
-    parts: list[list[ThreadJob]] = []
-    size = 0
-    for thread in threads:
-        if not parts or size + thread.num_rows > MAX_PART_MESSAGES:
-            parts.append([])
-            size = 0
-        parts[-1].append(thread)
-        size += thread.num_rows
-    return [tuple(part) for part in parts]
+    return in_batches(threads, lambda thread: thread.num_rows, MAX_PART_MESSAGES)
 
 
 def make_part(job: PartJob) -> PartNote:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Ints
 from jaegpt.exports.archives import BadFileError, Entry
-from jaegpt.exports.first_pass import BATCH_BYTES, BatchNote, FileNote
+from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.reader import DateOrder, Reader, ReadOptions, SourceFile, SourceThread
@@ -43,19 +43,6 @@ class SourceJob:
     @property
     def num_bytes(self) -> int:
         return sum(file.entry.size for file in self.files)
-
-
-def batches_of(files: Sequence[Sniffed]) -> list[tuple[Sniffed, ...]]:
-    """Neighbouring files together until there are BATCH_BYTES: Slack has a file per channel and day."""
-    found: list[list[Sniffed]] = []
-    size = 0
-    for file in files:
-        if not found or size + file.entry.size > BATCH_BYTES:
-            found.append([])
-            size = 0
-        found[-1].append(file)
-        size += file.entry.size
-    return [tuple(batch) for batch in found]
 
 
 def read_sources(job: SourceJob) -> BatchNote:
