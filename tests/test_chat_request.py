@@ -41,7 +41,7 @@ def test_null_is_as_good_as_none(address: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_body_of_another_kind_is_told_the_header(address: str, kind: str | None) -> None:
+def test_a_body_of_another_kind_is_refused_with_the_header(address: str, kind: str | None) -> None:
     body = json.dumps({"model": "jaegpt", "messages": user("hi")}).encode()
     response = httpx.post(address + COMPLETIONS, content=body, headers={} if kind is None else {"content-type": kind})
     assert response.status_code == 415

@@ -223,7 +223,7 @@ def test_five_people_at_once_each_see_their_own_conversation(address: str, refer
         assert errors == []
 
 
-def test_mistakes_are_told_and_change_nothing(address: str, reference: dict[str, Speaker], tmp_path: Path) -> None:
+def test_mistakes_are_reported_and_change_nothing(address: str, reference: dict[str, Speaker], tmp_path: Path) -> None:
     wrong, large = tmp_path / "wrong.json", tmp_path / "large.json"
     wrong.write_text('{"path": "/etc/shadow"}')
     large.write_text(" " * 1_000_001)

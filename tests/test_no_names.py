@@ -120,7 +120,7 @@ def test_a_study_holds_nothing_to_try_names_against(project: tuple[Path, list[st
     assert fixed_settings(folder, {"model": "tiny"}, {"w_mc"}, b"other")["export.owner"] != fixed["export.owner"]
 
 
-def test_the_table_tells_values_that_may_be_names_apart_by_numbers() -> None:
+def test_the_table_distinguishes_values_that_may_be_names_by_numbers() -> None:
     figures = json.loads((ROOT / "metrics/evaluate.json").read_text(encoding="utf-8"))
     params = {"w_mc": 1.0, "export.owner": OWNER, "export.exclude": [], "export.redact": False}
     run = Run(name="a", rev="a", kind="experiment", state="done", params=params, figures=figures)
