@@ -13,6 +13,7 @@ from transformers.generation.logits_process import MinPLogitsWarper
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_json
+from jaegpt.generation import sampling
 from jaegpt.generation.sampling import sample
 from jaegpt.generation.settings import DEFAULT, GenerateConfig, GenerateSettings, found_settings, generation_config
 from jaegpt.params import Params
@@ -112,3 +113,19 @@ def test_min_p_keeps_what_its_definition_and_transformers_keep(min_p: float) -> 
     found = torch.stack([torch.bincount(row, minlength=200) for row in tokens]) / steps
     assert torch.allclose(found, expected, atol=1.5 / steps)
     assert 0 < int(kept.sum()) < 600
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1])
+def test_sorting_the_likeliest_only_changes_nothing(top_p: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(500, 200, generator=torch.Generator().manual_seed(1))
+    logits[::2] *= 4  # of these rows a few tokens have nearly all the probability, of the others many share it
+    draws = torch.rand(500, generator=torch.Generator().manual_seed(2))
+
+    def drawn(num_sorted: int) -> list[int]:
+        monkeypatch.setattr(sampling, "SORTED", num_sorted)
+        tokens: list[int] = sample(logits, draws, top_p=top_p, top_k=0, temperature=0.9, min_p=0.001).tolist()
+        return tokens
+
+    whole = drawn(200)
+    assert drawn(20) == whole
+    assert len(set(whole)) > 50
