@@ -103,7 +103,7 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         saved = json.loads(file.read_text(encoding="utf-8"))
         assert saved["settings"] == {
             "seed": SEED, "top_p": 0.9, "top_k": 100, "temperature": 0, "no_repeat_ngram": 3, "max_tokens": 20,
-            "candidates": 1, "num_history": 4, "block_size": 128,
+            "candidates": 1, "min_p": 0, "guidance": 1, "rerank": "head", "num_history": 4, "block_size": 128,
         }  # fmt: skip
         conversation, settings = Conversation.load(tmp_path, "conversation")  # as the terminal does
         assert {name: [turn["content"] for turn in conversation.log(name)] for name in both} == both

@@ -24,7 +24,7 @@ from jaegpt.evaluation.intervals import NotMeasured
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
-from jaegpt.generation.speaker import GenerateConfig
+from jaegpt.generation.settings import GenerateConfig
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import train
