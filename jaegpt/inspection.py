@@ -154,7 +154,7 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         shown = {code: share for code, share in languages.items() if share >= MIN_SHARE_SHOWN}
         yield "  languages  " + ", ".join(f"{code} {share:.1%}" for code, share in shown.items())
     if cost:
-        yield f"  sessions   {cost}"
+        yield from _wrapped(f"  sessions   {cost}")
     if report.dropped:
         yield f"  left out   {_count(sum(report.dropped.values()), 'message')}"
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
