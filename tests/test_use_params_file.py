@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaegpt.errors import JaegptError
-from jaegpt.use.params_file import changed_text, write_params
+from jaegpt.use.params_file import changed_text, with_deps, write_params
 from jaegpt.yaml12 import load_yaml
 
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -60,9 +60,9 @@ def test_any_name_comes_back_as_it_was(names: list[str]) -> None:
 
 
 def test_a_key_that_is_missing_and_a_value_that_is_shared() -> None:
-    with pytest.raises(JaegptError, match="missing key `export.owner`"):
+    with pytest.raises(JaegptError, match=r"missing key `export\.owner`"):
         changed_text("export:\n  path: a\n", {"export.owner": "b"})
-    with pytest.raises(JaegptError, match="export.path cannot be set without changing other lines"):
+    with pytest.raises(JaegptError, match=r"export\.path cannot be set without changing"):
         changed_text("export:\n  path: &x a\n  owner: *x\n", {"export.path": "b"})
 
 
@@ -77,3 +77,13 @@ def test_what_was_there_is_kept_under_another_name(tmp_path: Path) -> None:
     assert texts == {"params.yaml": "a: 3\n", "params.yaml.before": "a: 1\n", "params.yaml.before-2": "a: 2\n"}
     path.write_text("a: 1\n", encoding="utf-8")
     assert write_params(path, "a: 4\n") == tmp_path / "params.yaml.before", "the same text is kept once"
+
+
+def test_dvc_yaml_names_each_path() -> None:
+    pipeline = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    deps = load_yaml(pipeline)["stages"]["extract"]["deps"]
+    two = with_deps(pipeline, 2)
+    assert load_yaml(two)["stages"]["extract"]["deps"] == ["${export.path[0]}", "${export.path[1]}", *deps[1:]]
+    assert with_deps(with_deps(two, 3), 1) == pipeline
+    with pytest.raises(JaegptError, match=r"extract does not depend on \$\{export\.path\}"):
+        with_deps("stages: {}\n", 1)

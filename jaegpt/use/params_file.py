@@ -19,6 +19,7 @@ from jaegpt.yaml12 import load_yaml
 
 # What needs no quotes: nothing in it is a sign of YAML's, inside a list in brackets either.
 _PLAIN = re.compile(r"[^\W\d_][\w ./+-]*\w|/[\w./+-]*\w|[^\W\d_]")
+_DEPS = re.compile(r'"\$\{export\.path(?:\[\d+\])?\}"(?:,\s*"\$\{export\.path\[\d+\]\}")*')
 _WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}  # those of version 1.1 included
 
 
@@ -52,9 +53,11 @@ def changed_text(text: str, changes: Mapping[str, Any]) -> str:
 
 
 def write_params(path: Path, text: str) -> Path | None:
-    """Write `text` in place of the file, which is kept beside it under another name; that name, or None if it is so already.
+    """Write `text` in place of the file, and keep what it held beside it.
 
-    The file before goes to `params.yaml.before`, or with a number behind where that name holds something else.
+    Returns:
+        Where that is: `params.yaml.before`, or with a number behind where that name holds something else. None where
+        the file holds `text` already.
     """
     old = path.read_text(encoding="utf-8")
     if old == text:
@@ -68,6 +71,15 @@ def write_params(path: Path, text: str) -> Path | None:
     write_text(kept, old)
     write_text(path, text)
     return kept
+
+
+def with_deps(text: str, num_paths: int) -> str:
+    """dvc.yaml's `text` with what `extract` depends on: DVC wants an item for each path, where they are a list."""
+    items = ['"${export.path}"'] if num_paths == 1 else [f'"${{export.path[{index}]}}"' for index in range(num_paths)]
+    changed, count = _DEPS.subn(", ".join(items), text)
+    if count != 1:
+        raise JaegptError("dvc.yaml: the stage extract does not depend on ${export.path}. Try `git checkout dvc.yaml`.")
+    return changed
 
 
 def _place(node: Any, key: str) -> tuple[int, int, str, bool]:
