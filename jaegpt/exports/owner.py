@@ -15,6 +15,17 @@ NUM_CANDIDATES = 5
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """Names that seem to be the owner's in one messenger, how that was found, and how many of its threads have them."""
+
+    source: str
+    names: tuple[str, ...]
+    how: str
+    threads: int
+    of_threads: int
+
+
+@dataclass(frozen=True)
 class Owner:
     """The owner's names, the first of which stands for all; how they were found; who came next, with thread counts.
 
@@ -22,6 +33,7 @@ class Owner:
         others: names that the profile has too, and that are other people's.
         by_pool: the names by messenger, where each has names of its own; a pool that is not in it knows all.
         former: names of the owner that two downloads show; they hold everywhere.
+        proposals: further names that seem to be the owner's, and are not used before the user says so.
     """
 
     names: tuple[str, ...]
@@ -31,6 +43,7 @@ class Owner:
     others: tuple[str, ...] = ()
     by_pool: Mapping[Pool, tuple[str, ...]] = field(default_factory=dict)
     former: tuple[str, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
     def names_in(self, pool: Pool) -> tuple[str, ...]:
         """The owner's names in some threads; empty where none of them is known to be the owner there."""
