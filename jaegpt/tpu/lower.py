@@ -28,7 +28,8 @@ LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 1e-4, 0.01, 1.0
 
 
 def main() -> None:
-    """SETTINGS: base_model, tokens and segments (folders; no segments where replies are learned), seed, block_size, train (of the section, what stage tpu_report reads).
+    """SETTINGS: base_model, tokens and segments (folders; segments is empty where replies are learned), seed,
+    block_size, train (of the section, what stage tpu_report reads).
 
     Both losses have weight. The optimizer's numbers are constants in the program that change neither its memory nor its
     time, so any will do.

@@ -31,8 +31,8 @@ class TrainConfig:
     evaluations: how often per epoch validation runs and the tasks' gradients are compared.
     valid_examples: validation examples used for that; 0: all.
     accumulation: parts that a step is computed in, one after the other; more parts need less memory.
-    mc_share: share of the examples that carry their distractors in an epoch, drawn anew for each; L_MC is estimated from
-        these without bias.
+    mc_share: share of the examples that carry their distractors in an epoch, drawn again for each; L_MC is estimated
+        from these without bias.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
     """
 

@@ -108,8 +108,7 @@ class _Run:
         self.valid = subset(task.valid, config.valid_examples, task.seed)
         self.probe = probe_batch(task.train, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
-        total = len(self.plan.examples) * config.epochs
-        self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
+        self.bar = tqdm(total=self.plan.sizes()[0], unit=" examples", desc="train", disable=self.processes.rank > 0)
 
     def begin(self) -> None:
         """Take up the state of an unfinished run, or evaluate the untrained model."""
@@ -233,7 +232,7 @@ class _Run:
             "examples": seen,
             **segments,
             "examples_per_second": seen / counted["busy_s"],
-            "tokens_per_second": sum(map(len, self.plan.examples)) * self.config.epochs / counted["busy_s"],
+            "tokens_per_second": self.plan.sizes()[1] / counted["busy_s"],
             "pack_fill": self.plan.fill(),
             "compilations": self.runtime.compilations(),
             "peak_memory_mb": peak_memory_mb(),

@@ -291,10 +291,14 @@ class Plan(Generic[Member]):
         widest = max(sum(len(self.examples[index]) for index in row) for step in self.steps for row in step)
         return -(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
+    def sizes(self) -> tuple[int, int]:
+        """Examples and tokens of all steps."""
+        lengths = [len(self.examples[index]) for step in self.steps for row in step for index in row]
+        return len(lengths), sum(lengths)
+
     def fill(self) -> float:
         """Share of the rows' tokens that are an example's."""
-        tokens = sum(len(self.examples[index]) for step in self.steps for row in step for index in row)
-        return tokens / (sum(map(len, self.steps)) * self.row_width)
+        return self.sizes()[1] / (sum(map(len, self.steps)) * self.row_width)
 
 
 def pack(rows: Step, examples: Sequence[Learned], shape: Shape) -> Batch:
