@@ -45,6 +45,7 @@ TRAIN = TrainConfig(
     evaluations=0,
     valid_examples=0,
     accumulation=1,
+    mc_share=1,
     lora_rank=0,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)

@@ -76,7 +76,8 @@ def test_guided_replies_are_those_of_the_formula_without_a_cache(tuned: Speaker,
     assert [reply.text for reply in tuned.replies(HISTORIES, settings, 3)] == expected
     assert ["".join(tuned.stream(history, settings, 3)) for history in HISTORIES] == expected
     unguided = [reply.text for reply in tuned.replies(HISTORIES, config(no_repeat_ngram=0, max_tokens=12), 3)]
-    assert (expected[:3] != unguided[:3]) and expected[3] == unguided[3], "first words have no context to go by"
+    assert expected[:3] != unguided[:3]
+    assert expected[3] == unguided[3], "first words have no context to go by"
 
 
 @pytest.mark.parametrize("guidance", [1, 1.5])

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jaegpt.errors import JaegptError
 
@@ -14,6 +14,7 @@ FOUND = Path("models/generation_config.json")  # written by stage `calibrate`, b
 
 Rerank = Literal["none", "head", "fit"]
 Auto = Literal["auto"]
+RERANKS: tuple[Rerank, ...] = get_args(Rerank)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ class GenerateConfig:
             raise ValueError(f"max_tokens must be at least 1, found {self.max_tokens}.")
         if not 1 <= self.candidates <= MOST_CANDIDATES:
             raise ValueError(f"candidates must be from 1 to {MOST_CANDIDATES}, found {self.candidates}.")
-        if self.rerank not in ("none", "head", "fit"):
-            raise ValueError(f"rerank must be one of none, head, fit, found {self.rerank}.")
+        if self.rerank not in RERANKS:
+            raise ValueError(f"rerank must be one of {', '.join(RERANKS)}, found {self.rerank}.")
         if self.rerank == "none" and self.candidates > 1:
             raise ValueError(
                 f"rerank is none, so nothing chooses among {self.candidates} candidates. Set it to head or fit, or "

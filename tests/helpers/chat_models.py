@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer
@@ -21,7 +22,7 @@ CHATML = (
 )
 
 
-def config(**changes: float) -> GenerateConfig:
+def config(**changes: Any) -> GenerateConfig:
     """CONFIG with some values changed."""
     return dataclasses.replace(CONFIG, **changes)
 
@@ -65,6 +66,6 @@ def save_chat_base(folder: Path, tiny: Path) -> Path:
     return folder
 
 
-def speaker(folder: Path, **view: int) -> Speaker:
+def speaker(folder: Path, **view: Any) -> Speaker:
     """A Speaker in float32 on the CPU, so that batches of any shape give the same digits to six places."""
     return Speaker(folder, device=CPU, **view)
