@@ -122,7 +122,10 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The setting to draw with, the best one without guidance, and whether the first satisfies all conditions (None: not tried)."""
+    """The setting to draw with, the best one without guidance, and whether the first satisfies all conditions.
+
+    satisfied: None where none was tried.
+    """
 
     chosen: GenerateConfig
     without_guidance: GenerateConfig

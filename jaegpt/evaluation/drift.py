@@ -1,4 +1,4 @@
-"""What becomes of a longer conversation: the model talks to itself, and does it repeat itself, and fall out of its role?"""
+"""A longer conversation: the model talks to itself. Does it repeat itself, and can it still be taken for the owner?"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,8 @@ def drift(
         NotMeasured: there are too few talks.
     """
     need(MIN_CONTEXTS, talks=len(talks))
-    fold = dict(zip([one.example_id for one in contexts], deal_folds([one.example_id for one in contexts], seed)))
+    names = [one.example_id for one in contexts]
+    fold = dict(zip(names, deal_folds(names, seed).tolist(), strict=True))
     said = np.array([[text for _, text in talk[-ROUNDS:]] for talk in talks], dtype=object)  # [talks, rounds]
     of_talk = np.array([fold[one.example_id] for one in talked])
     right = np.zeros(said.shape)
@@ -72,7 +73,7 @@ def drift(
             continue
         rest = [place for place, one in enumerate(contexts) if fold[one.example_id] != held_out]
         generated = [*(tuned[place] for place in rest), *said[of_talk != held_out].ravel().tolist()]
-        shown = [*(talked[row].reply for row in mine), *said[mine].ravel().tolist()]
+        shown = [*(talked[row].reply for row in mine.tolist()), *said[mine].ravel().tolist()]
         scores = text_scores([contexts[place].reply for place in rest], generated, shown)
         real, theirs = scores[: len(mine), None], scores[len(mine) :].reshape(len(mine), ROUNDS)
         right[mine] = (real > theirs) + 0.5 * (real == theirs)

@@ -32,7 +32,8 @@ from jaegpt.training.packing import Example
 LEAST_FAMILIAR = 0.1
 
 TOLD_APART = (
-    "told_apart", "told_apart_ci", "told_apart_text", "told_apart_text_ci", "told_apart_reading", "told_apart_reading_ci"
+    "told_apart", "told_apart_ci", "told_apart_text", "told_apart_text_ci",
+    "told_apart_reading", "told_apart_reading_ci",
 )  # fmt: skip
 
 

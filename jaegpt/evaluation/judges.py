@@ -62,7 +62,7 @@ def wins(
         if features is not None:
             scores["reading"] = _scores(_reading_judge(features, held_out), features, held_out)
             # Neither judge's score has a unit; each counts by how much it varies over the replies it is shown.
-            scores["both"] = sum(score / (score.std() or 1) for score in scores.values())
+            scores["both"] = np.sum([score / (score.std() or 1) for score in scores.values()], axis=0)
         for name, (own, other) in scores.items():
             found[name][np.array(order)[held_out]] += ((own > other) + 0.5 * (own == other)) / NUM_DEALS
     return found

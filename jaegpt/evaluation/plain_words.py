@@ -79,8 +79,8 @@ def _context(figures: Mapping[str, Any]) -> Iterator[str]:
     found = figures["context_words"]
     if found is not None and None not in found.values():
         yield (
-            f"Of its rarer words {percent(found['tuned'])} had been said just before, of yours {percent(found['owner'])}: "
-            "fewer and it does not answer, many more and it parrots."
+            f"Of its rarer words {percent(found['tuned'])} had been said just before, of yours "
+            f"{percent(found['owner'])}: fewer and it does not answer, many more and it parrots."
         )
     if figures["fit"] is not None:
         yield (
@@ -95,8 +95,8 @@ def _drift(figures: Mapping[str, Any]) -> Iterator[str]:
         first, *_, last = found["told_apart_text"]
         yield (
             f"Talking to itself for {len(found['repetition'])} turns, it repeats one of its last five in "
-            f"{percent(found['repetition_tuned'])} of them, you in {percent(found['repetition_owner'])}; by the wording "
-            f"it could be told from you in {of_100(first)} of 100 cases at first and in {of_100(last)} at the end."
+            f"{percent(found['repetition_tuned'])} of them, you in {percent(found['repetition_owner'])}; by the "
+            f"wording it could be told from you in {of_100(first)} of 100 cases at first and in {of_100(last)} at the end."
         )
 
 

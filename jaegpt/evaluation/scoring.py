@@ -67,7 +67,8 @@ def score_candidates(
 def _likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> Floats:
     """Log-likelihood of each candidate of a packed row: [examples, candidates]."""
     values, group = token_likelihoods(model, hidden, batch, packed)
-    return np.bincount(group, values, packed.score_at[0].size).reshape(packed.score_at.shape[1:])
+    sums: Floats = np.bincount(group, values, packed.score_at[0].size).reshape(packed.score_at.shape[1:])
+    return sums
 
 
 def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> tuple[Floats, Ints]:
