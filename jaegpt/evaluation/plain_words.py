@@ -96,7 +96,7 @@ def _drift(figures: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"Talking to itself for {len(found['repetition'])} turns, it repeats one of its last five in "
             f"{percent(found['repetition_tuned'])} of them, you in {percent(found['repetition_owner'])}; by the "
-            f"wording it could be told from you in {of_100(first)} of 100 cases at first and in {of_100(last)} at the end."
+            f"wording it could be told from you in {of_100(first)} of 100 cases at first, in {of_100(last)} at the end."
         )
 
 

@@ -67,8 +67,8 @@ def score_candidates(
 def _likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> Floats:
     """Log-likelihood of each candidate of a packed row: [examples, candidates]."""
     values, group = token_likelihoods(model, hidden, batch, packed)
-    sums: Floats = np.bincount(group, values, packed.score_at[0].size).reshape(packed.score_at.shape[1:])
-    return sums
+    sums = np.bincount(group, values, packed.score_at[0].size).astype(np.float64)
+    return sums.reshape(packed.score_at.shape[1:])
 
 
 def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> tuple[Floats, Ints]:
