@@ -1,9 +1,8 @@
-"""The plots: that any clone can draw them, without network or `make`, and that they can be read, alone and side by side."""
+"""The plots: any clone can draw them, without network or `make`, and they can be read, alone and side by side."""
 
 import csv
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from helpers.browser import open_page
 from helpers.commands import call
 from helpers.paths import ROOT
 
+from jaegpt.files import write_csv
 from jaegpt.runs.plots_page import PATH, plots_page
 from jaegpt.sweep.results import COLUMNS
 from jaegpt.yaml12 import load_yaml
@@ -45,21 +45,24 @@ HEIGHTS = """name => [...document.querySelectorAll('svg.marks')].map(svg => {
 })"""
 
 
-def changed(text: str, change: Callable[[str, float], float]) -> str:
-    """A CSV with each number as `change` gives it from the column and the number."""
+def changed(text: str, factors: dict[str, float], w_mc: float) -> str:
+    """A CSV with the columns of `factors` multiplied by them, and another w_mc."""
     rows = list(csv.DictReader(text.splitlines()))
     assert rows
-    lines = [",".join(rows[0]), *(",".join(str(change(key, float(row[key]))) for key in row) for row in rows)]
-    return "\n".join(lines) + "\n"
+    new = [
+        {key: w_mc if key == "w_mc" else float(value) * factors.get(key, 1) for key, value in row.items()}
+        for row in rows
+    ]
+    return "".join(",".join(map(str, line)) + "\n" for line in (rows[0], *(row.values() for row in new)))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a clone holds before anything has run, and three more commits with other curves, under experiments' names."""
+    """What a clone holds before anything has run, and three more commits with other curves, named as experiments."""
     folder = tmp_path_factory.mktemp("plots") / "clone"
     for name in ("dvc.yaml", "params.yaml", ".dvc/config", ".dvc/plots", PATH, "metrics", "plots"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)  # type: ignore[operator]
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
     call(folder, "git", "init", "--quiet")
     git = ("git", "-c", "user.name=t", "-c", "user.email=t@t")
     call(folder, "git", "add", "--all")
@@ -69,7 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (w_mc, *by) in RUNS.items():
         factors = dict(zip(("lm_loss", "mc_loss", "mc_accuracy"), by, strict=True))
         for file, content in original.items():
-            content = changed(content, lambda key, value: w_mc if key == "w_mc" else value * factors.get(key, 1))
+            content = changed(content, factors, w_mc)
             (folder / f"plots/{file}.csv").write_text(content, encoding="utf-8")
         call(folder, *git, "commit", "-qam", name)
         call(folder, "git", "tag", name)
@@ -133,10 +136,8 @@ def test_a_sweep_is_drawn_with_the_values_of_its_settings(project: Path) -> None
         for name, values in SWEPT.items()
     ]
     written = ("sweep.csv", "sweep_importance.csv", "dvc.yaml")
-    content = [COLUMNS, *rows], [("parameter", "importance"), *((name, 0.3) for name in SWEPT)]
-    for name, lines in zip(written, content, strict=False):
-        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
-        (project / f"plots/{name}").write_text(text, encoding="utf-8")
+    write_csv(project / "plots/sweep.csv", COLUMNS, rows)
+    write_csv(project / "plots/sweep_importance.csv", ("parameter", "importance"), [(name, 0.3) for name in SWEPT])
     shutil.copy(ROOT / "jaegpt/sweep/plots.yaml", project / "plots/dvc.yaml")
     try:
         assert "failed" not in call(project, "dvc", "plots", "show")
