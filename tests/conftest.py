@@ -10,7 +10,8 @@ from helpers.network import NETWORK_LOG, tracing
 
 # A browser, the whole pipeline, a sweep, trainings to the end or killed, XLA's compiler, thousands of mutated exports.
 SLOW = {
-    "test_pipeline", "test_pipeline_data", "test_readme", "test_plots", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
+    "test_readme", "test_plots",
+    "test_pipeline", "test_pipeline_data", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
     "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing",
     "test_turing_page",
     "test_report", "test_chat_terminal", "test_chat_load", "test_chat_connections", "test_training_xla",
