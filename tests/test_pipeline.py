@@ -55,7 +55,7 @@ COLUMNS = {
         "guess_mc_loss",
         "guess_mc_accuracy",
     ],
-    "language": ["thread", "messages", "told", "share_kept", "dropped", "kept"],
+    "language": ["thread", "messages", "identified", "share_kept", "dropped", "kept"],
 }
 
 PIPELINE = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))

@@ -44,7 +44,12 @@ README = [line for line in commands_of("README.md") if line.startswith(OURS)]
 def run(project: Path, command: str, quickly: bool) -> None:
     """Run a command of a page; `quickly`: an experiment is queued and taken from the queue, or planned, but not run."""
     words = shlex.split(command.replace("~/Downloads/facebook-download.zip", "data/sample_export"))
-    if words[0] == "make":
+    if words[:2] == ["jaegpt", "use"]:
+        original = (project / "params.yaml").read_text(encoding="utf-8")
+        call(project, *words, "--yes")
+        assert (project / "params.yaml.before").read_text(encoding="utf-8") == original
+        (project / "params.yaml.before").rename(project / "params.yaml")
+    elif words[0] == "make":
         call(project, "make", "--dry-run", words[1])
     elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]) or words == ["jaegpt", "turing"]:
         assert "Ctrl-C ends" in started(project, *words, "--port", "0")
