@@ -41,13 +41,13 @@ SYSTEM_LINE = re.compile(
 
 def reason_of(text: str) -> str | None:
     """Why a text is left out; None for what a person wrote."""
-    bare = text.strip()
-    if len(bare) > _LONGEST:
+    if len(text) > _LONGEST:
         return None
+    bare = text.strip()
     if not bare:
         return "empty"
     reason = _REASONS.get(bare.removesuffix(".").casefold())
-    if reason:
+    if reason or bare[0] not in _STARTS:
         return reason
     found = _LINES.fullmatch(bare)
     return found.lastgroup if found else None
