@@ -14,7 +14,6 @@ PIECE_MESSAGES = 65_536  # of a thread, at which a piece of it is handed over, s
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[T ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)", re.ASCII)
-_DAY_MS = 86_400_000
 
 
 class Names:

@@ -41,13 +41,13 @@ SYSTEM_LINE = re.compile(
 
 def reason_of(text: str) -> str | None:
     """Why a text is left out; None for what a person wrote."""
-    if len(text) > _LONGEST:
-        return None
     bare = text.strip()
+    if len(bare) > _LONGEST:
+        return None
     if not bare:
         return "empty"
     reason = _REASONS.get(bare.removesuffix(".").casefold())
-    if reason or bare[0] not in _STARTS:
+    if reason:
         return reason
     found = _LINES.fullmatch(bare)
     return found.lastgroup if found else None

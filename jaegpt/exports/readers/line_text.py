@@ -181,7 +181,7 @@ class _Reading:
         if rests:
             texts = [text.removeprefix(rests.get(name or "", "")) for name, text in zip(names, texts, strict=True)]
         reasons: dict[int, str | None] = {}
-        for index in self._unusual(marks, texts):
+        for index in self._unusual(names, marks, texts):
             if not clocks[index]:
                 reasons[index] = None  # a day line
                 continue
@@ -200,15 +200,15 @@ class _Reading:
             thread.fault = thread.fault or f"line {place:,}: {what}"
         add_columns(thread, map(whole.get, names), sent_at, texts, reasons)  # type: ignore[arg-type]  # names may lack
 
-    def _unusual(self, marks: Sequence[str | None], texts: Sequence[str]) -> Iterable[int]:
+    def _unusual(self, names: Sequence[str | None], marks: Sequence[str | None], texts: Sequence[str]) -> Iterable[int]:
         """The lines that LINE may have written itself, or changed."""
         if self.is_desktop:
             return range(len(texts))
         starts, ends = STARTS, ENDS
         return [
             index
-            for index, (mark, text) in enumerate(zip(marks, texts, strict=True))
-            if not mark or text[:1] in starts or text[-2:] in ends or text[-1:] == "\n"
+            for index, (name, mark, text) in enumerate(zip(names, marks, texts, strict=True))
+            if not (mark and name) or text[:1] in starts or text[-2:] in ends or text[-1:] == "\n"
         ]
 
     def _is_head(self, head: str) -> bool:

@@ -148,7 +148,7 @@ _ENDINGS = frozenset(
     for case in (word.strip(), word.strip().lower(), word.strip().upper(), word.strip().casefold())
     for ending in (case[-3:], *(f"{case[-2:]}{dot}" for dot in ".。।"))
 )
-# As they stand in files, so that a whole column is compared at once.
+# Spelled as in the files, so that a whole column is compared at once.
 _OWN_DELETED_FORMS = frozenset(
     f"{mark}{word.strip()}{dot}"
     for word in _OWN_DELETED.split("|")
