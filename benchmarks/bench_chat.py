@@ -15,7 +15,8 @@ import torch
 from transformers import GenerationConfig
 
 from jaegpt.dialogue.encode_table import encode_history
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 from jaegpt.tables import read_table
 
 History = list[tuple[bool, str]]

@@ -11,7 +11,8 @@ import jaegpt.environment  # noqa: F401
 import numpy as np
 
 from jaegpt.evaluation.content import content_figures, token_f1
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 from jaegpt.tables import read_table
 
 CONTEXTS = 600
@@ -27,7 +28,13 @@ def main() -> None:
         overlap = {}
         for candidates in (1, 5):
             config = GenerateConfig(
-                top_p=top_p, top_k=100, temperature=0.8, no_repeat_ngram=3, max_tokens=20, candidates=candidates
+                top_p=top_p,
+                top_k=100,
+                temperature=0.8,
+                no_repeat_ngram=3,
+                max_tokens=20,
+                candidates=candidates,
+                rerank="head",
             )
             texts = [reply.text for reply in speaker.replies(histories, config, SEED)]
             scores = [speaker.score(history, [text], config)[0] for history, text in zip(histories, texts, strict=True)]

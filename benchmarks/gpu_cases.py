@@ -52,7 +52,7 @@ class Group:
         return f"{self.shape} {self.mode}{f' b{self.batch}' if self.batch else ''}".strip()
 
 
-# The most telling first: what a budget leaves out is at the end.
+# The most important first: what a budget leaves out is at the end.
 GROUPS = (
     Group(mode="matmul", seconds=25),
     Group(shape="1.5b", mode="lora", batch=8, variants=(*COMPARED, "graph")),

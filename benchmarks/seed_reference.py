@@ -168,7 +168,7 @@ def build(export: Path, owner: str, folder: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     export, owner, *rest = sys.argv[1:]
-    # Names are compared as they stand in the file, double encoding included, as the seed does.
+    # Names are compared as the file has them, double encoding included, as the seed does.
     stored = owner.encode().decode("latin-1")
     with tempfile.TemporaryDirectory() as folder:
         examples = build(Path(export), stored, Path(folder))

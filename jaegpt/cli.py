@@ -8,6 +8,7 @@ from jaegpt.errors import run
 from jaegpt.runs import commands as runs
 from jaegpt.sweep import command as sweep
 from jaegpt.turing import command as turing
+from jaegpt.use import command as use
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", nargs="+", metavar="PATH", help="a folder, zip or file; several are one export")
     inspect.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     inspect.set_defaults(run=_inspect)
+    use.add_command(commands)
     chat.add_commands(commands)
     turing.add_command(commands)
     runs.add_commands(commands)

@@ -24,7 +24,7 @@ def changed_since(root: Path, stages: Sequence[str]) -> dict[str, dict[str, str]
             status = repo.status(targets=[f"{root.resolve() / 'dvc.yaml'}:{stage}" for stage in stages])
     except DvcException as error:
         reason = " ".join(str(error).split())
-        raise JaegptError(f"DVC cannot tell what has changed since `dvc repro` ({reason}).") from None
+        raise JaegptError(f"DVC does not say what has changed since `dvc repro` ({reason}).") from None
     changed: dict[str, dict[str, str]] = {stage: {} for stage in stages}
     for address, entries in status.items():
         stage = address.rpartition(":")[2]

@@ -24,7 +24,7 @@ WIDTH = 100
 _INDENT = " " * 13
 
 # What the reasons of `dropped` mean to a person.
-_REASONS = {
+REASONS = {
     "app": "of apps inside the messenger",
     "app_share": "posted by a game or an app",
     "auto_reply": "automatic replies",
@@ -92,7 +92,7 @@ def inspect_export(paths: list[str], as_json: bool) -> str:
         boxes=["inbox", "archived", "requests"],
     )
     report = survey_export(config, NUM_SAMPLES, measure=usual_and_advised)
-    languages = _languages(report.samples)
+    languages = languages_of(report.samples)
     cuts = [CutCounts.total(parts) for parts in zip(*report.measured, strict=True)] if report.owner else []
     if as_json:
         return json.dumps(
@@ -154,11 +154,11 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         shown = {code: share for code, share in languages.items() if share >= MIN_SHARE_SHOWN}
         yield "  languages  " + ", ".join(f"{code} {share:.1%}" for code, share in shown.items())
     if cost:
-        yield f"  sessions   {cost}"
+        yield from _wrapped(f"  sessions   {cost}")
     if report.dropped:
         yield f"  left out   {_count(sum(report.dropped.values()), 'message')}"
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
-        yield from _table({_REASONS.get(reason, reason): f"{count:,}" for reason, count in rows})
+        yield from _table({REASONS.get(reason, reason): f"{count:,}" for reason, count in rows})
     for name, source in report.sources.items():
         yield from _source_lines(name, source)
     if report.suspects:
@@ -185,7 +185,7 @@ def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
     lines.append(f"owner: {owner}, {_count(source.owner_messages, 'message')} of theirs kept")
     if left_out:
         lines.append(
-            "left out: " + ", ".join(f"{_REASONS.get(reason, reason)} ({count:,})" for reason, count in left_out)
+            "left out: " + ", ".join(f"{REASONS.get(reason, reason)} ({count:,})" for reason, count in left_out)
         )
     if source.problems:
         lines.append(f"problems: {len(source.problems):,} of those below")
@@ -209,7 +209,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _languages(samples: list[str]) -> dict[str, float]:
+def languages_of(samples: list[str]) -> dict[str, float]:
     """Language -> its share of the messages long enough to be identified, the most frequent first."""
     from jaegpt.dialogue.identifier import UNKNOWN, identify, letters_only
 

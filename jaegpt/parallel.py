@@ -48,6 +48,19 @@ def num_workers() -> int:
     return int(text)
 
 
+def in_batches(items: Iterable[Item], size_of: Callable[[Item], int], limit: int) -> list[tuple[Item, ...]]:
+    """Neighbours together up to a total size of `limit`; a larger item is alone. No number of workers changes that."""
+    batches: list[list[Item]] = []
+    size = 0
+    for item in items:
+        if not batches or size + size_of(item) > limit:
+            batches.append([])
+            size = 0
+        batches[-1].append(item)
+        size += size_of(item)
+    return [tuple(batch) for batch in batches]
+
+
 def map_parts(function: Callable[[Item], Result], items: Sequence[Item], label: str) -> list[Result]:
     """`[function(item) for item in items]`, over processes when there is more than one item and worker.
 

@@ -143,7 +143,8 @@ def _name(value: Any) -> str:
 
 def _type_name(hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
+        words = ", ".join(map(str, get_args(hint)))
+        return f"one of {words}" if len(get_args(hint)) > 1 else words
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_type_name(option) for option in get_args(hint))
     if get_origin(hint) is list:

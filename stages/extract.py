@@ -1,6 +1,7 @@
 """A chat export -> the table of messages: `python -m stages.extract`."""
 
 from collections import Counter
+from typing import Any
 
 from jaegpt.errors import run
 from jaegpt.exports.account import ExportReport
@@ -15,12 +16,18 @@ from jaegpt.params import Params
 from jaegpt.training.progress import followed
 
 
-def _kept_by_source(report: ExportReport) -> dict[str, int]:
-    """Messages by messenger; what a file calls its source itself may be anybody's name, and counts as other."""
-    kept: Counter[str] = Counter()
-    for source, counts in report.sources.items():
-        kept[source if source in SOURCES else "other"] += counts.messages_kept
-    return dict(sorted(kept.items()))
+def _by_source(report: ExportReport) -> dict[str, dict[str, Any]]:
+    """By messenger: messages read and kept, and those dropped by reason.
+
+    What a file calls its source itself may be anybody's name, and counts as other.
+    """
+    counted: dict[str, Counter[str]] = {}
+    dropped: dict[str, Counter[str]] = {}
+    for name, source in report.sources.items():
+        known = name if name in SOURCES else "other"
+        counted.setdefault(known, Counter()).update(read=source.messages_read, kept=source.messages_kept)
+        dropped.setdefault(known, Counter()).update(source.dropped)
+    return {name: {**counted[name], "dropped": dict(sorted(dropped[name].items()))} for name in sorted(counted)}
 
 
 def main() -> None:
@@ -28,7 +35,7 @@ def main() -> None:
     refuse_tracked(config.paths)
     with writing_folder("data/messages") as folder:
         report = read_export(config, folder)
-    by_source = _kept_by_source(report)
+    by_source = _by_source(report)
     # Numbers only: this file is in Git, and nothing in Git holds a name or a message.
     metrics = {
         "files": report.files,
@@ -48,7 +55,7 @@ def main() -> None:
     owner = "(name left out)" if followed() else report.owner
     print(f"owner: {owner}, {report.owner_messages:,} messages")
     if len(by_source) > 1:
-        print("messages by source: " + ", ".join(f"{name} {count:,}" for name, count in by_source.items()))
+        print("messages by source: " + ", ".join(f"{name} {one['kept']:,}" for name, one in by_source.items()))
     if set(report.sources) - set(METAS):
         print(f"times without a zone were read in {zone_name(config.timezone)} (export.timezone)")
     for reason, count in report.dropped.items():

@@ -12,7 +12,7 @@ from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, context
 from jaegpt.evaluation.fidelity import Figures, Material, exposure_figure, model_figures, text_figures
 from jaegpt.evaluation.plain_words import card_section, sentences
 from jaegpt.files import write_json, write_text
-from jaegpt.generation.speaker import GenerateConfig
+from jaegpt.generation.settings import GenerateSettings
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
 from jaegpt.training.devices import Precision, choose_device
@@ -31,7 +31,7 @@ def main() -> None:
     tuned = answer_contexts(
         "models/jaegpt",
         contexts,
-        params.section("generate", GenerateConfig),
+        params.section("generate", GenerateSettings).resolved(None),
         seed,
         block_size=block_size,
         token_types=token_types,

@@ -43,7 +43,7 @@ def main() -> None:
     )
     # Without the ids: they are hashes of names, so whoever has a list of names could find out which are here.
     ranked = sorted((figures for _, *figures in total.threads), reverse=True)
-    columns = ("thread", "messages", "told", "share_kept", "dropped", "kept")
+    columns = ("thread", "messages", "identified", "share_kept", "dropped", "kept")
     write_csv("plots/language.csv", columns, [(rank, *figures) for rank, figures in enumerate(ranked, 1)])
     print(
         f"filter_language: kept {total.messages_kept:,} messages in {threads_kept:,} of {len(total.threads):,} threads"

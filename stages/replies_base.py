@@ -7,7 +7,7 @@ from jaegpt.dialogue.separators import Separator
 from jaegpt.errors import run
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, write_replies
-from jaegpt.generation.speaker import GenerateConfig
+from jaegpt.generation.settings import GenerateSettings
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.devices import Precision, choose_device
@@ -22,7 +22,7 @@ def main() -> None:
     replies = answer_contexts(
         "data/base_model",
         contexts,
-        params.section("generate", GenerateConfig),
+        params.section("generate", GenerateSettings).resolved(None),
         seed,
         block_size=params.value("block_size"),
         token_types=params.field("train.token_types", bool),

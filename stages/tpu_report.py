@@ -18,20 +18,21 @@ def main() -> None:
         print(f"tpu_report: skipped; {reason}")
         return
     from jaegpt.tables import read_table
-    from jaegpt.training.config import TrainConfig
+    from jaegpt.training.config import Learn, TrainConfig
     from jaegpt.training.packing import examples_from_table
 
     # What the compiled step depends on, and no more: another learning rate changes nothing in it, and compiling it
     # again to see that would take minutes.
     read = (
         "train.epochs", "train.batch_size", "train.pack_width", "train.precision", "train.token_types",
-        "train.accumulation", "train.lora_rank",
+        "train.accumulation", "train.mc_share", "train.lora_rank",
     )  # fmt: skip
     settings = {
         "seed": params.value("seed"),
         "block_size": params.value("block_size"),
         "base_model": "data/base_model",
         "tokens": "data/tokens",
+        "segments": "data/segments" if params.field("dataset.learn", Learn) == "sessions" else "",
         "train": {name.removeprefix("train."): params.field(name, TrainConfig) for name in read},
     }
     num_examples = len(examples_from_table(read_table("data/tokens", "tokens"), "train", settings["block_size"]))

@@ -58,7 +58,7 @@ def until_closed(connection: socket.socket, seconds: float) -> bytes:
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A server that may open 512 files; at its end it has said nothing, and ends when it is told to."""
+    """A server that may open 512 files; at its end it has said nothing, and ends on an interrupt."""
     log = tmp_path_factory.mktemp("server") / "log"
     script = str(Path(__file__).parent / "helpers/slow_server.py")
     with (
@@ -102,7 +102,7 @@ def test_half_open_and_slow_connections_do_not_shut_the_server(
         assert process.poll() is None
 
 
-def test_many_at_once_are_answered_or_told_that_it_is_busy(limited: tuple[str, subprocess.Popen[str]]) -> None:
+def test_many_at_once_are_answered_or_refused_as_busy(limited: tuple[str, subprocess.Popen[str]]) -> None:
     async def ask() -> tuple[list[int], list[float]]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
@@ -181,11 +181,14 @@ def test_where_there_are_too_many_the_one_awaited_longest_goes(begun: bytes) -> 
             silent[1].recv(1)
 
 
-def test_where_all_are_being_answered_one_more_is_told_so() -> None:
+def test_where_all_are_being_answered_one_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asks: list[Any] = []
+    ask = Worker.ask
+    monkeypatch.setattr(Worker, "ask", lambda worker, *questions: asks.append(questions) or ask(worker, *questions))
     with fake(1.0, Limits(connections=3)) as (address, _), ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(connect(address)).sendall(CHAT + json.dumps(BODY).encode())
-        time.sleep(0.3)
+        wait_until(lambda: len(asks) == 3)
         with connect(address) as connection:
             connection.sendall(CHAT + json.dumps(BODY).encode())
             got = until_closed(connection, 5)

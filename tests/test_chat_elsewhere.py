@@ -17,7 +17,7 @@ from jaegpt.chat.server import make_app
 from jaegpt.chat.worker import Worker
 
 ASK = """async ([url, headers, credentials]) => {
-  const told = {"content-type": "application/json", ...headers};
+  const json = {"content-type": "application/json", ...headers};
   const body = JSON.stringify({model: "jaegpt", messages: [{role: "user", content: "hello"}]});
   const read = async (path, options) => {
     try {
@@ -35,7 +35,7 @@ ASK = """async ([url, headers, credentials]) => {
     models: await read("/v1/models", {headers}),
     simple: await read("/v1/chat/completions", {method: "POST", body, headers: {"content-type": "text/plain"}}),
     blind: (await read("/v1/chat/completions", {method: "POST", body, mode: "no-cors"}))[1],
-    chat: await read("/v1/chat/completions", {method: "POST", body, headers: told}),
+    chat: await read("/v1/chat/completions", {method: "POST", body, headers: json}),
     image: await image,
   };
 }"""

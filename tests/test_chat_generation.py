@@ -131,7 +131,7 @@ def test_the_head_chooses_and_its_scores_are_those_of_each_candidate_alone(tuned
             hidden = tuned.model.lm.base_model(input_ids=row).last_hidden_state[0, -1]
             expected.append(float(tuned.model.score(hidden)))
     assert tuned.score(history, drawn, CONFIG) == pytest.approx(expected, abs=1e-4)
-    assert np.ptp(expected) > 1e-2, "the random head tells them apart"
+    assert np.ptp(expected) > 1e-2, "the random head scores them differently"
 
     many = tuned.replies([history], config(candidates=6), 3)[0]
     scores = tuned.score(history, [many.text], CONFIG)

@@ -249,8 +249,8 @@ def test_what_an_application_raises_is_reported_without_its_words(capsys: pytest
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
     asyncio.run(Guard(broken, None)(scope, receive, send))
     assert sent[0]["status"] == 500
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert re.fullmatch(
-        r"error: RuntimeError at .*test_chat_guard\.py:\d+ \(broken\), from .*access\.py:\d+ .*\n", told
+        r"error: RuntimeError at .*test_chat_guard\.py:\d+ \(broken\), from .*access\.py:\d+ .*\n", printed
     )
-    assert "secret" not in told + sent[1]["body"].decode()
+    assert "secret" not in printed + sent[1]["body"].decode()

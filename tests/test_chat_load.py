@@ -28,7 +28,7 @@ def test_fifty_requests_eight_at_a_time_each_get_their_own_answer(address: str, 
         reference[name].replies([h], CONFIG, n)[0].text
         for n, (name, h) in enumerate(zip(names, histories, strict=True))
     ]
-    assert len(set(expected)) > 40, "the answers tell the conversations apart"
+    assert len(set(expected)) > 40, "the answers identify the conversations"
 
     def ask(number: int) -> str:
         messages = [{"role": "assistant" if owner else "user", "content": text} for owner, text in histories[number]]
@@ -58,7 +58,7 @@ def resident_mb() -> float:
 
 
 class Held:
-    """A speaker that does not begin before it is told to."""
+    """A speaker that waits until the test lets it begin."""
 
     def __init__(self, inner: Speaker) -> None:
         self.inner = inner

@@ -128,11 +128,11 @@ def test_both_replies_are_those_of_the_terminal(client: httpx.Client, reference:
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "told"),
+    ("changes", "status", "message"),
     [
         ({"text": " \x00\n"}, 400, "Type a message first."),
         ({"text": 5}, 422, "text: "),
-        ({"before": [said("a")] * 4}, 400, "before: at most 3 exchanges count, found 4"),
+        ({"before": [said("a")] * 6}, 400, "before: at most 5 exchanges count, found 6"),
         ({"before": [said("a" * (MAX_TEXT + 1))]}, 422, "before.0.text: "),
         ({"before": [{"text": "a", "replies": {"jaegpt": "b"}}]}, 422, "before.0.replies.base: "),
         ({"attempt": -1}, 422, "attempt: "),
@@ -146,16 +146,24 @@ def test_both_replies_are_those_of_the_terminal(client: httpx.Client, reference:
         ({"settings": {**SETTINGS, "top_k": "5"}}, 422, "settings.top_k"),
         ({"settings": {**SETTINGS, "top_k": True}}, 422, "settings.top_k"),
         ({"settings": {**SETTINGS, "candidates": 1000}}, 400, "Settings: candidates must be"),
+        ({"settings": {**SETTINGS, "rerank": "luck"}}, 422, "settings.rerank"),
+        ({"settings": {**SETTINGS, "rerank": 1}}, 400, "Settings: rerank must be one of none, head, fit, found 1."),
+        ({"settings": {**SETTINGS, "top_k": "head"}}, 400, "Settings: top_k must be a number"),
+        (
+            {"settings": {**SETTINGS, "rerank": "none", "candidates": 2}},
+            400,
+            "Settings: rerank is none, so nothing chooses among 2 candidates.",
+        ),
         ({"path": "/etc/passwd"}, 422, "path: "),
     ],
 )
 def test_what_is_no_question_is_one_clear_line(
-    client: httpx.Client, worker: Watched, changes: dict[str, Any], status: int, told: str
+    client: httpx.Client, worker: Watched, changes: dict[str, Any], status: int, message: str
 ) -> None:
     given = len(worker.given)
     done = client.post("/reply", json=ask(**changes))
     assert done.status_code == status, done.text
-    assert done.json()["error"].startswith(told)
+    assert done.json()["error"].startswith(message)
     assert "\n" not in done.json()["error"]
     assert len(worker.given) == given, "no model was asked"
 
@@ -183,9 +191,11 @@ def test_settings_beyond_the_limits_are_not_loaded(worker: Watched) -> None:
     wide = Page(worker, config(top_k=5000), SEED, VIEW)
     assert wide.limits()["top_k"] == (0, 5000), "params.yaml may go further"
     page = Page(worker, CONFIG, SEED, VIEW)
-    told = page.begin()
-    assert [(one["name"], one["low"], one["high"], one["value"]) for one in told["settings"]] == [
-        (name, *page.limits()[name], value) for name, value in SETTINGS.items()
+    shown = page.begin()
+    *numbers, word = shown["settings"]
+    assert (word["name"], word["choices"], word["value"]) == ("rerank", ("none", "head", "fit"), "head")
+    assert [(one["name"], one["low"], one["high"], one["value"]) for one in numbers] == [
+        (name, *page.limits()[name], value) for name, value in SETTINGS.items() if name != "rerank"
     ]
     conversation = Conversation([Exchange(text="a", replies={"jaegpt": "b", "base": "c"})])
     exchanges = [{"text": "a", "replies": {"jaegpt": "b", "base": "c"}, "attempt": 0}]
@@ -206,6 +216,10 @@ def test_settings_beyond_the_limits_are_not_loaded(worker: Watched) -> None:
         assert loaded["exchanges"] == exchanges
         wanted = {"seed": str(SEED), **SETTINGS, **changes}
         assert loaded["settings"] == ({**wanted, "seed": str(wanted["seed"])} if taken else None), changes
+    old = {name: value for name, value in SETTINGS.items() if name not in ("min_p", "guidance", "rerank")}
+    guided = Page(worker, config(guidance=1.5, rerank="none"), SEED, VIEW)
+    loaded = guided.load(conversation.to_json({"seed": SEED, **old, "candidates": 5}).encode())["settings"]
+    assert (loaded["guidance"], loaded["rerank"], loaded["candidates"]) == (1, "head", 5), "as it was drawn then"
 
 
 def test_only_saved_conversations_are_loaded(client: httpx.Client) -> None:

@@ -41,7 +41,7 @@ def test_null_is_as_good_as_none(address: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_body_of_another_kind_is_told_the_header(address: str, kind: str | None) -> None:
+def test_a_body_of_another_kind_is_refused_with_the_header(address: str, kind: str | None) -> None:
     body = json.dumps({"model": "jaegpt", "messages": user("hi")}).encode()
     response = httpx.post(address + COMPLETIONS, content=body, headers={} if kind is None else {"content-type": kind})
     assert response.status_code == 415
@@ -202,11 +202,11 @@ def test_stops_end_a_reply(client: openai.OpenAI, reference: dict[str, Speaker])
         ([whole + "and more", ""], whole),
         ([], whole),
     ):
-        told: dict[str, Any] = {"model": "jaegpt", "messages": user("hello"), "stop": stop}
-        done = client.chat.completions.create(**told).choices[0]
+        asked: dict[str, Any] = {"model": "jaegpt", "messages": user("hello"), "stop": stop}
+        done = client.chat.completions.create(**asked).choices[0]
         assert done.message.content == expected, stop
         for usage in ({}, {"stream_options": {"include_usage": True}}):
-            chunks = [c for c in client.chat.completions.create(**told, stream=True, **usage) if c.choices]
+            chunks = [c for c in client.chat.completions.create(**asked, stream=True, **usage) if c.choices]
             assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected, stop
             assert chunks[-1].choices[0].finish_reason == done.finish_reason
         if expected != whole:

@@ -177,7 +177,13 @@ def test_settings_are_shown_and_set(chat: tuple[Chat, list[str]]) -> None:
     assert "top_p = 0.9\n" in said(written)
     one.take("/set top_p 0.25")
     one.take("/set candidates 3")
-    assert (one.config.top_p, one.config.candidates) == (0.25, 3)
+    one.take("/set guidance 1.5")
+    one.take("/set min_p 0.1")
+    assert (one.config.top_p, one.config.candidates, one.config.guidance, one.config.min_p) == (0.25, 3, 1.5, 0.1)
+    said(written)
+    one.take("hello")
+    assert "error: generate: guidance 1.5 compares replies with first words, and this model never" in said(written)
+    one.take("/set guidance 1")
     said(written)
     one.take("hello")
     assert said(written).startswith("jaegpt: ")
@@ -185,6 +191,8 @@ def test_settings_are_shown_and_set(chat: tuple[Chat, list[str]]) -> None:
         ("/set top_p 2", "/set top_p is a probability, above 0 and at most 1, found 2."),
         ("/set top_k 1.5", "/set top_k: needs a number, found '1.5'."),
         ("/set candidates many", "/set candidates: needs a number, found 'many'."),
+        ("/set rerank best", "/set rerank must be one of none, head, fit, found best."),
+        ("/set rerank none", "/set rerank is none, so nothing chooses among 3 candidates."),
         ("/set color red", "/set: no setting 'color'. There are: seed, top_p"),
         ("/set seed -1", "/set seed: must be between"),
         ("/set top_p nan", "/set top_p is a probability"),
@@ -253,7 +261,7 @@ def test_once_is_one_json_object_and_repeatable(project: Path) -> None:
     first = call(project, "chat", "--once", "how are you? 😀", "--json").stdout
     content = json.loads(first)
     assert set(content) == {"reply", "base_reply", "settings"}
-    assert content["settings"]["top_p"] == 0.25
+    assert content["settings"]["top_p"] == 0.98, "what auto means where nothing was measured"
     assert content["settings"]["seed"] == 1337
     assert content["reply"]
     assert call(project, "chat", "--once", "how are you? 😀", "--json").stdout == first

@@ -103,7 +103,7 @@ def test_talk_change_a_setting_save_and_load(address: str, reference: dict[str, 
         saved = json.loads(file.read_text(encoding="utf-8"))
         assert saved["settings"] == {
             "seed": SEED, "top_p": 0.9, "top_k": 100, "temperature": 0, "no_repeat_ngram": 3, "max_tokens": 20,
-            "candidates": 1, "num_history": 4, "block_size": 128,
+            "candidates": 1, "min_p": 0, "guidance": 1, "rerank": "head", "num_history": 4, "block_size": 128,
         }  # fmt: skip
         conversation, settings = Conversation.load(tmp_path, "conversation")  # as the terminal does
         assert {name: [turn["content"] for turn in conversation.log(name)] for name in both} == both
@@ -223,15 +223,15 @@ def test_five_people_at_once_each_see_their_own_conversation(address: str, refer
         assert errors == []
 
 
-def test_mistakes_are_told_and_change_nothing(address: str, reference: dict[str, Speaker], tmp_path: Path) -> None:
+def test_mistakes_are_reported_and_change_nothing(address: str, reference: dict[str, Speaker], tmp_path: Path) -> None:
     wrong, large = tmp_path / "wrong.json", tmp_path / "large.json"
     wrong.write_text('{"path": "/etc/shadow"}')
     large.write_text(" " * 1_000_001)
     with open_page(address) as (page, errors, _):
         page.wait_for_selector("body[data-ready]")
-        for name, told in (("Send", "Type a message first."), ("Retry", "Nothing has been said yet.")):
+        for name, message in (("Send", "Type a message first."), ("Retry", "Nothing has been said yet.")):
             press(page, name)
-            page.get_by_text(told).wait_for(timeout=SLOW)
+            page.get_by_text(message).wait_for(timeout=SLOW)
         send(page, "hello")
         first = expected_logs(reference, ["hello"])
         wait_for_replies(page, first)

@@ -73,7 +73,7 @@ def test_short_lines_follow_their_thread():
     kept, report = filtered([ENGLISH + SHORT, KOREAN + SHORT])
     assert kept == [ENGLISH + SHORT, []]
     assert report.dropped["thread_in_other_language"] == len(KOREAN + SHORT)
-    assert [row[2] for row in report.threads] == [5, 5]  # told
+    assert [row[2] for row in report.threads] == [5, 5]  # identified
 
 
 def test_a_foreign_message_of_a_kept_thread_is_dropped_and_counted():
@@ -98,7 +98,7 @@ def test_a_thread_of_short_lines_is_judged_by_all_of_them():
 def test_one_telling_line_does_not_speak_for_a_thread_of_short_ones():
     short = ["hi you", "how are", "you now", "I'm ok", "and you", "see you", "at home", "why not", "not now"] * 3
     kept, report = filtered([[*short, SPANISH[0]], [*SHORT, SPANISH[0]], [SPANISH[0]], [ENGLISH[0], "😂"]])
-    assert [row[2] for row in report.threads] == [1, 1, 1, 1]  # told
+    assert [row[2] for row in report.threads] == [1, 1, 1, 1]  # identified
     assert kept == [short, [], [], [ENGLISH[0], "😂"]]
     assert report.dropped == {REASONS[0]: len(SHORT) + 2, REASONS[1]: 0, REASONS[2]: 1}
 
@@ -109,9 +109,11 @@ def test_read_is_kept_and_dropped_and_order_stays(threads):
     kept, report = filtered(threads)
     assert report.messages_kept == sum(map(len, kept))
     assert report.messages_kept + sum(report.dropped.values()) == sum(map(len, threads))
-    for before, after, (_, messages, told, share, dropped, stays) in zip(threads, kept, report.threads, strict=True):
+    for before, after, (_, messages, identified, share, dropped, stays) in zip(
+        threads, kept, report.threads, strict=True
+    ):
         assert (messages, messages - dropped) == (len(before), len(after))
-        assert told <= messages
+        assert identified <= messages
         assert 0 <= share <= 1
         assert stays or not after
         places = iter(before)

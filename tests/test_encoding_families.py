@@ -24,7 +24,7 @@ THINKING = (
     "{{ m.content }}<|im_end|>{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
-# And SmolLM3: thoughts in every answer, a mode told in the system message.
+# And SmolLM3: thoughts in every answer, a mode named in the system message.
 MODES = (
     "{% set quiet = enable_thinking is defined and not enable_thinking %}<|im_start|>system\n"
     "{{ '/no_think' if quiet else '/think' }}<|im_end|>{{ '\n' }}"

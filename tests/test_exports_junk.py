@@ -1,4 +1,4 @@
-"""What lies beside the messages does not matter, and what could hold messages is never passed over in silence."""
+"""What lies beside the messages does not matter, and what could hold messages is never ignored in silence."""
 
 import zipfile
 from pathlib import Path

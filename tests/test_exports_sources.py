@@ -156,7 +156,7 @@ def test_databases_are_tried_in_turn(tmp_path: Path, readers: Any) -> None:
     readers(fake("Alpha one", 0.3), fake("Beta two", 0.9))
     report, found = read(path, tmp_path / "none", owner=OWNER)
     assert rows(found) == TALK_ROWS
-    assert report.problems[1:] == [f"{path}/x.db: it could be of a messenger, and has nothing of any that is read"]
+    assert report.problems[1:] == [f"{path}/x.db: a database, but of no messenger that is read here"]
 
 
 @pytest.mark.parametrize("trick", ["encrypted", "bomb", "damaged", "unsafe"])

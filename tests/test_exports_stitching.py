@@ -69,7 +69,7 @@ def _talk(folder: str, title: str, people: tuple[str, ...], *messages: tuple[str
 
 
 def _both(tmp_path: Path, earlier: tuple[Talk, ...], later: tuple[Talk, ...]) -> list[str]:
-    """A Messenger download, with threads that tell who its owner is, and an encrypted one."""
+    """A Messenger download, with threads that show who its owner is, and an encrypted one."""
     inbox = tuple(replace(TALKS[1], folder=f"bo_{index}") for index in range(3))
     first = write_folder(tmp_path / "a", files_of("since 2024", (*earlier, *inbox)))
     return [str(first), str(write_zip(tmp_path / "b.zip", encrypted_files(later)))]

@@ -12,7 +12,8 @@ from helpers.models import CPU, TRAIN_CONFIG, random_examples, save_tiny
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer
 
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 from jaegpt.training.config import Task
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.loop import train
@@ -134,7 +135,9 @@ def test_they_are_checked_and_speak_from_their_folder(family: str, tmp_path: Pat
     check_base(tmp_path / "model", token_types=False, lora_rank=2)
     speaker = Speaker(tmp_path / "model", device=CPU)
     speaker.has_head = True
-    settings = GenerateConfig(top_p=0.9, top_k=0, temperature=1.0, no_repeat_ngram=0, max_tokens=5, candidates=2)
+    settings = GenerateConfig(
+        top_p=0.9, top_k=0, temperature=1.0, no_repeat_ngram=0, max_tokens=5, candidates=2, rerank="head"
+    )
     (reply,) = speaker.replies([[(False, "hey")]], settings, seed=1)
     assert reply.score is not None
     assert load_base(tmp_path / "model", 0, token_types=False).score.weight.shape[1] == (

@@ -24,7 +24,7 @@ from jaegpt.evaluation.intervals import NotMeasured
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
-from jaegpt.generation.speaker import GenerateConfig
+from jaegpt.generation.settings import GenerateConfig
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import train
@@ -45,6 +45,7 @@ TRAIN = TrainConfig(
     evaluations=0,
     valid_examples=0,
     accumulation=1,
+    mc_share=1,
     lora_rank=0,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)

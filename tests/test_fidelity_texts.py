@@ -167,14 +167,14 @@ def test_the_owners_real_replies_score_above_other_peoples() -> None:
 
 
 @pytest.mark.slow
-def test_a_stranger_can_tell_what_is_different_and_only_that() -> None:
+def test_a_stranger_finds_what_is_different_and_only_that() -> None:
     alike = measured_texts(material(count=110, tuned=texts(own_text, 110, 5)))
     assert alike["told_apart_ci"][0] < 0.5 < alike["told_apart_ci"][1]
     assert measured_texts(material(count=110))["told_apart"] > 0.95
 
 
 @pytest.mark.parametrize("number", [1, 5, 15])
-def test_a_model_that_says_a_few_sentences_over_and_over_is_told(number: int) -> None:
+def test_a_model_that_says_a_few_sentences_over_and_over_is_found_out(number: int) -> None:
     """Sentences of the owner's own: only their coming again gives them away."""
     few = np.random.default_rng(number).choice(texts(own_text, number, 5), 150).tolist()
     figures = measured_texts(material(count=150, tuned=few))
@@ -184,7 +184,7 @@ def test_a_model_that_says_a_few_sentences_over_and_over_is_told(number: int) ->
 
 
 @pytest.mark.slow
-def test_replies_drawn_as_the_owners_are_told_in_half_of_the_pairs() -> None:
+def test_replies_drawn_as_the_owners_are_found_in_half_of_the_pairs() -> None:
     """Also where the owner says the same often, and where the model copies what is in training."""
     own = texts(own_text, 30, 6)
     names = [f"{number:04d}" for number in range(300)]

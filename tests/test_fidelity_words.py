@@ -93,7 +93,7 @@ def test_what_is_nearly_all_or_nearly_nothing_is_not_rounded_to_it() -> None:
     assert "in 100 of 100 cases (95 % interval 99.3 to 100)" in text
 
 
-def test_a_way_from_noise_is_not_told() -> None:
+def test_a_way_from_noise_is_not_reported() -> None:
     reasons = {"style_score": {"familiar_words_base": 0.003, "familiar_words_owner": 0.6, "needed": 0.06}}
     text = sentences({**FIGURES, "style_score": None, "style_score_ci": None, "reasons": reasons})
     assert not [line for line in text if "of the way" in line]

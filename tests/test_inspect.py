@@ -177,4 +177,4 @@ def test_inspect_says_what_the_usual_cut_costs(
     assert found["percentile"] == 90
     assert found["owner_turns_with_context"] == {"now": now.with_context(), "then": then.with_context()}
     _jaegpt(monkeypatch, "inspect", str(path))
-    assert f"  sessions   {cost_in_words(now, then)}\n" in capsys.readouterr().out
+    assert f" sessions {cost_in_words(now, then)} " in " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,4 @@
-"""What Git tracks, a report shows or a study holds, beside a list of names, tells nobody who is in the export."""
+"""What Git tracks, a report shows or a study holds, beside a list of names, shows nobody who is in the export."""
 
 import dataclasses
 import hashlib
@@ -30,7 +30,7 @@ from stages import extract, filter_language
 OWNER = "Zoë Somebody"
 NAMES = [f"{first} {last}" for first in ("Ann", "Bo", "Cyd", "Dee", "Eve") for last in ("Ash", "Birk", "Colt", "Dorn")]
 SPACE = SweepConfig(space={"w_mc": {"choice": [0, 1]}}, random_trials=1, keep_percent=100)
-LEAST = 8  # hexadecimal digits of an id that tell two of a few thousand names apart
+LEAST = 8  # hexadecimal digits of an id that distinguish two of a few thousand names
 
 
 def guesses(folders: list[str]) -> set[str]:
@@ -120,7 +120,7 @@ def test_a_study_holds_nothing_to_try_names_against(project: tuple[Path, list[st
     assert fixed_settings(folder, {"model": "tiny"}, {"w_mc"}, b"other")["export.owner"] != fixed["export.owner"]
 
 
-def test_the_table_tells_values_that_may_be_names_apart_by_numbers() -> None:
+def test_the_table_distinguishes_values_that_may_be_names_by_numbers() -> None:
     figures = json.loads((ROOT / "metrics/evaluate.json").read_text(encoding="utf-8"))
     params = {"w_mc": 1.0, "export.owner": OWNER, "export.exclude": [], "export.redact": False}
     run = Run(name="a", rev="a", kind="experiment", state="done", params=params, figures=figures)

@@ -1,5 +1,6 @@
 """How the page of `jaegpt web` is laid out: at any width, dark and light, for the keyboard and for screen readers."""
 
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from helpers.page_actions import SLOW, message_box, open_settings, send
 from helpers.page_models import load_both, save_both, web_running
 
 from jaegpt.chat.worker import Worker
+from jaegpt.generation.settings import GenerateConfig
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_everything_can_be_reached_by_keyboard_and_has_a_name(address: str) -> N
             reached.append(page.evaluate("document.activeElement.innerText"))
         assert reached == ["Send", "Retry", "Undo", "Reset", "Save conversation", "Load conversation", "Settings"]
         page.keyboard.press("Enter")
-        for name in ("top_p", "top_k", "temperature", "no_repeat_ngram", "max_tokens", "candidates", "seed"):
+        for name in (*(field.name for field in dataclasses.fields(GenerateConfig)), "seed"):
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.labels[0].innerText") == name
             assert page.get_by_label(name, exact=True).get_attribute("aria-describedby") == f"about-{name}"

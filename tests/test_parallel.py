@@ -285,6 +285,6 @@ def test_a_foreign_scheduler_without_tls_is_one_warning(address, warned, monkeyp
     for _ in range(3):
         with pytest.raises(JaegptError, match="Dask is not installed"):
             map_parts(str, [1], "test")
-    told = capsys.readouterr().err
-    assert told.count("\n") == (1 if warned else 0)
-    assert (address in told and "run code on every worker" in told) == warned
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == (1 if warned else 0)
+    assert (address in printed and "run code on every worker" in printed) == warned

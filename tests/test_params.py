@@ -21,7 +21,7 @@ CLASSES = {
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
     "train": "jaegpt.training.config.TrainConfig",
     "tpu": "jaegpt.tpu.report.TpuConfig",
-    "generate": "jaegpt.generation.speaker.GenerateConfig",
+    "generate": "jaegpt.generation.settings.GenerateSettings",
     "fidelity": "jaegpt.evaluation.config.FidelityConfig",
     "sweep": "jaegpt.sweep.space.SweepConfig",
 }

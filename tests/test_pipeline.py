@@ -43,7 +43,7 @@ COLUMNS = {
     "valid": ["step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"],
     "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
     "block_size": ["block_size", "yield_percent"],
-    "language": ["thread", "messages", "told", "share_kept", "dropped", "kept"],
+    "language": ["thread", "messages", "identified", "share_kept", "dropped", "kept"],
 }
 
 NETWORK_LOG = "../network"  # of the whole `dvc repro`

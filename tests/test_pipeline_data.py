@@ -1,4 +1,4 @@
-"""What another parameter runs again of the data stages, as `dvc repro` tells it, and what it changes."""
+"""What another parameter runs again of the data stages, as `dvc repro` reports it, and what it changes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -28,7 +28,7 @@ CURVES = {
     "block_size": "block_size,yield_percent\n32,8\n64,67\n128,99.4\n",
     "gaps": "gap_s,gaps,thresholds\n0,367,0\n1,892,3\n2,800,9\n",
     "context": "turns_of_context,p50,p75,p90,p95,p99,30min\n0,0.7,0.4,0.2,0.1,0.02,0.01\n1,0.3,0.6,0.8,0.9,0.98,0.99\n",
-    "language": "thread,messages,told,share_kept,dropped,kept\n1,228,160,0.98,0,1\n",
+    "language": "thread,messages,identified,share_kept,dropped,kept\n1,228,160,0.98,0,1\n",
     "sweep": "study,model,trial,outcome,lm_loss,parameter,setting,position\n"
     "mine,tiny,0,done,3.6,w_mc,0.1,0.3\nmine,tiny,0,done,3.6,train.epochs,2,0.5\n"
     "mine,tiny,1,stopped,3.2,w_mc,9,0.6\nmine,tiny,1,stopped,3.2,train.epochs,1,0.0\n",

@@ -83,7 +83,11 @@ def test_three_messengers_become_examples(project: Path, capsys: pytest.CaptureF
     assert f"owner: {OWNER}" in shown
     figures = json.loads(Path("metrics/extract.json").read_text(encoding="utf-8"))
     kept = {"messenger": NUM_MESSAGES, "telegram": NUM_MESSAGES - 1, "whatsapp": NUM_MESSAGES}
-    assert figures["sources"] == kept
+    sources = figures["sources"]
+    assert {name: source["kept"] for name, source in sources.items()} == kept
+    assert all(one["read"] == one["kept"] + sum(one["dropped"].values()) for one in sources.values())
+    assert sum(one["read"] for one in sources.values()) == figures["messages_read"]
+    assert sources["telegram"]["dropped"] == {"forwarded": 1}
     assert figures["dropped"]["forwarded"] == 1
     assert figures["messages_read"] == figures["messages_kept"] + sum(figures["dropped"].values())
     messages = read_table("data/messages", "messages")

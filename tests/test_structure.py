@@ -14,8 +14,20 @@ from helpers.stage_imports import imported_modules
 from jaegpt.yaml12 import load_yaml
 
 # Data flows down, never back.
-PACKAGES = ["exports", "dialogue", "training", "tpu", "generation", "evaluation", "chat", "turing", "runs", "sweep"]
-FACES = ("chat", "turing", "runs", "sweep")  # what no figure depends on
+PACKAGES = [
+    "exports",
+    "dialogue",
+    "training",
+    "tpu",
+    "generation",
+    "evaluation",
+    "chat",
+    "turing",
+    "runs",
+    "sweep",
+    "use",
+]
+FACES = ("chat", "turing", "runs", "sweep", "use")  # what no figure depends on
 STAGES = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 MODULES = sorted(path.relative_to(ROOT) for folder in ("jaegpt", "stages") for path in (ROOT / folder).rglob("*.py"))
 

@@ -51,10 +51,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     tokens = encode_examples(chat_tables(2)[1], Encoder(base))
     pq.write_table(tokens, folder / "tokens/part-00000.parquet")
     return {
-        "seed": 1, "block_size": 1024, "base_model": str(base), "tokens": str(folder / "tokens"),
+        "seed": 1, "block_size": 1024, "base_model": str(base), "tokens": str(folder / "tokens"), "segments": "",
         "train": {
             "epochs": 2, "batch_size": 8, "pack_width": 0, "precision": "bf16", "token_types": False, "accumulation": 1,
-            "lora_rank": 0,
+            "mc_share": 1, "lora_rank": 0,
         },
     }  # fmt: skip
 

@@ -163,7 +163,7 @@ def test_steps_hold_the_batch_size_and_rows_are_full() -> None:
     assert sum(8 - size for size in sizes) == 2 * 5  # 803 examples leave 5 places of 808 empty
     assert plan.fill() == sum(lengths) * 2 / (len(steps) * shape.rows * shape.width) > 0.95
     assert all(sum(lengths[index] for index in row) <= shape.width for step in steps for row in step)
-    assert steps[:101] != steps[101:], "epochs are shuffled anew"
+    assert steps[:101] != steps[101:], "each epoch is shuffled differently"
 
 
 def test_a_wide_pack_width_splits_steps_into_rows() -> None:

@@ -121,7 +121,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole_and_the_run_going(uninterr
     assert before.read_bytes() == content
 
 
-def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_starts_anew(
+def test_a_checkpoint_that_cannot_be_used_is_named_and_the_run_starts_again(
     uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = Runs(tmp_path)

@@ -67,7 +67,7 @@ def test_gradients_of_a_step_are_those_of_the_plain_model(make, w_mc: float, row
     expected.backward()
 
     batch = to_tensors(*step.parts(2), torch.device("cpu"), torch.float32, fixed_shapes)
-    found = model(batch, 1.3, w_mc, counts_of(members, torch.device("cpu"))).weighted(1.3, w_mc)
+    found = model(batch, 1.3, w_mc, counts_of(members, kinds[1], torch.device("cpu"))).weighted(1.3, w_mc)
     found.backward()
     assert found.item() == pytest.approx(expected.item(), abs=1e-5)
     gradients = [{n: w.grad for n, w in m.named_parameters() if w.grad is not None} for m in (model, reference)]

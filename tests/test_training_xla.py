@@ -129,7 +129,7 @@ def test_a_killed_run_on_xla_goes_on(on_cpu: Any, tmp_path: Path) -> None:
 
 
 @needs_xla
-def test_what_xla_would_compile_anew_each_time_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_xla_would_compile_again_each_time_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_DEVICE", "xla")
     monkeypatch.setenv("PJRT_DEVICE", "CPU")
     monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
@@ -153,7 +153,9 @@ def test_xla_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, eager:
         choose_device("auto", eager)
 
 
-def test_tpu_chips_are_told_from_other_devices_of_their_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tpu_chips_are_distinguished_from_other_devices_of_their_maker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, vendor, device in (("0", "0x1ae0", "0x0063"), ("1", "0x1ae0", "0x0042"), ("2", "0x8086", "0x0063")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")

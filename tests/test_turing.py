@@ -99,8 +99,8 @@ def clopper_pearson(right: int, count: int) -> tuple[float, float]:
         (5, "are taken for"),
         (6, "Guessing"),
         (13, "Guessing"),
-        (15, "can be told"),
-        (20, "can be told"),
+        (15, "can be distinguished"),
+        (20, "can be distinguished"),
     ],
 )
 def test_the_verdict_has_the_exact_interval(right: int, meaning: str) -> None:

@@ -57,7 +57,7 @@ def test_a_round_counts_once_however_often_it_is_picked(games: Games, client: ht
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "told"),
+    ("changes", "status", "message"),
     [
         ({"game": "1"}, 400, "This game is not known here any more. Start another one."),
         ({"game": "../../x"}, 400, "This game is not known"),
@@ -73,10 +73,10 @@ def test_a_round_counts_once_however_often_it_is_picked(games: Games, client: ht
     ],
 )
 def test_what_is_no_pick_is_one_clear_line(
-    games: Games, client: httpx.Client, changes: dict[str, Any], status: int, told: str
+    games: Games, client: httpx.Client, changes: dict[str, Any], status: int, message: str
 ) -> None:
     body = {"game": post(client, "/start")["game"], "round": 1, "side": "A", **changes}
-    assert post(client, "/pick", status, **body)["error"].startswith(told)
+    assert post(client, "/pick", status, **body)["error"].startswith(message)
     assert not games.folder.exists(), "nothing was saved"
 
 
@@ -109,8 +109,8 @@ def test_games_cannot_be_guessed_and_do_not_pile_up(
 def test_a_pick_that_cannot_be_saved_does_not_count(games: Games, client: httpx.Client) -> None:
     game = post(client, "/start")["game"]
     games.folder.write_text("a file where the folder should be")
-    told = post(client, "/pick", 400, game=game, round=1, side="A")["error"]
-    assert told.endswith("cannot be saved (File exists).")
+    message = post(client, "/pick", 400, game=game, round=1, side="A")["error"]
+    assert message.endswith("cannot be saved (File exists).")
     games.folder.unlink()
     assert post(client, "/pick", game=game, round=1, side="B")["round"] == 2
     assert picked(games) == ["B"]

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import clean_text
-from jaegpt.generation.speaker import GenerateConfig
+from jaegpt.generation.settings import GenerateConfig
 
 MOST_STOPS = 4  # as OpenAI has it
 

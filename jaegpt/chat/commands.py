@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaegpt.generation.speaker import GenerateConfig, Speaker
+    from jaegpt.generation.settings import GenerateConfig
+    from jaegpt.generation.speaker import Speaker
 
 TUNED_FOLDER = Path("models/jaegpt")
 BASE_FOLDER = Path("data/base_model")
@@ -59,10 +60,13 @@ def add_commands(commands: Any) -> None:
     export = commands.add_parser(
         "export",
         help="write the fine-tuned model in another program's format",
-        description="Write the fine-tuned model, without its second head, as a GGUF file for llama.cpp and Ollama.",
+        description="Write the fine-tuned model for other programs, with the settings that suit it: as a GGUF file for "
+        "llama.cpp and Ollama, without its second head, or as a folder for transformers, vLLM and the like.",
         epilog="example: jaegpt export --gguf models/jaegpt.gguf",
     )
-    export.add_argument("--gguf", metavar="FILE", required=True, help="the GGUF file to write")
+    form = export.add_mutually_exclusive_group(required=True)
+    form.add_argument("--gguf", metavar="FILE", help="the GGUF file to write")
+    form.add_argument("--folder", metavar="FOLDER", help="the new folder to write")
     export.set_defaults(run=_export)
 
 
@@ -74,6 +78,11 @@ def add_root_path(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
+    if arguments.folder is not None:
+        from jaegpt.generation.model_export import export_folder
+
+        print(export_folder(TUNED_FOLDER, Path(arguments.folder)))
+        return
     from jaegpt.generation.gguf import export_gguf
 
     path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
@@ -153,13 +162,14 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
     from jaegpt.dialogue.examples import DatasetConfig
     from jaegpt.dialogue.turns import SessionConfig
     from jaegpt.errors import JaegptError
-    from jaegpt.generation.speaker import GenerateConfig, Speaker
+    from jaegpt.generation.settings import GenerateSettings, found_settings
+    from jaegpt.generation.speaker import Speaker
     from jaegpt.training.config import TrainConfig
     from jaegpt.training.devices import choose_device
     from jaegpt.training.model_folder import HEAD_FILE
 
     params = Params()
-    config = params.section("generate", GenerateConfig)
+    config = params.section("generate", GenerateSettings).resolved(found_settings())
     training, dataset = params.section("train", TrainConfig), params.section("dataset", DatasetConfig)
     view = {
         "num_history": dataset.num_history,

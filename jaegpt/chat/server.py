@@ -22,7 +22,8 @@ from jaegpt.chat.faults import error_body
 from jaegpt.chat.stops import Stops
 from jaegpt.chat.worker import Answer, Busy, Failed, Question, Worker
 from jaegpt.errors import JaegptError
-from jaegpt.generation.speaker import GenerateConfig, Reply
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Reply
 
 
 def make_app(worker: Worker, config: GenerateConfig, seed: int, block_size: int) -> FastAPI:

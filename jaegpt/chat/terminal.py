@@ -10,7 +10,8 @@ from typing import Any
 from jaegpt.chat.conversation import BASE, MODELS, TUNED, Conversation, Exchange, attempt_seed
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import clean_text
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
@@ -150,11 +151,12 @@ class Chat:
         kinds = {"seed": int, **{field.name: field.type for field in dataclasses.fields(GenerateConfig)}}
         if key not in kinds:
             raise JaegptError(f"/set: no setting {key!r}. There are: {', '.join(kinds)}.")
-        number: Any
-        try:
-            number = int(value) if kinds[key] in (int, "int") else float(value)
-        except ValueError:
-            raise JaegptError(f"/set {key}: needs a number, found {value!r}.") from None
+        number: Any = value
+        if key != "rerank":
+            try:
+                number = int(value) if kinds[key] is int else float(value)
+            except ValueError:
+                raise JaegptError(f"/set {key}: needs a number, found {value!r}.") from None
         if key == "seed":
             if not 0 <= number < 2**63:
                 raise JaegptError(f"/set seed: must be between 0 and 2^63 - 1, found {value}.")

@@ -17,17 +17,23 @@ from jaegpt.chat.pages import Body, Nothing, events_response, new_page, problem
 from jaegpt.chat.worker import Answer, Question, Worker
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import MAX_TEXT, clean_text
-from jaegpt.generation.speaker import MOST_CANDIDATES, GenerateConfig, Reply
+from jaegpt.generation.settings import MOST_CANDIDATES, RERANKS, GenerateConfig, Rerank
+from jaegpt.generation.speaker import RECENT, Reply
 
-# setting -> (step, explanation)
+# setting -> (step, explanation); a choice among words has no step
 _SETTINGS = {
     "top_p": (0.01, "Draw from the likeliest words that together have this probability. Low: safe, high: bold"),
     "top_k": (1, "And from this many words at most. 0: any number"),
+    "min_p": (0.01, "And from words at least this many times as probable as the likeliest. 0: from all"),
     "temperature": (0.05, "Above 1 makes unlikely words likelier. 0: always the likeliest word"),
+    "guidance": (0.05, "Above 1: closer to what was said before. 1: as the model has learned"),
     "no_repeat_ngram": (1, "No run of this many words comes twice in a reply. 0: it may"),
     "max_tokens": (1, "Longest reply, in tokens (about 0.75 words each)"),
-    "candidates": (1, "Replies drawn, of which the likeliest to be the person's is shown"),
+    "candidates": (1, "Replies drawn, of which one is shown"),
+    "rerank": (None, "Shown is the likeliest to be the person's (head), or the one that fits what was said best (fit)"),
 }
+# How conversations were drawn that were saved before these were settings.
+_BEFORE = {"min_p": 0.0, "guidance": 1.0, "rerank": "head"}
 _ABOUT_SEED = "The same seed, settings and messages give the same replies"
 
 MOST_BYTES = 1_000_000  # of a saved conversation that is loaded: some 5,000 messages
@@ -54,14 +60,14 @@ class Ask(Body):
 
     before: the exchanges before it, oldest first; as many as the models are shown will do.
     attempt: 0, and 1 more for each retry.
-    settings: a number for each field of GenerateConfig.
+    settings: a number for each field of GenerateConfig, or a word for `rerank`.
     seed: its digits, since a browser's numbers do not reach as far.
     """
 
     text: str  # a longer one than MAX_TEXT is answered by its end
     before: list[Said]
     attempt: Annotated[int, Field(ge=0, le=1_000_000)]
-    settings: Annotated[dict[str, StrictInt | StrictFloat], Field(max_length=32)]
+    settings: Annotated[dict[str, StrictInt | StrictFloat | Rerank], Field(max_length=32)]
     seed: Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 
 
@@ -80,15 +86,16 @@ class Page:
         self.config = config
         self.seed = seed
         self.view = dict(view)
-        self.most_before = self.view["num_history"] // 2 + 1  # exchanges of two turns each
+        # Exchanges of two turns each, and the replies that the next one is not to repeat.
+        self.most_before = max(self.view["num_history"] // 2 + 1, RECENT)
 
     def begin(self) -> dict[str, Any]:
         """What the page shows at first, and the saved form of a conversation but for what was said."""
         limits = self.limits()
         settings = [
             {
-                "name": name, "about": about, "step": step, "low": limits[name][0], "high": limits[name][1],
-                "value": getattr(self.config, name),
+                "name": name, "about": about, "value": getattr(self.config, name),
+                **({"step": step, "low": limits[name][0], "high": limits[name][1]} if step else {"choices": RERANKS}),
             }
             for name, (step, about) in _SETTINGS.items()
         ]  # fmt: skip
@@ -105,11 +112,13 @@ class Page:
         }
 
     def limits(self) -> dict[str, tuple[float, float]]:
-        """The lowest and highest value of each setting; they leave room for those of params.yaml."""
+        """The lowest and highest value of each setting that is a number; they leave room for those of params.yaml."""
         limits: dict[str, tuple[float, float]] = {
             "top_p": (0.01, 1),
             "top_k": (0, 1000),
+            "min_p": (0, 0.5),
             "temperature": (0, 2),
+            "guidance": (0, 3),
             "no_repeat_ngram": (0, 10),
             "max_tokens": (1, self.view["block_size"] // 2),
             "candidates": (1, MOST_CANDIDATES),
@@ -121,21 +130,21 @@ class Page:
         """The settings' values as a config.
 
         Raises:
-            JaegptError: one is missing, no number, or beyond its limits.
+            JaegptError: one is missing, no number, or beyond its limits, or they do not go together.
         """
         limits = self.limits()
-        if set(values) != set(limits):
-            raise JaegptError(f"Settings: needed are {', '.join(limits)}.")
-        numbers: dict[str, Any] = {}
+        if set(values) != set(_SETTINGS):
+            raise JaegptError(f"Settings: needed are {', '.join(_SETTINGS)}.")
+        taken: dict[str, Any] = {"rerank": values["rerank"]}
         for name, (low, high) in limits.items():
             value, whole = values[name], isinstance(getattr(self.config, name), int)
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise JaegptError(f"Settings: {name} must be a number from {low:g} to {high:g}.")
             if whole and not float(value).is_integer():
                 raise JaegptError(f"Settings: {name} must be a whole number.")
-            numbers[name] = int(value) if whole else float(value)
+            taken[name] = int(value) if whole else float(value)
         try:
-            return GenerateConfig(**numbers)
+            return GenerateConfig(**taken)
         except ValueError as error:
             raise JaegptError(f"Settings: {error}") from None
 
@@ -147,6 +156,8 @@ class Page:
         """
         conversation, saved = Conversation.from_json(content)
         seed = saved.get("seed", self.seed)
+        if "candidates" in saved:
+            saved = {**_BEFORE, **saved}
         values = {name: saved.get(name, value) for name, value in dataclasses.asdict(self.config).items()}
         try:
             config = self.settings(values)

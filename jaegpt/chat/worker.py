@@ -14,7 +14,8 @@ from jaegpt.chat.faults import report_fault
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
 from jaegpt.generation.prompts import Prompt
-from jaegpt.generation.speaker import BATCH_ROWS, GenerateConfig, Reply, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Reply, Speaker, batch_size
 
 MOST_WAITING = 64
 
@@ -147,7 +148,7 @@ class Worker:
                 for answer in self._waiting
                 if (answer.question.speaker, answer.question.config) == (first.speaker, first.config)
             ]
-            batch = alike[: max(1, BATCH_ROWS // first.config.candidates)]
+            batch = alike[: batch_size(first.config)]
             taken = set(map(id, batch))
             self._waiting = deque(answer for answer in self._waiting if id(answer) not in taken)
             return batch

@@ -78,13 +78,16 @@ def compare_rules(messages: pa.Table) -> tuple[dict[str, CutCounts], Ints]:
     Turns are merged again under each rule, because a cut inside a run of messages makes two turns of one.
     """
     timeline = Timeline.of(messages)
-    rules = {}
-    for name, config in RULES.items():
-        cuts = timeline.cuts(timeline.thresholds(config))
-        # As in `merge_turns`: a turn begins at a cut and where the sender changes.
-        heads = np.flatnonzero(cuts | ~timeline.same_sender)
-        rules[name] = CutCounts.of(cuts[heads], timeline.is_owner[heads])
+    rules = {name: cut_counts(timeline, config) for name, config in RULES.items()}
     return rules, gap_histogram(timeline.gap_ms[timeline.gap_ms >= 0])
+
+
+def cut_counts(timeline: Timeline, config: SessionConfig) -> CutCounts:
+    """The counts of a part's messages under one cut."""
+    cuts = timeline.cuts(timeline.thresholds(config))
+    # As in `merge_turns`: a turn begins at a cut and where the sender changes.
+    heads = np.flatnonzero(cuts | ~timeline.same_sender)
+    return CutCounts.of(cuts[heads], timeline.is_owner[heads])
 
 
 def usual_and_advised(messages: pa.Table) -> tuple[CutCounts, CutCounts]:

@@ -2,7 +2,7 @@
 the turns with the same text, only so many are learned.
 
 The model learns by heart what someone says a hundred times. Each example has a number drawn from its own name, and
-those with the lowest are kept, so that the order of work does not matter. That takes two passes over all parts: the
+those with the lowest are kept, so that the order of work does not matter. That takes two readings of all parts: the
 first finds the highest number to keep for each reply, the second drops what is above it.
 """
 

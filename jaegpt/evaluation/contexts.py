@@ -16,7 +16,7 @@ from jaegpt.files import writing_folder
 from jaegpt.tables import SCHEMAS, part_name, read_table, write_part
 
 if TYPE_CHECKING:
-    from jaegpt.generation.speaker import GenerateConfig
+    from jaegpt.generation.settings import GenerateConfig
     from jaegpt.training.devices import Device
 
 

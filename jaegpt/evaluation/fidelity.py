@@ -103,7 +103,7 @@ def text_figures(material: Material, figures: Figures) -> None:
 
 
 def model_figures(model: DoubleHeads, device: Device, encoder: Encoder, material: Material, figures: Figures) -> None:
-    """hits@1 and membership: what the fine-tuned model's own scores and likelihoods tell."""
+    """hits@1 and membership: what the fine-tuned model's own scores and likelihoods show."""
     tokens = {example.example_id: example for example in material.tokens["valid"]}
     shown = lineups(material.contexts, tokens, material.others, encoder, material.block_size, material.seed)
     scores = score_candidates(model, [lineup.example for lineup in shown], device, "fidelity: ranking")

@@ -1,4 +1,4 @@
-"""Can one tell from the loss alone whether an example was trained on? (Yeom et al. 2018)"""
+"""Does the loss alone show whether an example was trained on? (Yeom et al. 2018)"""
 
 from collections.abc import Sequence
 from typing import Any

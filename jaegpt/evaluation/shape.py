@@ -80,7 +80,7 @@ def _punctuation(text: str) -> list[str]:
 
 
 def _emoji(text: str) -> list[str]:
-    """Emoticons and emoji, each as often as it stands there."""
+    """Emoticons and emoji, each as often as it occurs."""
     return [*_EMOTICON.findall(text), *filter(_is_symbol, text)]
 
 

@@ -11,12 +11,15 @@ from jaegpt.exports.discovery import Discovery
 from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.owner import Owner
+from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.registry import reader_named
 from jaegpt.exports.second_pass import PartNote
 from jaegpt.exports.suspects import Suspect, merge_suspects
-from jaegpt.exports.threads import Thread
+from jaegpt.exports.threads import Thread, presence
 
 Key = TypeVar("Key", str, int)
+
+MOST_PEOPLE = 20  # that a report lists
 
 _METAS_HOW = (
     "Accounts Centre > Your information and permissions > Export your information: messages, all time, format JSON; "
@@ -59,14 +62,15 @@ class ExportReport:
         formats: files by format (messenger, instagram, encrypted).
         eras: files by the years of their layout.
         boxes: threads by box.
-        owner: None when it cannot be told (read_export raises then).
+        owner: None when it is not clear (read_export raises then).
         years: kept messages by year.
         skipped: bad files by reason, with `on_error: skip`.
-        problems: what the user should know, a line each.
+        problems: what the user should know, one line each.
         suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
         sources: the same by messenger.
         measured: what was measured beside, part by part.
+        people: those in most threads, with their numbers of threads; to choose the owner from.
     """
 
     formats: dict[str, int]
@@ -89,6 +93,7 @@ class ExportReport:
     samples: list[str] = field(default_factory=list)
     sources: dict[str, SourceReport] = field(default_factory=dict)
     measured: list[Any] = field(default_factory=list)
+    people: dict[str, int] = field(default_factory=dict)
 
 
 def make_report(
@@ -133,9 +138,15 @@ def make_report(
         samples=[text for part in written for text in part.samples],
         sources=_source_reports(found, threads_of_files, threads, by_source, written, owner, problems),
         measured=[part.measured for part in written],
+        people=_most_present(threads),
     )
     assert report.messages_read == report.messages_kept + sum(dropped.values()), report
     return report
+
+
+def _most_present(threads: Sequence[Thread]) -> dict[str, int]:
+    ranked = sorted(presence(threads).items(), key=lambda row: (-row[1], row[0]))
+    return dict([row for row in ranked if row[0] != NAMELESS][:MOST_PEOPLE])
 
 
 def _source_reports(

@@ -1,4 +1,4 @@
-"""Folders and zips as lists of files whose bytes can be had, nothing being unpacked and no limit being passed."""
+"""Folders and zips as lists of files to read, with nothing unpacked to disk and limits on every size."""
 
 import functools
 import os
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from jaegpt.errors import JaegptError
 
-# Messenger writes at most 10,000 messages (some 5 MB) a file; the encrypted download a whole thread (some 50 MB).
+# Messenger writes at most 10,000 messages (some 5 MB) per file; the encrypted download a whole thread (some 50 MB).
 MAX_FILE_BYTES = 256 * 2**20
 # A file of brackets takes 35 times its size once it is parsed; one of messages has at most one value for 10 bytes.
 # 12 million values are a million messages, and 2 GB.
@@ -257,7 +257,7 @@ def checked_member(archive: zipfile.ZipFile, entry: Entry) -> zipfile.ZipInfo:
 
 @functools.lru_cache(maxsize=8)
 def opened_zip(path: str, size: int, changed_ns: int) -> zipfile.ZipFile:
-    """The zip's table of contents, read once a process; size and time make a replaced file another one."""
+    """The zip's table of contents, read once per process; size and time make a replaced file another one."""
     return zipfile.ZipFile(path)
 
 

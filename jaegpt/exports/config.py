@@ -12,7 +12,7 @@ class ExportConfig:
     """Which downloads to read and how.
 
     Raises:
-        ValueError: a list or a text that has to say something is empty, or a value is none that is known.
+        ValueError: a list or a text that has to say something is empty, or a value is unknown.
     """
 
     path: str | list[str]  # a folder, a zip, or several of them that belong together
@@ -22,7 +22,7 @@ class ExportConfig:
     system_patterns: list[str]  # regular expressions (RE2) for whole lines that no human wrote
     redact: bool  # replace e-mail addresses, numbers and links by placeholders
     timezone: str | None  # of formats that write local time: an IANA name; null or `local` is the machine's
-    date_order: DateOrder  # of formats that write dates in the phone's order: auto tells it from each file
+    date_order: DateOrder  # of formats that write dates in the phone's order: auto finds it in each file
     newest_months: int | None  # only what was written in the last months before the newest message; null: all
     boxes: list[Literal["inbox", "archived", "requests"]]  # the boxes to use
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.people import clean_name
-from jaegpt.exports.rows import Shape, Verdict
+from jaegpt.exports.rows import Dialect, Verdict
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USUAL = {"video_call_action": (None,), "action": (None,)}
@@ -28,8 +28,8 @@ def judge(message: dict[str, Any]) -> Verdict:
     return message.get("text"), None
 
 
-MILLISECONDS = Shape("sender", "created_at", 1, "text", _USUAL, judge)
-WHOLE_SECONDS = Shape("sender", "created_at", 1000, "text", _USUAL, judge)
+MILLISECONDS = Dialect("sender", "created_at", 1, "text", _USUAL, judge)
+WHOLE_SECONDS = Dialect("sender", "created_at", 1000, "text", _USUAL, judge)
 
 
 def is_conversations(raw: bytes) -> bool:
@@ -37,8 +37,8 @@ def is_conversations(raw: bytes) -> bool:
     return b'"conversation"' in raw and b'"participants"' in raw
 
 
-def conversations_of(content: object, path: str) -> list[tuple[list[str], str, Shape, list[Any]]]:
-    """(participants, what identifies the thread, shape, messages with times as numbers) of each thread of a file.
+def conversations_of(content: object, path: str) -> list[tuple[list[str], str, Dialect, list[Any]]]:
+    """(participants, what identifies the thread, its dialect, messages with times as numbers) of each thread of a file.
 
     Raises:
         BadFileError: the file is not of this format.
@@ -63,7 +63,7 @@ def conversations_of(content: object, path: str) -> list[tuple[list[str], str, S
     return found
 
 
-def _with_numbers(messages: list[Any]) -> tuple[Shape, list[Any]]:
+def _with_numbers(messages: list[Any]) -> tuple[Dialect, list[Any]]:
     """The messages with their times as whole numbers: of milliseconds, or of seconds where no file knows more."""
     times = [_time(message.get("created_at")) if isinstance(message, dict) else None for message in messages]
     in_seconds = bool(times) and all(time is None or time % 1000 == 0 for time in times)

@@ -45,12 +45,12 @@ class Discovery:
     """All that a set of paths holds.
 
     Attributes:
-        files: Messenger's and Instagram's, in reading order, and those that may only have the name of one.
+        files: Messenger's and Instagram's, in reading order; some may turn out to be only named like one.
         sources: files of all other messengers.
         profiles: files about the owner.
         html: files of messages that are not read.
-        problems: what stands in the way of messages.
-        notices: what was not read though it might hold messages, a line each.
+        problems: what keeps messages from being read.
+        notices: what was not read though it might hold messages, one line each.
     """
 
     files: list[MessageFile] = field(default_factory=list)
@@ -121,7 +121,7 @@ def _wanted(prefix: str, name: str) -> bool:
 
 
 def _thread_file(path: str) -> tuple[str, str, tuple[int, str, str]] | None:
-    """(box, thread, what its name says) of a file that lies and is named as those of messages do and are."""
+    """(box, thread, what its name says) of a file with the place and name of one of messages; None for any other."""
     place = _THREAD_FILE.match(path)
     if place:
         box, thread, name = place.groups()
@@ -142,12 +142,12 @@ def _thread_file(path: str) -> tuple[str, str, tuple[int, str, str]] | None:
 def _unread(path: str) -> str | None:
     place = _THREAD_FILE.match(path)
     if not place and _IN_A_THREAD.search(path):
-        return None  # sent by somebody
+        return None  # an attachment
     return unread_kind(path.rpartition("/")[2], place is not None)
 
 
 def _judge_link(found: Discovery, path: str, prefix: str, link: str) -> None:
-    """A link to a folder stands in the way where threads belong, and is mentioned where they might be."""
+    """A link to a folder is a problem where threads belong, and a notice where there might be some."""
     below = ("message_1.json", "x_1/message_1.json", "inbox/x_1/message_1.json")
     is_root = f"{PurePosixPath(link).name}/messages" in ROOTS
     if is_root or any(_is_in_known_box(f"{prefix}{link}/{rest}") for rest in below):
@@ -226,7 +226,7 @@ def _stem_number_copy(stem: str) -> tuple[str, int, str]:
 
 
 def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
-    """What to tell a user who gave one file, which nothing reads."""
+    """The message for a user who gave one file, which nothing reads."""
     why = "".join(f" It is {_UNREAD.get(kind, kind)}." for kind in unread)
     return (
         f"export.path: {printable(path)} is neither a folder nor a zip, nor a file of a messenger that is read "
@@ -235,7 +235,7 @@ def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
 
 
 def nothing_found(paths: Sequence[str], found: Discovery) -> str:
-    """What to tell a user in whose download there is no thread."""
+    """The message for a user in whose download there is no thread."""
     where = ", ".join(paths)
     notices = "".join(f"\n  {notice}" for notice in found.notices)
     if found.files:

@@ -31,7 +31,7 @@ _FOLDER_NUMBER = re.compile(r"(?:^|_)(\d+)$")
 
 
 def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
-    """Threads of which each stands there once, and a line each for the user on what may still be there twice.
+    """Every thread once, and lines for the user on what may still be there twice.
 
     The threads that are joined are changed in place. Each is of one platform: threads of Messenger and of Instagram are
     never the same, and encrypted ones continue others by rules of their own.
@@ -58,7 +58,7 @@ def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
 def _join(
     threads: list[Thread], places: dict[str, set[str]], pairs: Iterable[tuple[str, str]]
 ) -> tuple[list[Thread], list[str]]:
-    """The threads, those of `pairs` joined whose messages agree; lines on those that can be meant in two ways."""
+    """The threads, with those of `pairs` joined whose messages agree; lines on those that can be joined in two ways."""
     by_key = {thread.key: thread for thread in threads}
     links: list[tuple[str, str]] = []
     unclear: list[str] = []
@@ -155,7 +155,7 @@ def times_of(note: FileNote, batch: BatchNote) -> Ints:
 
 
 def _are_one(one: Thread, other: Thread) -> bool | None:
-    """Whether two threads agree in the messages that both could have, and in who wrote them; None: only in the first"""
+    """Whether two threads agree in the messages that both could have, and in who wrote them; None: not in that."""
     overlap = compare(messages_of(one.pieces), messages_of(other.pieces))
     if not overlap.shows_one_thread:
         return False
@@ -171,7 +171,7 @@ def _are_one(one: Thread, other: Thread) -> bool | None:
 
 
 def _not_joined(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> list[str]:
-    """Lines on threads of several downloads that may be one, since their names say so and no message does."""
+    """Lines on threads of several downloads that may be one: their names suggest it, and no message proves it."""
     bearers: dict[str, list[Thread]] = defaultdict(list)
     for thread in threads:
         if thread.num_rows or not thread.is_encrypted:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from jaegpt.exports.rows import Shape, Verdict, is_a_time
+from jaegpt.exports.rows import Dialect, Verdict, is_a_time
 
 _USUAL = {"isUnsent": (None, False), "type": (None, "text", "media", "link", "Generic")}
 
@@ -17,12 +17,12 @@ def judge(message: dict[str, Any]) -> Verdict:
     return message.get("text"), None
 
 
-ENCRYPTED = Shape("senderName", "timestamp", 1, "text", _USUAL, judge)
+ENCRYPTED = Dialect("senderName", "timestamp", 1, "text", _USUAL, judge)
 ENCRYPTED_SECONDS = replace(ENCRYPTED, time_unit_ms=1000)
 
 
-def encrypted_shape_of(messages: list[Any]) -> Shape:
-    """Times are ms; where the first that is one at all is in seconds, as some writers have it, so are the others."""
+def encrypted_dialect_of(messages: list[Any]) -> Dialect:
+    """Times are ms. Some programs write seconds, so the first plausible time decides for all of the file."""
     times = (message.get(ENCRYPTED.time) for message in messages if isinstance(message, dict))
     for time in times:
         if type(time) is int and (is_a_time(time, ENCRYPTED) or is_a_time(time, ENCRYPTED_SECONDS)):

@@ -15,7 +15,7 @@ from jaegpt.exports.archives import BadFileError, printable
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.discovery import Discovery, discover, nothing_found
 from jaegpt.exports.downloads import join_downloads
-from jaegpt.exports.first_pass import Batch, BatchNote, batches, fault_of, read_batch
+from jaegpt.exports.first_pass import BATCH_BYTES, BatchNote, MetaJob, fault_of, meta_jobs, read_batch
 from jaegpt.exports.message_files import thread_id
 from jaegpt.exports.owner import Owner, owner_elsewhere
 from jaegpt.exports.owner_sources import find_owners
@@ -23,12 +23,12 @@ from jaegpt.exports.profile import read_profiles
 from jaegpt.exports.renames import find_renames
 from jaegpt.exports.second_pass import PartJob, group_into_parts, make_part
 from jaegpt.exports.selection import People, begin_of, left_out_threads, thread_jobs, with_other_names
-from jaegpt.exports.source_pass import SourceJob, batches_of, read_sources
+from jaegpt.exports.source_pass import SourceJob, read_sources
 from jaegpt.exports.stitching import stitch
 from jaegpt.exports.system_lines import check_patterns
 from jaegpt.exports.threads import Thread, collect, presence
 from jaegpt.exports.zones import zone_name
-from jaegpt.parallel import map_parts, one_pool
+from jaegpt.parallel import in_batches, map_parts, one_pool
 from jaegpt.tables import part_name
 
 
@@ -73,23 +73,25 @@ def survey_export(
         return _read(config, None, Path(scratch), num_samples, measure)
 
 
-def _jobs(found: Discovery, config: ExportConfig, folder: Path | None, scratch: Path) -> list[Batch | SourceJob]:
+def _jobs(found: Discovery, config: ExportConfig, folder: Path | None, scratch: Path) -> list[MetaJob | SourceJob]:
     """What the first pass has to do; without a `folder` for the table, small batches stay in memory."""
     # In the order of the table: a part then finds its threads side by side, in a batch or two.
     metas = sorted(found.files, key=lambda file: thread_id(file.thread_key))
     patterns, redact = tuple(config.system_patterns), config.redact
     timezone = zone_name(config.timezone)
+    # Together, because Slack has a file per channel and day.
+    batches = in_batches(found.sources, lambda file: file.entry.size, BATCH_BYTES)
     return [
-        *batches(metas, scratch if folder else None, patterns, redact),
+        *meta_jobs(metas, scratch if folder else None, patterns, redact),
         *(
             SourceJob(files, str(scratch / f"source-{number}.arrow"), timezone, config.date_order, patterns, redact)
-            for number, files in enumerate(batches_of(found.sources))
+            for number, files in enumerate(batches)
         ),
     ]
 
 
-def _first_pass(job: Batch | SourceJob) -> BatchNote:
-    return read_batch(job) if isinstance(job, Batch) else read_sources(job)
+def _first_pass(job: MetaJob | SourceJob) -> BatchNote:
+    return read_batch(job) if isinstance(job, MetaJob) else read_sources(job)
 
 
 def _read(
@@ -137,8 +139,8 @@ def _read(
 def _bad_files(found: Discovery, notes: Sequence[BatchNote], paths: Sequence[str]) -> list[BadFileError]:
     """All files that cannot be read.
 
-    A doubtful one (it only has the name of an encrypted thread) is of messages where a neighbour shows to be, or at
-    the top of a path that was given and holds nothing else.
+    A file that only looks like an encrypted thread by its name counts as bad if another file in its folder really is
+    one, or if it lies directly in a given path in which nothing else can be read.
     """
     bad = sorted((problem for note in notes for problem in note.problems), key=lambda problem: problem.path)
     others = {file.entry.path for file in found.sources}
@@ -172,13 +174,13 @@ def _owner_or_notice(
 
 
 def _said(notes: Sequence[BatchNote]) -> list[str]:
-    """What the readers have to say, once where they say the same of many files; and what none of them knows."""
+    """The readers' remarks, in one line where many files have the same; and the databases that no reader knows."""
     files: dict[str, list[str]] = {}
     for note in notes:
         for path, line in note.said:
             files.setdefault(line, []).append(path)
         for path in note.strangers:
-            files.setdefault("it could be of a messenger, and has nothing of any that is read", []).append(path)
+            files.setdefault("a database, but of no messenger that is read here", []).append(path)
     return [
         f"{paths[0]}: {line}" if len(paths) == 1 else f"{line} ({len(paths):,} files, the first is {min(paths)})"
         for line, paths in files.items()

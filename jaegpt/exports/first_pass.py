@@ -1,4 +1,4 @@
-"""The first pass: each batch of files becomes one Arrow file of messages, and a note a file on what was in it.
+"""The first pass: each batch of files becomes one Arrow file of messages, and a note per file on what was in it.
 
 Whose messages are the owner's is known only when all files have been seen, so this pass keeps names as numbers.
 """
@@ -20,20 +20,21 @@ import pyarrow.compute as pc
 
 from jaegpt.exports.archives import BadFileError, read_bytes
 from jaegpt.exports.conversations import conversations_of, is_conversations
-from jaegpt.exports.encrypted import encrypted_shape_of, is_encrypted_download
+from jaegpt.exports.encrypted import encrypted_dialect_of, is_encrypted_download
 from jaegpt.exports.message_files import MessageFile
-from jaegpt.exports.messenger import is_thread, shape_of, thread_of
+from jaegpt.exports.messenger import dialect_of, is_thread, thread_of
 from jaegpt.exports.people import clean, clean_name
 from jaegpt.exports.rows import Rows, read_rows
 from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import BYTE_ORDER_MARK, load_json
+from jaegpt.parallel import in_batches
 
 BATCH_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Files to read in one go; `scratch` is where their messages go, or None to hand them back in memory."""
+class MetaJob:
+    """Files of Meta's to read in one go; `scratch` is where their messages go, None to hand them back in memory."""
 
     files: tuple[MessageFile, ...]
     scratch: str | None
@@ -100,26 +101,17 @@ class BatchNote:
     redacted: int = 0
 
 
-def batches(
+def meta_jobs(
     files: Sequence[MessageFile], scratch: Path | None, system_patterns: Sequence[str], redact: bool
-) -> list[Batch]:
-    """Neighbouring files together until a batch has BATCH_BYTES; the cut does not depend on the number of workers."""
-    groups: list[list[MessageFile]] = [[]]
-    size = 0
-    for file in files:
-        if groups[-1] and size + file.entry.size > BATCH_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(file)
-        size += file.entry.size
+) -> list[MetaJob]:
+    """The files in batches of at most BATCH_BYTES."""
     return [
-        Batch(tuple(group), str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
-        for index, group in enumerate(groups)
-        if group
+        MetaJob(batch, str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
+        for index, batch in enumerate(in_batches(files, lambda file: file.entry.size, BATCH_BYTES))
     ]
 
 
-def read_batch(batch: Batch) -> BatchNote:
+def read_batch(batch: MetaJob) -> BatchNote:
     """Read the files of a batch; a bad file becomes a problem and does not end the others."""
     with _no_cycle_search():
         return _read_batch(batch)
@@ -127,7 +119,7 @@ def read_batch(batch: Batch) -> BatchNote:
 
 @contextmanager
 def _no_cycle_search() -> Iterator[None]:
-    """Parsed JSON has no cycles, and searching its millions of new objects for some takes a quarter of the parsing."""
+    """Parsed JSON has no cycles, so that Python's search for them, a quarter of the parsing time, is switched off."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -137,7 +129,7 @@ def _no_cycle_search() -> Iterator[None]:
             gc.enable()
 
 
-def _read_batch(batch: Batch) -> BatchNote:
+def _read_batch(batch: MetaJob) -> BatchNote:
     note = BatchNote()
     rows: list[Rows] = []
     for file in batch.files:
@@ -174,7 +166,7 @@ def load_messages(messages: str | bytes) -> pa.Table:
 
 
 def fault_of(file: MessageFile) -> BadFileError | None:
-    """What is wrong with a doubtful file, for one that has to be of messages after all; None when nothing is."""
+    """What is wrong with a file once it is clear that it should hold messages; None when nothing is."""
     try:
         raw = read_bytes(file.entry)
         *_, messages = _thread_of(file, raw)
@@ -201,16 +193,16 @@ def _read_file(file: MessageFile) -> list[tuple[FileNote, Rows]] | None:
     if file.number == 0 and not encrypted and not is_thread(raw):
         return None
     names, title, is_group, messages = _thread_of(file, raw)
-    shape = encrypted_shape_of(messages) if encrypted else shape_of(messages)
-    return [_noted(file, names, title, is_group, read_rows(messages, shape))]
+    dialect = encrypted_dialect_of(messages) if encrypted else dialect_of(messages)
+    return [_noted(file, names, title, is_group, read_rows(messages, dialect))]
 
 
 def _conversations(file: MessageFile, raw: bytes) -> list[tuple[FileNote, Rows]]:
     """The threads of a file that holds all of a download, each as if it had a file of its own."""
     path = file.entry.path
     return [
-        _noted(replace(file, thread=thread), names, "", len(names) > 2, read_rows(messages, shape))
-        for names, thread, shape, messages in conversations_of(_parsed(raw, path), path)
+        _noted(replace(file, thread=thread), names, "", len(names) > 2, read_rows(messages, dialect))
+        for names, thread, dialect, messages in conversations_of(_parsed(raw, path), path)
     ]
 
 
@@ -248,7 +240,7 @@ def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
 
 
 def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Sequence[str]) -> pa.Table:
-    """The rows that people wrote; what goes is counted in the note, whose files also learn their rows here."""
+    """The rows that people wrote; the note counts the others, and each file's note gets the place of its rows."""
     files = batch.files
     ends = list(accumulate(note.rows for note in files))
 

@@ -87,7 +87,7 @@ class MessageFile:
 
     @property
     def witness(self) -> tuple[str, str]:
-        """The copy of the thread that it is part of: none of them holds a message twice, two may hold the same."""
+        """The copy of the thread that it is part of. One copy holds each message once; another may hold it again."""
         return (self.entry.path if self.reader else self.entry.folder), self.copy
 
     @property
@@ -109,7 +109,7 @@ class MessageFile:
 
 
 def thread_id(key: str) -> str:
-    """A hash of a thread's key: it tells threads apart and names nobody."""
+    """A hash of a thread's key: it distinguishes threads and names nobody."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from jaegpt.exports.archives import BadFileError
-from jaegpt.exports.rows import Shape, Verdict
+from jaegpt.exports.rows import Dialect, Verdict
 from jaegpt.exports.system_rules import ANY_THING, POSTS
 
 # The keys that decide what becomes of a message, each with the values that leave it as it is.
@@ -30,7 +30,7 @@ _REFRESHED = "Last update"
 
 
 def judge(message: dict[str, Any]) -> Verdict:
-    """The text of a message with a telling value, or why it is left out; the most certain rules first."""
+    """The text of a message with an unusual value, or why it is left out; the most certain rules first."""
     if message.get("is_taken_down"):
         return None, "taken_down"
     if message.get("is_unsent"):
@@ -46,25 +46,25 @@ def judge(message: dict[str, Any]) -> Verdict:
     return message.get("content"), None
 
 
-MODERN = Shape("sender_name", "timestamp_ms", 1, "content", _USUAL, judge)
-SECONDS = Shape("sender_name", "timestamp", 1000, "content", _USUAL, judge)
+MODERN = Dialect("sender_name", "timestamp_ms", 1, "content", _USUAL, judge)
+SECONDS = Dialect("sender_name", "timestamp", 1000, "content", _USUAL, judge)
 
 
-def shape_of(messages: list[Any]) -> Shape:
-    """Until August 2018 times are called `timestamp` and count seconds; single messages may lack theirs."""
-    for key, shape in ((MODERN.time, MODERN), (SECONDS.time, SECONDS)):
+def dialect_of(messages: list[Any]) -> Dialect:
+    """How a file writes its messages: until August 2018 times are `timestamp`, in seconds; a few may be missing."""
+    for key, dialect in ((MODERN.time, MODERN), (SECONDS.time, SECONDS)):
         if any(key in message for message in messages if isinstance(message, dict)):
-            return shape
+            return dialect
     return MODERN
 
 
 def is_thread(raw: bytes) -> bool:
-    """Whether a file's bytes show that it is of this format; asked of files whose name and place do not."""
+    """Whether a file's bytes show that it is of this format; only for files whose name and place do not show it."""
     return b'"sender_name"' in raw and b'"participants"' in raw
 
 
 def thread_of(content: object, path: str) -> tuple[list[str], str, bool | None, list[Any]]:
-    """(participants, title, whether it says to be a group, messages) of a parsed file, names as they stand.
+    """(participants, title, whether it says to be a group, messages) of a parsed file, names as written there.
 
     Raises:
         BadFileError: it is not a thread.

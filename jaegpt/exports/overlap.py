@@ -27,9 +27,9 @@ class Messages:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two have in common: messages by (sender in the one, sender in the other), and their share of what could be.
+    """What two have in common: messages by (sender in the one, sender in the other), and their share.
 
-    Could be: the messages of the shorter side that lie in the time which both cover.
+    It is a share of what could be in common: the shorter side's messages within the time that both cover.
     """
 
     pairs: Counter[tuple[str, str]]
@@ -41,7 +41,7 @@ class Overlap:
 
 
 def messages_of(pieces: Pieces) -> Messages:
-    """The messages of some pieces of a thread, as they stand."""
+    """The messages of some pieces of a thread, in the order of the pieces."""
     tables, senders = [], []
     for note, batch in pieces:
         rows = load_messages(batch.messages).slice(note.start, note.rows)
@@ -77,8 +77,8 @@ def compare(one: Messages, other: Messages) -> Overlap:
 def renames(pairs: Iterable[tuple[str, str]], people: set[str], other_people: set[str]) -> set[tuple[str, str]] | None:
     """Of pairs of senders of the same messages, those with two names; None when they cannot be the same people.
 
-    A deleted account's name can stand for several people, any other for one: in the one copy or in the other all
-    messages of a name must be by one sender.
+    The name of deleted accounts can stand for several people, any other for one only. So a pair is refused if each of
+    its names also occurs with a third one.
     """
     named = {(name, other) for name, other in pairs if NAMELESS not in (name, other)}
     forth, back = Counter(name for name, _ in named), Counter(other for _, other in named)

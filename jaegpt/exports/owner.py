@@ -15,6 +15,17 @@ NUM_CANDIDATES = 5
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """Names that seem to be the owner's in one messenger, how that was found, and how many of its threads have them."""
+
+    source: str
+    names: tuple[str, ...]
+    how: str
+    threads: int
+    of_threads: int
+
+
+@dataclass(frozen=True)
 class Owner:
     """The owner's names, the first of which stands for all; how they were found; who came next, with thread counts.
 
@@ -22,6 +33,7 @@ class Owner:
         others: names that the profile has too, and that are other people's.
         by_pool: the names by messenger, where each has names of its own; a pool that is not in it knows all.
         former: names of the owner that two downloads show; they hold everywhere.
+        proposals: further names that seem to be the owner's, and are not used before the user says so.
     """
 
     names: tuple[str, ...]
@@ -31,6 +43,7 @@ class Owner:
     others: tuple[str, ...] = ()
     by_pool: Mapping[Pool, tuple[str, ...]] = field(default_factory=dict)
     former: tuple[str, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
     def names_in(self, pool: Pool) -> tuple[str, ...]:
         """The owner's names in some threads; empty where none of them is known to be the owner there."""
@@ -86,8 +99,8 @@ def find_owner(
                 raise JaegptError(f"export.owner: nobody is called {name!r} here.{hint} {_candidates(ranked)}")
         return _owner(configured, "export.owner", presence, ranked)
     by_presence = sorted(profile.typed, key=lambda name: -presence[name])
-    # Of values whose keys are in a language that is not known here, one at most is the name: nobody is in more threads
-    # than the owner, and two in equally many say nothing. A value may be a friend's name, in a motto.
+    # Where the profile's keys are in an unknown language, any value may be the name, or a friend's name in a motto.
+    # Nobody is in more threads than the owner, so only a value in most threads counts; of two such ones none does.
     in_most = max(presence.values(), default=0)
     guessed = [name for name in dict.fromkeys(profile.values) if presence.get(name) == in_most]
     guessed = guessed if len(guessed) == 1 else []
@@ -99,8 +112,8 @@ def find_owner(
         return replace(owner, others=tuple(sorted(others)))
     if len(ranked) > 1 and ranked[0][1] == ranked[1][1]:
         raise JaegptError(
-            f"export.owner: {ranked[0][0]!r} and {ranked[1][0]!r} are in equally many threads, so the owner cannot be "
-            f"told. Set export.owner to your name. {_candidates(ranked)}"
+            f"export.owner: {ranked[0][0]!r} and {ranked[1][0]!r} are in equally many threads, so the owner is not "
+            f"clear. Set export.owner to your name. {_candidates(ranked)}"
         )
     return _owner([ranked[0][0]], "most threads", presence, ranked)
 

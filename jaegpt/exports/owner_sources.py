@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import printable
-from jaegpt.exports.owner import NUM_CANDIDATES, Owner, find_owner
+from jaegpt.exports.owner import NUM_CANDIDATES, Owner, Proposal, find_owner
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.profile import Profile
 from jaegpt.exports.threads import Pool, Thread, presence
@@ -32,7 +32,7 @@ class Guess:
 
 
 def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: Profile) -> tuple[Owner, list[str]]:
-    """The owner over all sources, and a line each for the user on sources in which that is not clear.
+    """The owner over all sources, and a line for the user on each source in which that is not clear.
 
     Args:
         threads: all of them.
@@ -47,7 +47,7 @@ def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: P
     if list(configured) != ["auto"]:
         owner = find_owner(presence(threads), configured, profile, circles)
         guesses = {pool: guess for pool, theirs in by_pool.items() if (guess := _guess(pool[0], theirs))}
-        return owner, _proposals(owner, by_pool, guesses)
+        return _with_proposals(owner, by_pool, guesses)
     if all(thread.is_metas for thread in threads):
         return find_owner(presence(threads), configured, profile, circles), []
     guesses, why_not = _guesses(by_pool, profile)
@@ -63,7 +63,7 @@ def find_owners(threads: Sequence[Thread], configured: Sequence[str], profile: P
     others = tuple(name for guess in used for name in guess.others)
     owner = Owner(names, how, max(counts[name] for name in names), runner_up, others)
     owner = replace(owner, by_pool=_names_by_pool(names, by_pool, guesses))
-    return owner, _proposals(owner, by_pool, guesses)
+    return _with_proposals(owner, by_pool, guesses)
 
 
 def _by_pool(threads: Sequence[Thread]) -> dict[Pool, list[Thread]]:
@@ -141,15 +141,21 @@ def _names_by_pool(
     return found
 
 
-def _proposals(owner: Owner, by_pool: Mapping[Pool, list[Thread]], guesses: Mapping[Pool, Guess]) -> list[str]:
-    """A line for each pool in which none of the owner's names takes part."""
+def _with_proposals(
+    owner: Owner, by_pool: Mapping[Pool, list[Thread]], guesses: Mapping[Pool, Guess]
+) -> tuple[Owner, list[str]]:
+    """The owner with the names that are proposed, and a line for each pool in which none of the owner's takes part."""
     without = [
         pool
         for pool, threads in by_pool.items()
         if not set(owner.names_in(pool)) & set(presence(threads)) and any(not thread.is_metas for thread in threads)
     ]
-    proposed = [name for pool in without if pool in guesses for name in guesses[pool].names]
-    listed = [*dict.fromkeys((*owner.names, *proposed))]
+    proposals = tuple(
+        Proposal(pool[0], guess.names, guess.how, guess.threads, len(by_pool[pool]))
+        for pool in without
+        if (guess := guesses.get(pool))
+    )
+    listed = [*dict.fromkeys((*owner.names, *(name for proposal in proposals for name in proposal.names)))]
     lines = []
     for pool in without:
         threads, guess = by_pool[pool], guesses.get(pool)
@@ -160,16 +166,15 @@ def _proposals(owner: Owner, by_pool: Mapping[Pool, list[Thread]], guesses: Mapp
                 f"in {source} you seem to be {' / '.join(map(repr, guess.names))} ({seen}, by {guess.how}), which is "
                 f"not used yet: if that is right, set export.owner to {listed}"
             )
-        elif (
-            is_marked or (source, True) not in by_pool
-        ):  # beside marked threads, in others you may just have said nothing
+        elif is_marked or (source, True) not in by_pool:
+            # Not said of unmarked threads beside marked ones: the owner may just have written nothing there.
             counts = presence(threads)
             likely = sorted(set(counts) - {NAMELESS}, key=lambda name: (-counts[name], name))[:NUM_CANDIDATES]
             lines.append(
                 f"in {source} none of your names takes part, so that nothing is learnt from it; if you are one of "
                 f"{', '.join(map(repr, likely)) or 'nobody'}, add that name to the list in export.owner"
             )
-    return [printable(line) for line in lines]
+    return replace(owner, proposals=proposals), [printable(line) for line in lines]
 
 
 def _nothing_shows(threads: Sequence[Thread]) -> str:

@@ -20,7 +20,7 @@ DateOrder = Literal["auto", "day_first", "month_first"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What a reader has to be told: `timezone` is for formats that write local time without its zone."""
+    """What a reader cannot find in the file: `timezone` is for formats that write local time without its zone."""
 
     timezone: ZoneInfo
     date_order: DateOrder = "auto"
@@ -93,7 +93,7 @@ class SourceThread:
         key: what identifies the thread among all of its source, the same in every export of it (an id or a number; a
             title where the format has no more).
         title: for people; "" where there is none.
-        people: names of those who take part, as far as the format tells; senders are added by whoever collects.
+        people: names of those who take part, as far as the format says; whoever collects adds the senders.
         is_group: None where the format does not say.
         owner: the names under which the owner writes here; empty where the format does not say.
         owner_is_marked: whether the format marks the owner (True), or the reader found evidence (False).

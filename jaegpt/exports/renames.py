@@ -14,7 +14,7 @@ from jaegpt.exports.threads import Thread
 
 
 def find_renames(threads: Sequence[Thread]) -> list[str]:
-    """Give each thread its `aliases`, and say whether it `is_pair`; a line for the user on who cannot be told.
+    """Give each thread its `aliases`, and say whether it `is_pair`; a line for the user on who remains unclear.
 
     Names are the same person's where messages of two downloads agree and only the sender differs, and where two
     downloads of a thread between two people have one of the names in common.
@@ -44,7 +44,7 @@ def find_renames(threads: Sequence[Thread]) -> list[str]:
         return []
     named = "; ".join(unclear[:NUM_NAMED]) + ("; ..." if len(unclear) > NUM_NAMED else "")
     return [
-        f"threads between two people have other names in other downloads, and who is who cannot be told ({named}); if "
+        f"threads between two people have other names in other downloads, and who is who is not clear ({named}); if "
         "some are yours, set export.owner to the list of your names"
     ]
 

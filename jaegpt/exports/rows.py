@@ -1,7 +1,7 @@
 """From a file's list of messages to columns, and every message that is left out under one reason.
 
-The common case is column-wise: one pass a key, types checked by column. Only messages with a telling value (an unsent
-one, a share) are looked at one by one.
+The common case is column-wise: one pass per key, types checked by column. Only messages with an unusual
+value (an unsent one, a share) are looked at one by one.
 """
 
 from collections import Counter
@@ -15,19 +15,19 @@ from jaegpt.exports.text import repair
 BEGIN_OF_TIME_MS = 631_152_000_000
 END_OF_TIME_MS = 4_102_444_800_000  # the year 2100: no message is from later
 
-# What a message with a telling value comes to: its text (None: it has none), and the reason to leave it out, if any.
+# What a message with an unusual value comes to: its text (None: it has none), and the reason to leave it out, if any.
 Verdict = tuple[str | None, str | None]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """How one format spells a message."""
+class Dialect:
+    """How one format writes a message: the keys, the unit of time, and what unusual values mean."""
 
     sender: str
     time: str
     time_unit_ms: int  # 1,000 where times are in seconds
     text: str
-    # The keys that can change what becomes of a message, each with the values that do not; `judge` knows the others.
+    # Keys that can change what becomes of a message, each with its harmless values; `judge` decides on all others.
     usual: Mapping[str, tuple[Any, ...]]
     judge: Callable[[dict[str, Any]], Verdict]
 
@@ -37,10 +37,10 @@ class Rows:
     """The messages of one file, oldest first, as three lists of one length.
 
     Attributes:
-        senders: names as they stand in the file.
+        senders: names as the file writes them.
         times: ms since 1970.
         texts: repaired.
-        writers: every name that wrote, also where nothing of it is kept.
+        writers: everyone who wrote in the file, those too of whom nothing is kept.
         read: messages in the file = len(texts) + sum(dropped).
         dropped: messages by reason.
         fault: the first malformed message, for the user; None when there is none.
@@ -57,18 +57,18 @@ class Rows:
     in_seconds: bool
 
 
-def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
+def read_rows(messages: Sequence[Any], dialect: Dialect) -> Rows:
     """The messages of one file, whatever its list holds; system lines are still among them."""
     well_formed, fault = messages, None
-    columns = _columns(messages, shape)
+    columns = _columns(messages, dialect)
     if columns is None:
-        well_formed, fault = _without_faults(messages, shape)
-        columns = _columns(well_formed, shape)
+        well_formed, fault = _without_faults(messages, dialect)
+        columns = _columns(well_formed, dialect)
         assert columns is not None, fault
     senders, times, texts = columns
     reasons: dict[int, str] = {}
-    for index in _telling(well_formed, shape):
-        texts[index], reason = shape.judge(well_formed[index])
+    for index in _unusual(well_formed, dialect):
+        texts[index], reason = dialect.judge(well_formed[index])
         if reason:
             reasons[index] = reason
             texts[index] = None
@@ -82,76 +82,77 @@ def read_rows(messages: Sequence[Any], shape: Shape) -> Rows:
         senders = [senders[index] for index in kept]
         times = [times[index] for index in kept]
         texts = [texts[index] for index in kept]
-    # Newest first is the rule. Turned round, a stable sort keeps messages of one moment as they were written.
+    # Files are newest first as a rule. Reversed here, so that the stable sort by time later on leaves messages of one
+    # moment in the order in which they were written.
     step = -1 if len(times) < 2 or times[0] >= times[-1] else 1
     dropped = Counter(reasons.values())
     if len(well_formed) < len(messages):
         dropped["malformed"] = len(messages) - len(well_formed)
     return Rows(
         senders[::step],
-        times[::step] if shape.time_unit_ms == 1 else [time * shape.time_unit_ms for time in times[::step]],
+        times[::step] if dialect.time_unit_ms == 1 else [time * dialect.time_unit_ms for time in times[::step]],
         [text if text.isascii() else repair(text) for text in texts[::step]],
         writers,
         len(messages),
         dropped,
         fault,
-        shape.time_unit_ms > 1,
+        dialect.time_unit_ms > 1,
     )
 
 
-def _telling(messages: Sequence[dict[str, Any]], shape: Shape) -> set[int]:
+def _unusual(messages: Sequence[dict[str, Any]], dialect: Dialect) -> set[int]:
     """The messages in which a key that matters has an unusual value."""
-    keys = set().union(*messages) & shape.usual.keys()
+    keys = set().union(*messages) & dialect.usual.keys()
     return {
         index
         for key in keys
         for index, value in enumerate([message.get(key) for message in messages])
-        if value not in shape.usual[key]
+        if value not in dialect.usual[key]
     }
 
 
-def is_a_time(time: int, shape: Shape) -> bool:
+def is_a_time(time: int, dialect: Dialect) -> bool:
     """Whether a message can be of that time."""
-    return BEGIN_OF_TIME_MS <= time * shape.time_unit_ms < END_OF_TIME_MS
+    return BEGIN_OF_TIME_MS <= time * dialect.time_unit_ms < END_OF_TIME_MS
 
 
-def _columns(messages: Sequence[Any], shape: Shape) -> tuple[list[str], list[int], list[Any]] | None:
+def _columns(messages: Sequence[Any], dialect: Dialect) -> tuple[list[str], list[int], list[Any]] | None:
     """(senders, times, texts), or None when one of them is not of its type."""
     if not set(map(type, messages)) <= {dict}:
         return None
-    senders = [message.get(shape.sender) for message in messages]
-    times = [message.get(shape.time) for message in messages]
-    texts = [message.get(shape.text) for message in messages]
+    senders = [message.get(dialect.sender) for message in messages]
+    times = [message.get(dialect.time) for message in messages]
+    texts = [message.get(dialect.text) for message in messages]
     if not (set(map(type, senders)) <= {str} and set(map(type, times)) <= {int}):
         return None
-    if times and not (is_a_time(min(times), shape) and is_a_time(max(times), shape)):
+    if times and not (is_a_time(min(times), dialect) and is_a_time(max(times), dialect)):
         return None
     return (senders, times, texts) if set(map(type, texts)) <= {str, type(None)} else None
 
 
-def _without_faults(messages: Sequence[Any], shape: Shape) -> tuple[Sequence[dict[str, Any]], str]:
+def _without_faults(messages: Sequence[Any], dialect: Dialect) -> tuple[Sequence[dict[str, Any]], str]:
     """The messages whose sender, time and text are of the right types, and what is wrong with the first other one."""
-    is_bad = [_fault(message, shape) is not None for message in messages]  # a million descriptions would fill memory
+    is_bad = [_fault(message, dialect) is not None for message in messages]  # a million descriptions would fill memory
     first = is_bad.index(True)
     described = (
         f"{sum(is_bad):,} of {len(messages):,} messages malformed, the first is messages[{first}]: "
-        f"{_fault(messages[first], shape)}"
+        f"{_fault(messages[first], dialect)}"
     )
     return [message for message, bad in zip(messages, is_bad, strict=True) if not bad], described
 
 
-def _fault(message: Any, shape: Shape) -> str | None:
+def _fault(message: Any, dialect: Dialect) -> str | None:
     if type(message) is not dict:
         return f"{type(message).__name__} instead of an object"
-    sender, time, text = message.get(shape.sender), message.get(shape.time), message.get(shape.text)
+    sender, time, text = message.get(dialect.sender), message.get(dialect.time), message.get(dialect.text)
     if type(sender) is not str:
-        return f"`{shape.sender}` is {_kind(sender)} instead of a text"
+        return f"`{dialect.sender}` is {_kind(sender)} instead of a text"
     if type(time) is not int:
-        return f"`{shape.time}` is {_kind(time)} instead of a whole number"
-    if not is_a_time(time, shape):
-        return f"`{shape.time}` {time} lies outside the years 1990 to 2099"
+        return f"`{dialect.time}` is {_kind(time)} instead of a whole number"
+    if not is_a_time(time, dialect):
+        return f"`{dialect.time}` {time} lies outside the years 1990 to 2099"
     if text is not None and type(text) is not str:
-        return f"`{shape.text}` is {_kind(text)} instead of a text"
+        return f"`{dialect.text}` is {_kind(text)} instead of a text"
     return None
 
 

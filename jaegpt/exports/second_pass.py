@@ -14,6 +14,7 @@ from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.rows import END_OF_TIME_MS
 from jaegpt.exports.suspects import Suspects, find_suspects
 from jaegpt.exports.threads import Sender
+from jaegpt.parallel import in_batches
 from jaegpt.tables import MAX_PART_MESSAGES, SCHEMAS, write_part
 
 
@@ -24,8 +25,8 @@ class Piece:
     Attributes:
         resolution_ms: the step of their times.
         witness: the copy of the thread that they are from: one holds each message once, another may hold it again.
-        may_repeat: a word that stands twice at one time in this copy was said twice. Where times are exact to the
-            millisecond, Messenger's files hold such a word twice by mistake; those of others do not.
+        may_repeat: whether a text that this copy has twice at one time was said twice. In Messenger's files with times
+            exact to the millisecond it was not: they hold some messages twice by mistake.
     """
 
     messages: str | bytes
@@ -85,15 +86,7 @@ class PartNote:
 
 def group_into_parts(threads: Sequence[ThreadJob]) -> list[tuple[ThreadJob, ...]]:
     """Whole threads in their order, filled up to MAX_PART_MESSAGES; a larger thread has a part of its own."""
-    parts: list[list[ThreadJob]] = []
-    size = 0
-    for thread in threads:
-        if not parts or size + thread.num_rows > MAX_PART_MESSAGES:
-            parts.append([])
-            size = 0
-        parts[-1].append(thread)
-        size += thread.num_rows
-    return [tuple(part) for part in parts]
+    return in_batches(threads, lambda thread: thread.num_rows, MAX_PART_MESSAGES)
 
 
 def make_part(job: PartJob) -> PartNote:
@@ -133,7 +126,7 @@ class _Rows:
     time: Ints  # ms since 1970
     resolution: Ints  # the step of the time: 1, 1,000 or 60,000
     witness: Ints
-    may_repeat: Bools  # whether its copy of the thread holds a word twice that was said twice at one time
+    may_repeat: Bools  # see Piece
     text: pa.ChunkedArray
 
     def take(self, order: Ints) -> "_Rows":
@@ -158,7 +151,8 @@ def _part_table(job: PartJob, note: PartNote) -> pa.Table:
 
     rows, senders = _joined(threads)
     rows = rows.take(_order(rows.thread, rows.time))
-    # Before the excluded leave: theirs are the messages too that a newer copy has without a name.
+    # First, while the excluded senders' rows are still here: a newer copy may have their messages without a name, and
+    # only the copy with the name shows whose they are.
     rows = without(rows, _is_nameless_double(rows, senders), "double")
     is_excluded = np.array([sender.is_excluded for sender in senders], bool)
     rows = without(rows, is_excluded[rows.sender], "excluded")
@@ -183,7 +177,7 @@ def _part_table(job: PartJob, note: PartNote) -> pa.Table:
 
 
 def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
-    """The rows of all pieces as they stand, and what their sender numbers mean."""
+    """The rows of all pieces in their order, and what their sender numbers mean."""
     numbers: dict[Sender, int] = {}
     batches: dict[str | bytes, pa.Table] = {}
     part_numbers: dict[int, Ints] = {}  # by the tuple of senders: the sender numbers of a batch as those of the part
@@ -211,7 +205,7 @@ def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
 
 
 def _order(thread: Ints, time: Ints) -> Ints:
-    """The rows by thread, then by time, those of one moment as they stand; threads stand together already."""
+    """The order by thread, then by time; rows of one moment keep theirs. A thread's rows are neighbours already."""
     if _is_sorted(time, thread[1:] != thread[:-1]):
         return np.arange(len(time))
     return np.lexsort((time, thread))
@@ -244,9 +238,9 @@ def _is_nameless_double(rows: _Rows, senders: Sequence[Sender]) -> Bools:
 
 
 def _is_coarse_double(rows: _Rows, resolution: int) -> Bools:
-    """Rows known to the second (or minute) that stand there more exactly too: same thread, sender, second and text.
+    """Rows with times in seconds (or minutes) that another row has more exactly: same thread, sender, second and text.
 
-    Of a word said twice in a second, two are the same as two.
+    They are matched one to one: a text that both copies have twice within a second stays twice.
     """
     double = np.zeros(len(rows.time), bool)
     is_coarse, is_fine = rows.resolution == resolution, rows.resolution < resolution
@@ -265,8 +259,8 @@ def _is_coarse_double(rows: _Rows, resolution: int) -> Bools:
 def _is_double(rows: _Rows) -> Bools:
     """Rows that repeat an earlier one's thread, sender, time and text; the rows are sorted by thread and time.
 
-    A word that stands twice in one copy of a thread was said twice, if that copy holds each message once; in two copies
-    of the thread it is as many as in the one that has more.
+    Within a copy of a thread that holds each message once, a text that is there twice was said twice. Between two
+    copies, the one that has it more often decides how often it was said.
     """
     double = np.zeros(len(rows.time), bool)
     same = (rows.time[1:] == rows.time[:-1]) & (rows.thread[1:] == rows.thread[:-1])

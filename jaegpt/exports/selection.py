@@ -42,7 +42,9 @@ class People:
 
 def thread_jobs(threads: Sequence[Thread], people: People, left_out: Mapping[str, str]) -> list[ThreadJob]:
     """The threads that are not left out, in the order of the table."""
-    shared: dict[tuple[int, Pool], tuple[Sender, ...]] = {}  # most threads have no aliases: one tuple a batch does
+    shared: dict[
+        tuple[int, Pool], tuple[Sender, ...]
+    ] = {}  # most threads have no aliases: one tuple per batch serves them
 
     def senders(thread: Thread, batch: BatchNote) -> tuple[Sender, ...]:
         if thread.aliases:

@@ -1,4 +1,4 @@
-"""The first pass over files of other messengers: their threads go one by one into one Arrow file for a batch of files.
+"""The first pass over files of other messengers: their threads go one by one into one Arrow file per batch of files.
 
 What is in memory is a thread and the few rows that wait to be written, however large a file is.
 """
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Ints
 from jaegpt.exports.archives import BadFileError, Entry
-from jaegpt.exports.first_pass import BATCH_BYTES, BatchNote, FileNote
+from jaegpt.exports.first_pass import BatchNote, FileNote
 from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.reader import DateOrder, Reader, ReadOptions, SourceFile, SourceThread
@@ -43,19 +43,6 @@ class SourceJob:
     @property
     def num_bytes(self) -> int:
         return sum(file.entry.size for file in self.files)
-
-
-def batches_of(files: Sequence[Sniffed]) -> list[tuple[Sniffed, ...]]:
-    """Neighbouring files together until there are BATCH_BYTES: Slack has a file per channel and day."""
-    found: list[list[Sniffed]] = []
-    size = 0
-    for file in files:
-        if not found or size + file.entry.size > BATCH_BYTES:
-            found.append([])
-            size = 0
-        found[-1].append(file)
-        size += file.entry.size
-    return [tuple(batch) for batch in found]
 
 
 def read_sources(job: SourceJob) -> BatchNote:
@@ -135,7 +122,7 @@ class _Block:
         self._num_waiting = sum(file_note.rows for _, file_note, _ in self._waiting)
 
     def write(self) -> None:
-        """Write what waits, without the lines that no human wrote; the notes learn their rows here."""
+        """Write what waits, without the lines that no human wrote; each note gets the place of its rows."""
         texts = _texts([text for *_, thread in self._waiting for text in thread.texts])
         times = _times([time for *_, thread in self._waiting for time in thread.sent_at])
         gone = find_own_lines(texts, self._job.system_patterns)

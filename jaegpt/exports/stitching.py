@@ -27,7 +27,7 @@ class _Other:
 
 
 def stitch(threads: Sequence[Thread], owners: Sequence[str]) -> tuple[list[Thread], list[str]]:
-    """Threads joined to the ones they continue, and a line each for the user on what could not be.
+    """Threads joined to the ones they continue, and a line for the user on each that could not be.
 
     An encrypted thread and the `e2ee_cutover` thread before it: by the other person's name, when exactly one thread of
     each side bears it; a former name counts where no present one fits. The threads that are joined are changed in
@@ -37,7 +37,7 @@ def stitch(threads: Sequence[Thread], owners: Sequence[str]) -> tuple[list[Threa
     gone: set[str] = set()
     problems: list[str] = []
     if not owners:
-        return [thread for thread in threads if thread.key not in gone], sorted(problems)
+        return list(threads), problems
     earlier = [
         thread
         for thread in threads

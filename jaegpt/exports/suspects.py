@@ -22,7 +22,7 @@ MIN_BYTES, MAX_BYTES = 15, 200
 MIN_THREADS, MIN_SENDERS = 6, 4  # for a line without a name; the owner's need no other senders
 MIN_THREADS_WITH_NAME, MIN_SENDERS_WITH_NAME = 2, 2
 MIN_SAME_SPELLING = 0.98
-MAX_A_PART = 200
+MAX_PER_PART = 200
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ def find_suspects(texts: pa.ChunkedArray, threads: Ints, senders: Ints, people: 
     """Wordings of one part of `messages` that might turn out to be suspects once all parts are known.
 
     Args:
-        texts, threads, senders: one value a message; threads and senders as numbers from 0.
+        texts, threads, senders: one value per message; threads and senders as numbers from 0.
         people: what the sender numbers mean.
     """
     lengths = pc.binary_length(texts)
@@ -69,7 +69,7 @@ def find_suspects(texts: pa.ChunkedArray, threads: Ints, senders: Ints, people: 
         columns = zip(wordings, threads[which].tolist(), names, spelling[which].tolist(), strict=True)
         found |= {(line, by_owner): suspect for line, suspect in _repeated(columns, least).items()}
     ranked = sorted(found.items(), key=lambda item: (-item[1].threads, -item[1].count, item[0]))
-    return dict(ranked[:MAX_A_PART])
+    return dict(ranked[:MAX_PER_PART])
 
 
 def merge_suspects(parts: Sequence[Suspects]) -> dict[str, Suspect]:
@@ -119,7 +119,7 @@ def _is_suspect(line: str, by_owner: bool, suspect: Suspect) -> bool:
 def _opening_with_own_name(lines: pa.Array, senders: Ints, people: Sequence[Sender]) -> dict[int, str]:
     """Rows whose text opens with a name of their own sender, and the text with NAME in its place."""
     firsts = [person.name.split(" ")[0] + " " for person in people]
-    # Two bytes tell nearly all other lines apart; every line and every `first` has as many.
+    # Comparing two bytes rules out nearly all lines; every line and every name with its space has at least two.
     starts = np.frombuffer(lines.buffers()[1], np.int32)[lines.offset : lines.offset + len(lines)]
     head = np.frombuffer(lines.buffers()[2], np.uint8)[starts[:, None] + np.arange(2)]  # [rows, 2]
     wanted = np.array([list(first.encode()[:2]) for first in firsts], np.uint8)  # [people, 2]
@@ -134,7 +134,7 @@ def _opening_with_own_name(lines: pa.Array, senders: Ints, people: Sequence[Send
 
 
 def _repeated(rows: Iterable[tuple[str, int, str, int]], more_than: int) -> dict[str, Suspect]:
-    """Of (line, thread, sender, number of its spelling), the lines that stand in more than so many threads."""
+    """Of (line, thread, sender, number of its spelling), the lines found in more than `more_than` threads."""
     found: dict[str, Suspect] = defaultdict(Suspect)
     stands_in: dict[str, set[int]] = defaultdict(set)
     spelling_of: dict[str, int] = {}

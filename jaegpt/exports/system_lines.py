@@ -1,4 +1,4 @@
-"""Lines that Messenger wrote in a person's name ("Ben named the group Ski trip."), told from what people write.
+"""Lines that Messenger wrote in a person's name ("Ben named the group Ski trip."), set apart from what people write.
 
 Nothing marks them, so each rule describes a whole line, never a part of one, and says whose name may stand in it. RE2
 finds the few lines that any rule could mean; those are then judged with the sender and the names of the thread.
@@ -41,7 +41,7 @@ def find_system_lines(
     """Row -> kind, for the rows of `texts` that no human wrote; `empty` for those without a visible character.
 
     Args:
-        texts: messages of any number of threads (many at a time: RE2 reads its expressions anew on each call).
+        texts: messages of any number of threads (many at a time: RE2 compiles its expressions again on each call).
         people_of: the names in the thread of a row.
         own_patterns: RE2 expressions for whole lines; their kind is `system_pattern`.
         sender_of: who wrote a row; None where that is not known, which makes it anybody of the thread.
@@ -153,9 +153,9 @@ def _whole_lines(patterns: Sequence[str]) -> str:
 
 @functools.cache
 def _loose_rules() -> list[str]:
-    """All rules for RE2, whoever the name is, without limits (it spells them out) and with digits of any script.
+    """All rules for RE2, made to match too much: any name, no limits on counts (RE2 would write them out), any digits.
 
-    All in one take it longer than some at a time.
+    Ten rules per expression: RE2 takes longer over a single one of all rules.
     """
     rules = [re.sub(r"(?<=[.\w])\{\d,\d\d\}", "*", re.sub(r"\{[a-z]+\}", ".+", rule)) for _, rule in RULES]
     rules = [re.sub(r"\\[dw]", r"\\S", rule) for rule in rules]

@@ -80,9 +80,9 @@ class Thread:
         return self.people - set(owners)
 
     def is_group(self, owners: Sequence[str]) -> bool:
-        """More than two people, unless its files say (until 2023 they did).
+        """Whether it is a group: by what its files say (until 2023 they did), else by more than two people.
 
-        Where the owner is under a name that is not known, or left, one of two people is the owner.
+        Where none of the owner's known names is in it, one of two other people may be the owner, or the owner has left.
         """
         declared = [note.is_group for note, _ in self.pieces if note.is_group is not None]
         if declared:

@@ -8,7 +8,7 @@ transformers' own.
 import jaegpt.environment  # noqa: F401
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,23 @@ from jaegpt.training.heads import DoubleHeads
 Draw = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+class Drawn(NamedTuple):
+    """A token of a row, and by how much the context has made it likelier, in nats; 0 where that is not computed."""
+
+    row: int
+    token: int
+    gain: float
+
+
 def decode(
-    model: DoubleHeads, prompts: Sequence[Prompt], draws: Floats, draw: Draw, stop: int
-) -> Iterator[tuple[int, int]]:
+    model: DoubleHeads,
+    prompts: Sequence[Prompt],
+    draws: Floats,
+    draw: Draw,
+    stop: int,
+    free: Prompt | None = None,
+    guidance: float = 1.0,
+) -> Iterator[Drawn]:
     """Write after each prompt, k candidates side by side; call it without gradients.
 
     Each prompt is computed once, and its candidates go on from copies of its keys and values.
@@ -33,34 +47,53 @@ def decode(
     Args:
         draws: [prompts * k, steps], uniform in [0, 1): row i is a candidate of prompt i // k.
         stop: the token that ends a row; it is the row's last.
-
-    Yields:
-        (row, token) as they are drawn.
+        free: an empty history. Each row then has a twin that writes the same after it, and tokens are drawn from
+            twin + guidance * (row - twin) of their logits (Sanchez et al., arXiv 2306.17806).
     """
     device = model.score.weight.device
     k = len(draws) // len(prompts)
     uniform = torch.from_numpy(draws).to(device, torch.float32)
     cache = DynamicCache(config=model.lm.config)
-    ids, mask, positions, types = _padded(prompts, device)
+    ids, mask, positions, types = _padded([*prompts, free] if free else prompts, device)
     logits = _forward(model, cache, ids, mask, positions, types)
-    # The history is in the cache; its k candidates go on from copies: prompts A, B and k = 2 -> rows A A B B.
-    cache.batch_repeat_interleave(k)
-    logits, mask, positions = (tensor.repeat_interleave(k, 0) for tensor in (logits, mask, positions[:, -1:]))
+    # The history is in the cache; its k candidates go on from copies, and so do their twins from the empty history,
+    # which comes last: prompts A, B, free F and k = 2 -> rows A A B B F F F F.
     rows = torch.arange(len(draws), device=device)  # those still writing
+    source = _with_twins(rows // k, torch.full_like(rows, len(prompts)), free)
+    cache.batch_select_indices(source)
+    logits, mask, positions = logits[source], mask[source], positions[source, -1:]
     written = torch.empty((len(rows), 0), dtype=torch.long, device=device)
     for step in range(uniform.shape[1]):
-        tokens = draw(logits, written, uniform[rows, step])
-        yield from zip(rows.tolist(), tokens.tolist(), strict=True)
+        if free:
+            inside, outside = logits.float().chunk(2)
+            tokens = draw(outside + guidance * (inside - outside), written, uniform[rows, step])
+            gains = _log_likelihood(inside, tokens) - _log_likelihood(outside, tokens)
+        else:
+            tokens = draw(logits, written, uniform[rows, step])
+            gains = torch.zeros(len(rows))
+        yield from map(Drawn, rows.tolist(), tokens.tolist(), gains.tolist())
         written = torch.cat([written, tokens[:, None]], 1)
         live = (tokens != stop).nonzero()[:, 0]
         if not len(live) or step + 1 == uniform.shape[1]:
             return
         if len(live) < len(rows):  # rows that have ended leave the batch, cache included, and cost nothing more
-            cache.batch_select_indices(live)
-            rows, written, mask, positions = (tensor[live] for tensor in (rows, written, mask, positions))
-        mask = torch.cat([mask, mask.new_ones((len(rows), 1))], 1)
+            both = _with_twins(live, live + len(rows), free)
+            cache.batch_select_indices(both)
+            rows, written, mask, positions = rows[live], written[live], mask[both], positions[both]
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
         positions = positions + 1
-        logits = _forward(model, cache, written[:, -1:], mask, positions, torch.ones_like(positions))
+        last = _with_twins(written[:, -1:], written[:, -1:], free)
+        logits = _forward(model, cache, last, mask, positions, torch.ones_like(positions))
+
+
+def _with_twins(rows: Tensor, twins: Tensor, free: Prompt | None) -> Tensor:
+    """Values of the batch's rows: [rows, ...], or [2 * rows, ...] where each has a twin."""
+    return torch.cat([rows, twins]) if free else rows
+
+
+def _log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Of one token of each row, in nats: [rows, vocabulary], [rows] -> [rows]."""
+    return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def _padded(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:

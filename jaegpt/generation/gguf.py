@@ -9,6 +9,7 @@ import jaegpt.environment  # noqa: F401
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,20 @@ from transformers import AutoConfig
 
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
+from jaegpt.generation.model_export import handed_on
+from jaegpt.generation.settings import FOUND
 from jaegpt.model_files import check_model_folder
 
 # What is taken from the embedded file: how its tokenizer works, and the licence. The model's folder gives the rest.
 _TAKEN = ("tokenizer.ggml.", "general.license", "general.languages")
 
 
-def export_gguf(folder: Path, path: Path) -> Path:
+def export_gguf(folder: Path, path: Path, found: Path = FOUND) -> Path:
     """Write `path` from the model in `folder`; an existing file is replaced.
+
+    Args:
+        found: what `calibrate` wrote; where it is, its settings for other programs stand in the file as llama.cpp's
+            defaults.
 
     Raises:
         JaegptError: there is no model, or it is no Llama with the embedded base model's tokenizer, or it cannot be read
@@ -37,7 +44,7 @@ def export_gguf(folder: Path, path: Path) -> Path:
         raise JaegptError(f"{folder}: no trained model yet. Run `dvc repro`.")
     check_model_folder(folder)
     try:
-        return _export(folder, path)
+        return _export(folder, path, found)
     except JaegptError:
         raise
     except Exception as error:  # whatever the libraries trip over in a damaged folder
@@ -48,7 +55,7 @@ def export_gguf(folder: Path, path: Path) -> Path:
         ) from error
 
 
-def _export(folder: Path, path: Path) -> Path:
+def _export(folder: Path, path: Path, found: Path) -> Path:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     source = _embedded_file()
     if source is None or config.model_type != "llama" or not _same_tokens(source, folder):
@@ -59,6 +66,7 @@ def _export(folder: Path, path: Path) -> Path:
     with writing_file(path) as temporary:
         writer = GGUFWriter(temporary, "llama")
         _write_metadata(writer, source, folder)
+        _write_sampling(writer, handed_on(folder, found))
         _write_sizes(writer, config)
         _write_weights(writer, folder, config)
         writer.write_header_to_file()
@@ -92,6 +100,16 @@ def _write_metadata(writer: GGUFWriter, source: GGUFReader, folder: Path) -> Non
     writer.add_name("jaegpt")
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     writer.add_chat_template((folder / "chat_template.jinja").read_text(encoding="utf-8"))
+
+
+def _write_sampling(writer: GGUFWriter, settings: Mapping[str, Any]) -> None:
+    """How to draw, from a generation_config.json. Where that says nothing, llama.cpp's own defaults hold."""
+    if "do_sample" not in settings:
+        return
+    writer.add_sampling_temp(settings.get("temperature", 0.0))  # 0: the likeliest token
+    writer.add_sampling_top_k(settings.get("top_k", 0))
+    writer.add_sampling_top_p(settings.get("top_p", 1.0))
+    writer.add_sampling_min_p(settings.get("min_p", 0.0))
 
 
 def _write_sizes(writer: GGUFWriter, config: Any) -> None:

@@ -17,11 +17,13 @@ class Prompt:
     """Token ids up to where the reply begins, and as many roles (1 = owner, 0 = other).
 
     shortened: whether the last turn alone was too long, and only its end is here.
+    recent: the owner's last turns of the whole history, which a reply is not to repeat.
     """
 
     ids: list[int]
     roles: list[int]
-    shortened: bool
+    shortened: bool = False
+    recent: tuple[str, ...] = ()
 
 
 def keep_end(text: str) -> str:

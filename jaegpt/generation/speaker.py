@@ -1,7 +1,8 @@
-"""Replies from a model folder: one history or many, k candidates each, chosen by the classification head."""
+"""Replies from a model folder: one history or many, k candidates each, one of which is chosen."""
 
 import jaegpt.environment  # noqa: F401
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import decode
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
 from jaegpt.generation.sampling import sample, uniform_draws
+from jaegpt.generation.settings import GenerateConfig
 from jaegpt.model_files import check_numbers
 from jaegpt.training.config import Learn
 from jaegpt.training.devices import Device, choose_device
@@ -27,48 +29,16 @@ from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
 from jaegpt.training.model_folder import HEAD_FILE, load_base, load_tuned
 from jaegpt.training.packing import Example, Plan
 
-BATCH_ROWS = 64  # candidates decoded side by side
-MOST_CANDIDATES = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """Section `generate` of params.yaml: how replies are sampled.
-
-    top_p: draw from the fewest tokens that together have this probability; 1: from all.
-    top_k: and from the k likeliest at most; 0: any number.
-    temperature: logits are divided by it; 0: always the likeliest token.
-    no_repeat_ngram: no n tokens in a row occur twice in a reply; 0: they may.
-    max_tokens: a reply's tokens at most, without what ends its turn.
-    candidates: how many replies are drawn for the classification head to choose from; 1: no choice.
-    """
-
-    top_p: float
-    top_k: int
-    temperature: float
-    no_repeat_ngram: int
-    max_tokens: int
-    candidates: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is a probability, above 0 and at most 1, found {self.top_p:g}.")
-        if not 0 <= self.temperature <= 100:
-            raise ValueError(f"temperature must be from 0 to 100, found {self.temperature:g}.")
-        for name in ("top_k", "no_repeat_ngram"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}. 0 turns it off.")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, found {self.max_tokens}.")
-        if not 1 <= self.candidates <= MOST_CANDIDATES:
-            raise ValueError(f"candidates must be from 1 to {MOST_CANDIDATES}, found {self.candidates}.")
+BATCH_ROWS = 64  # decoded side by side
+RECENT = 5  # of its own last turns that a reply is not to repeat
+DRAWS = 3  # at most, until a reply repeats none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """A reply, and how it was made.
 
-    score: the classification head's, where it chose among several candidates; else None.
+    score: what it was chosen by among several candidates, the classification head's score or its fit; else None.
     num_tokens: of the chosen candidate, without what ends its turn. prompt_tokens: of the history.
     finished: whether the model ended its turn itself; otherwise it was cut off at max_tokens.
     shortened: whether the last turn was too long for the model, which then read only its end.
@@ -80,6 +50,28 @@ class Reply:
     prompt_tokens: int
     finished: bool
     shortened: bool
+
+
+@dataclass
+class _Candidate:
+    """A reply on its way. fit: how much likelier its context makes it, in nats. shown: characters given out."""
+
+    ids: list[int] = dataclasses.field(default_factory=list)
+    ended: bool = False
+    fit: float = 0.0
+    shown: int = 0
+
+    def take(self, token: int, gain: float, stop: int) -> None:
+        self.fit += gain
+        if token == stop:
+            self.ended = True
+        else:
+            self.ids.append(token)
+
+
+def batch_size(config: GenerateConfig) -> int:
+    """How many histories are replied to side by side."""
+    return max(1, BATCH_ROWS // (config.candidates * (2 if config.needs_free else 1)))
 
 
 class Speaker:
@@ -146,7 +138,7 @@ class Speaker:
         prompts = [self.prompt(history, config) for history in histories]
         # Prompts of like length are decoded together, because shorter ones are padded to the longest of their batch.
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
-        size = max(1, BATCH_ROWS // config.candidates)
+        size = batch_size(config)
         replies: dict[int, Reply] = {}
         for first in range(0, len(order), size):
             part = order[first : first + size]
@@ -175,21 +167,35 @@ class Speaker:
         After no turns the model speaks first, if it has learned to.
 
         Raises:
-            JaegptError: it has not, or there is no room.
+            JaegptError: it has not, or there is no room, or `config` needs first words for another reason.
         """
+        self._free(config)
         if not history:
-            return self._first_words()
-        room = self.block_size - config.max_tokens - len(self.encoder.end_of_turn)
-        return make_prompt(self.encoder, history, self.num_history, room)
-
-    def _first_words(self) -> Prompt:
-        if self.learn != "sessions":
-            raise JaegptError(
+            return self._first_words(
                 "there is nothing to reply to: the conversation is empty, and this model never learned to speak first. "
                 "Set dataset.learn to sessions and run `dvc repro`, or say something."
             )
+        room = self.block_size - config.max_tokens - len(self.encoder.end_of_turn)
+        prompt = make_prompt(self.encoder, history, self.num_history, room)
+        own = [text for is_owner, text in history if is_owner]
+        return dataclasses.replace(prompt, recent=tuple(own[-RECENT:]))
+
+    def _free(self, config: GenerateConfig) -> Prompt | None:
+        """The empty history after which replies are computed a second time, where the settings need that."""
+        if not config.needs_free:
+            return None
+        needs = "rerank fit" if config.guidance == 1 else f"guidance {config.guidance:g}"
+        return self._first_words(
+            f"generate: {needs} compares replies with first words, and this model never learned any. Set guidance to 1 "
+            "and rerank to head or none, or dataset.learn to sessions and run `dvc repro`."
+        )
+
+    def _first_words(self, otherwise: str) -> Prompt:
+        """After an empty history, as training encoded it; the error `otherwise` where training never did."""
+        if self.learn != "sessions":
+            raise JaegptError(otherwise)
         ids, roles = encode_history(self.encoder, [])
-        return Prompt(ids=ids, roles=roles, shortened=False)
+        return Prompt(ids=ids, roles=roles)
 
     @torch.inference_mode()
     def converse(
@@ -197,52 +203,95 @@ class Speaker:
     ) -> Iterator[tuple[int, str | Reply]]:
         """Reply to all prompts side by side.
 
+        A reply that equals one of the prompt's recent turns is drawn again, with random numbers of its own, and the
+        last of DRAWS stands: what the model would nearly always say it may say again. Until a reply differs from all
+        of them nothing of it is shown, so that what has been shown never changes.
+
         Yields:
             (number of the prompt, a piece of its reply's text) as they come, and (number, Reply) at each one's end.
         """
-        k = config.candidates if self.has_head else 1  # without a head there is nothing to choose by
-        written: list[list[int]] = [[] for _ in range(len(prompts) * k)]
-        ended = [False] * len(written)
-        said = [""] * len(prompts)
+        waiting = list(range(len(prompts)))
+        for attempt in range(DRAWS):
+            asked = [prompts[number] for number in waiting]
+            if attempt + 1 == DRAWS:
+                asked = [dataclasses.replace(prompt, recent=()) for prompt in asked]
+            repeated = []
+            for place, event in self._write(asked, config, [seeds[number] for number in waiting], attempt):
+                if event is None:
+                    repeated.append(waiting[place])
+                else:
+                    yield waiting[place], event
+            if not repeated:
+                return
+            waiting = repeated
+
+    def _write(
+        self, prompts: Sequence[Prompt], config: GenerateConfig, seeds: Sequence[int], attempt: int
+    ) -> Iterator[tuple[int, str | Reply | None]]:
+        """As `converse`, with None in the place of a reply that repeats a recent turn."""
+        k = self._num_candidates(config)
+        rows = [_Candidate() for _ in range(len(prompts) * k)]
+        numbers = range(attempt * k, (attempt + 1) * k)
         draws = np.concatenate(
-            [uniform_draws(prompt.ids, seed, k, config.max_tokens) for prompt, seed in zip(prompts, seeds, strict=True)]
+            [
+                uniform_draws(prompt.ids, seed, numbers, config.max_tokens)
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
         )
-        for row, token in decode(self.model, prompts, draws, partial(self._draw, config), self._stop):
-            if token == self._stop:
-                ended[row] = True
-            else:
-                written[row].append(token)
+        draw, free = partial(self._draw, config), self._free(config)
+        for number, token, gain in decode(self.model, prompts, draws, draw, self._stop, free, config.guidance):
+            row = rows[number]
+            row.take(token, gain, self._stop)
             if k > 1:  # nothing to show yet: which candidate it will be is known when all have ended
                 continue
-            text = self._text(written[row])
-            if len(text) > len(said[row]):
-                yield row, text[len(said[row]) :]
-                said[row] = text
-            if ended[row] or len(written[row]) == config.max_tokens:
-                yield row, self._reply(prompts[row], written[row], ended[row], None)
+            prompt, text = prompts[number], self._text(row.ids)
+            if row.ended or len(row.ids) == config.max_tokens:
+                yield from self._end(number, prompt, row, text, None)
+            elif len(text) > row.shown and not any(said.startswith(text) for said in prompt.recent):
+                yield number, text[row.shown :]
+                row.shown = len(text)
         if k > 1:
-            yield from self._choose(prompts, written, ended, k)
+            yield from self._choose(prompts, rows, config)
+
+    def _num_candidates(self, config: GenerateConfig) -> int:
+        """Without a classification head there is nothing to choose by, unless replies are chosen by their fit."""
+        return 1 if config.rerank == "head" and not self.has_head else config.candidates
 
     def _choose(
-        self, prompts: Sequence[Prompt], written: list[list[int]], ended: list[bool], k: int
-    ) -> Iterator[tuple[int, str | Reply]]:
-        """Each prompt's candidate that the classification head likes best."""
-        candidates = [[self._text(ids) for ids in written[first : first + k]] for first in range(0, len(written), k)]
-        for number, (prompt, scores) in enumerate(zip(prompts, self._scores(prompts, candidates), strict=True)):
-            best = int(np.argmax(scores))
-            row = number * k + best
-            reply = self._reply(prompt, written[row], ended[row], scores[best])
-            yield number, reply.text
-            yield number, reply
+        self, prompts: Sequence[Prompt], rows: Sequence["_Candidate"], config: GenerateConfig
+    ) -> Iterator[tuple[int, str | Reply | None]]:
+        """Each prompt's best candidate, of those that repeat no recent turn where there are any."""
+        k = config.candidates
+        of_prompts = [rows[first : first + k] for first in range(0, len(rows), k)]
+        texts = [[self._text(row.ids) for row in candidates] for candidates in of_prompts]
+        if config.rerank == "head":
+            scores = self._scores(prompts, texts)
+        else:
+            scores = [[row.fit for row in candidates] for candidates in of_prompts]
+        for number, prompt in enumerate(prompts):
+            new = [text not in prompt.recent for text in texts[number]]
+            best = max(range(k), key=lambda index: (new[index], scores[number][index]))
+            yield from self._end(number, prompt, of_prompts[number][best], texts[number][best], scores[number][best])
 
-    def _reply(self, prompt: Prompt, ids: list[int], ended: bool, score: float | None) -> Reply:
-        return Reply(
-            text=self._text(ids),
-            score=score,
-            num_tokens=len(ids),
-            prompt_tokens=len(prompt.ids),
-            finished=ended,
-            shortened=prompt.shortened,
+    def _end(
+        self, number: int, prompt: Prompt, row: "_Candidate", text: str, score: float | None
+    ) -> Iterator[tuple[int, str | Reply | None]]:
+        """The rest of a reply's text and the Reply, or None where it repeats a recent turn."""
+        if text in prompt.recent:
+            yield number, None
+            return
+        if len(text) > row.shown:
+            yield number, text[row.shown :]
+        yield (
+            number,
+            Reply(
+                text=text,
+                score=score,
+                num_tokens=len(row.ids),
+                prompt_tokens=len(prompt.ids),
+                finished=row.ended,
+                shortened=prompt.shortened,
+            ),
         )
 
     def _text(self, ids: list[int]) -> str:
@@ -257,7 +306,14 @@ class Speaker:
             logits[:, self._stop] = -torch.inf  # a reply has at least one token
         if config.no_repeat_ngram:
             logits = NoRepeatNGramLogitsProcessor(config.no_repeat_ngram)(written, logits)
-        return sample(logits, draws, top_p=config.top_p, top_k=config.top_k, temperature=config.temperature)
+        return sample(
+            logits,
+            draws,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            min_p=config.min_p,
+            temperature=config.temperature,
+        )
 
     def _scores(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
         """The classification head's scores, from packed rows as in training: one row per prompt."""

@@ -10,23 +10,26 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jaegpt.tables import read_table
+from jaegpt.training.config import Task
 from jaegpt.training.devices import Device, open_devices
 from jaegpt.training.distributed import ALONE, Parallel
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import counts_of, train_step
 from jaegpt.training.lora import add_adapters
-from jaegpt.training.packing import Plan, examples_from_table
+from jaegpt.training.packing import examples_from_table, segments_from_table
 
 LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 1e-4, 0.01, 1.0
 
 
 def main() -> None:
-    """SETTINGS: base_model and tokens (folders), seed, block_size, train (of the section, what stage tpu_report reads).
+    """SETTINGS: base_model, tokens and segments (folders; segments is empty where replies are learned), seed,
+    block_size, train (of the section, what stage tpu_report reads).
 
     Both losses have weight. The optimizer's numbers are constants in the program that change neither its memory nor its
     time, so any will do.
@@ -38,18 +41,21 @@ def main() -> None:
     from jaegpt.training import xla
 
     settings = json.loads(sys.argv[1])
-    config = SimpleNamespace(**settings["train"])
+    config: Any = SimpleNamespace(**settings["train"])
     torch_device, num_devices = open_devices()
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
     device = Device(kind="xla", torch_device=torch_device, num_devices=num_devices, dtype=dtype, reason="")
     examples = examples_from_table(read_table(settings["tokens"], "tokens"), "train", settings["block_size"])
-    plan = Plan.training(
-        examples, batch_size=config.batch_size, pack_width=config.pack_width, seed=settings["seed"],
-        epochs=config.epochs, num_parts=config.accumulation, row_shares=config.accumulation * num_devices,
-    )  # fmt: skip
+    segments = segments_from_table(read_table(settings["segments"], "segments")) if settings["segments"] else None
+    task = Task(w_lm=1, w_mc=1, seed=settings["seed"], train=examples, valid=[], segments=segments)
+    shares = config.accumulation * num_devices
+    plan = task.plan(config, pack_width=config.pack_width, num_parts=config.accumulation, row_shares=shares)
     runtime = xla.XlaRuntime(device)
     parts = [runtime.place_batch(part) for part in plan.parts(0)]
-    counts = counts_of(plan.members(0), torch_device) if config.accumulation > 1 else None
+    members = plan.members(0)
+    counts = None
+    if config.accumulation > 1 or task.counts_given(config):
+        counts = counts_of(members, task.num_choices(config, members), torch_device)
 
     with torch.device("meta"):  # shapes without data
         described = AutoConfig.from_pretrained(settings["base_model"], local_files_only=True, trust_remote_code=False)

@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from jaegpt.arrays import Bools
+from jaegpt.dialogue.draws import mix, thread_key, uniform
 from jaegpt.errors import JaegptError
 from jaegpt.training.devices import Precision
 from jaegpt.training.packing import Example, Learned, Plan, Segment
@@ -27,6 +31,8 @@ class TrainConfig:
     evaluations: how often per epoch validation runs and the tasks' gradients are compared.
     valid_examples: validation examples used for that; 0: all.
     accumulation: parts that a step is computed in, one after the other; more parts need less memory.
+    mc_share: share of the examples that carry their distractors in an epoch, drawn again for each; L_MC is estimated
+        from these without bias.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
     """
 
@@ -42,6 +48,7 @@ class TrainConfig:
     evaluations: int
     valid_examples: int
     accumulation: int
+    mc_share: float
     lora_rank: int
 
     def __post_init__(self) -> None:
@@ -54,6 +61,8 @@ class TrainConfig:
         for name in ("weight_decay", "pack_width", "evaluations", "valid_examples", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}.")
+        if not 0 < self.mc_share <= 1:
+            raise ValueError(f"mc_share is a share of the examples, above 0 and at most 1, found {self.mc_share}.")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is a share of the steps, from 0 to below 1, found {self.warmup}.")
 
@@ -87,19 +96,46 @@ class Task:
 
     def plan(self, config: TrainConfig, *, pack_width: int, num_parts: int, row_shares: int) -> Plan[Learned]:
         """The steps of a training: examples, or segments beside the examples that the classification loss reads."""
+        fixed = {"pack_width": pack_width, "seed": self.seed, "num_parts": num_parts, "row_shares": row_shares}
         if self.segments is None or not self.w_lm:
-            return Plan.training(
-                [example if self.w_mc else example.reply_only() for example in self.train],
-                batch_size=config.batch_size, pack_width=pack_width, seed=self.seed, epochs=config.epochs,
-                num_parts=num_parts, row_shares=row_shares,
-            )  # fmt: skip
+            if not self.w_mc or config.mc_share == 1:
+                examples = [example if self.w_mc else example.reply_only() for example in self.train]
+                return Plan.training(examples, batch_size=config.batch_size, epochs=config.epochs, **fixed)
+            # Each example stands in the plan twice, with its distractors and without; an epoch takes one of the two.
+            members = [*self.train, *(example.reply_only() for example in self.train)]
+            with_choices = self.with_choices(config)
+            epochs = [[np.where(drawn, 0, len(drawn)) + np.arange(len(drawn))] for drawn in with_choices]
+            tokens = config.batch_size * float(np.mean([len(members[index]) for (group,) in epochs for index in group]))
+            return Plan.mixed(members, epochs, tokens=tokens, **fixed)
         if config.token_types:
             raise JaegptError(
                 "train.token_types: only examples have types. Set dataset.learn to replies, or it to false."
             )
-        return Plan.mixed(
-            [self.segments, [example.choice_only() for example in self.train] if self.w_mc else []],
-            # The same whatever the weights, so that a step of AdamW is never spent on a few tokens.
-            tokens=config.batch_size * sum(map(len, self.train)) / len(self.train),
-            pack_width=pack_width, seed=self.seed, epochs=config.epochs, num_parts=num_parts, row_shares=row_shares,
-        )  # fmt: skip
+        first = len(self.segments)
+        choices = [example.choice_only() for example in self.train] if self.w_mc else []
+        epochs = [
+            [np.arange(first), first + np.flatnonzero(drawn[: len(choices)])] for drawn in self.with_choices(config)
+        ]
+        # The same whatever the weights, so that a step of AdamW is never spent on a few tokens.
+        tokens = config.batch_size * sum(map(len, self.train)) / len(self.train)
+        return Plan.mixed([*self.segments, *choices], epochs, tokens=tokens, **fixed)
+
+    def with_choices(self, config: TrainConfig) -> list[Bools]:
+        """For each epoch, [examples] whether an example carries its distractors: drawn by its name and the epoch."""
+        if config.mc_share == 1:
+            return [np.ones(len(self.train), bool)] * config.epochs
+        keys = np.array([thread_key(self.seed, "choices", example.example_id) for example in self.train], np.uint64)
+        return [uniform(mix(keys, epoch)) < config.mc_share for epoch in range(config.epochs)]
+
+    def counts_given(self, config: TrainConfig) -> bool:
+        """Whether a batch does not know what its losses are means over: a mixed step may hold none of a kind."""
+        return self.segments is not None or config.mc_share < 1
+
+    def num_choices(self, config: TrainConfig, members: Sequence[Learned]) -> float:
+        """What a step's L_MC is a mean over.
+
+        Beside segments only those examples are in a step that carry their distractors. Otherwise all are, and of those
+        without any the loss is 0: the mean over the number of carriers that is expected makes up for these.
+        """
+        share = config.mc_share if self.segments is None or not self.w_lm else 1
+        return share * sum(isinstance(member, Example) for member in members)

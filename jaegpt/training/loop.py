@@ -22,7 +22,7 @@ from jaegpt.training.distributed import Parallel, total
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Example, Learned, subset
+from jaegpt.training.packing import Learned, subset
 from jaegpt.training.progress import note
 from jaegpt.training.runtimes import runtime_of
 from jaegpt.training.validation import measure
@@ -99,8 +99,7 @@ class _Run:
             num_parts=config.accumulation * device.processes.count,
             row_shares=config.accumulation * device.num_devices,
         )
-        # A mixed step may hold none of a kind, and the mean over nothing is no number.
-        self.counts_given = self.plan.num_parts > 1 or task.segments is not None
+        self.counts_given = self.plan.num_parts > 1 or task.counts_given(config)
         self.num_steps = len(self.plan.steps)
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
@@ -109,8 +108,7 @@ class _Run:
         self.valid = subset(task.valid, config.valid_examples, task.seed)
         self.probe = probe_batch(task.train, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
-        total = len(self.plan.examples) * config.epochs
-        self.bar = tqdm(total=total, unit=" examples", desc="train", disable=self.processes.rank > 0)
+        self.bar = tqdm(total=self.plan.sizes()[0], unit=" examples", desc="train", disable=self.processes.rank > 0)
 
     def begin(self) -> None:
         """Take up the state of an unfinished run, or evaluate the untrained model."""
@@ -164,7 +162,8 @@ class _Run:
         self.runtime.seed(_torch_seed(self.task.seed, step, self.processes.rank))
         counts = None
         if self.counts_given:
-            counts = counts_of(self.plan.members(step), self.device.torch_device)
+            members = self.plan.members(step)
+            counts = counts_of(members, self.task.num_choices(self.config, members), self.device.torch_device)
         results: Results = self.update(parts, self.learning_rate(step), counts)
         self.runtime.end_step("training step", parts[-1])
         return results
@@ -233,7 +232,7 @@ class _Run:
             "examples": seen,
             **segments,
             "examples_per_second": seen / counted["busy_s"],
-            "tokens_per_second": sum(map(len, self.plan.examples)) * self.config.epochs / counted["busy_s"],
+            "tokens_per_second": self.plan.sizes()[1] / counted["busy_s"],
             "pack_fill": self.plan.fill(),
             "compilations": self.runtime.compilations(),
             "peak_memory_mb": peak_memory_mb(),
@@ -263,11 +262,11 @@ def train_step(
     return torch.stack(sums).sum(0), optimizer.step(learning_rate)
 
 
-def counts_of(members: Sequence[Learned], torch_device: torch.device) -> Counts:
+def counts_of(members: Sequence[Learned], num_choices: float, torch_device: torch.device) -> Counts:
     """What a step's losses are means over, on the device."""
     num_labels = sum(member.num_labels for member in members)
-    num_choices = sum(isinstance(member, Example) for member in members)
-    counts = [torch.tensor(max(number, 1)) for number in (num_labels, num_choices)]
+    # As float, so that the number of examples may be one that is expected.
+    counts = [torch.tensor(float(number or 1)) for number in (num_labels, num_choices)]
     if torch_device.type == "cuda":  # a copy out of ordinary memory would wait for the step before
         counts = [count.pin_memory() for count in counts]
     return Counts(*(count.to(torch_device, non_blocking=True) for count in counts))

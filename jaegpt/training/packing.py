@@ -13,7 +13,6 @@ the place of an example: it is a history alone, with labels of its own. Nothing 
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -234,20 +233,21 @@ class Plan(Generic[Member]):
 
     @classmethod
     def mixed(
-        cls, groups: Sequence[Sequence[Member]], *, tokens: float, pack_width: int, seed: int, epochs: int = 1,
+        cls, members: Sequence[Member], epochs: Sequence[Sequence[Ints]], *, tokens: float, pack_width: int, seed: int,
         num_parts: int = 1, row_shares: int | None = None,
     ) -> "Plan[Member]":  # fmt: skip
-        """As `training`, with about `tokens` tokens in each step, of each group its share."""
-        members = [member for group in groups for member in group]
-        lengths, shares = [len(member) for member in members], row_shares or num_parts
+        """As `training`, with about `tokens` tokens in each step, and of each group its share.
+
+        epochs: the groups of each epoch, as numbers of members.
+        """
+        lengths, shares = np.array([len(member) for member in members]), row_shares or num_parts
         rows = -(-max(1, round(tokens / pack_width) if pack_width else 1) // shares) * shares
-        num_steps = max(1, round(sum(lengths) / tokens))
-        bounds = np.cumsum([0, *map(len, groups)]).tolist()
-        ranges = [(range(start, end), -(-(end - start) // num_steps)) for start, end in pairwise(bounds)]
-        orders = (
-            plan_groups(ranges, lengths, num_steps, rows, np.random.default_rng([seed, n])) for n in range(epochs)
-        )
-        return cls(members, [step for order in orders for step in order], num_parts, epochs)
+        steps: list[Step] = []
+        for number, groups in enumerate(epochs):
+            num_steps = max(1, round(sum(int(lengths[group].sum()) for group in groups) / tokens))
+            most = [(group, -(-len(group) // num_steps)) for group in groups]
+            steps += plan_groups(most, lengths, num_steps, rows, np.random.default_rng([seed, number]))
+        return cls(members, steps, num_parts, len(epochs))
 
     @classmethod
     def once(cls, examples: Sequence[Member], batch_size: int, rows: int = 1) -> "Plan[Member]":
@@ -291,10 +291,14 @@ class Plan(Generic[Member]):
         widest = max(sum(len(self.examples[index]) for index in row) for step in self.steps for row in step)
         return -(-widest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
 
+    def sizes(self) -> tuple[int, int]:
+        """Examples and tokens of all steps."""
+        lengths = [len(self.examples[index]) for step in self.steps for row in step for index in row]
+        return len(lengths), sum(lengths)
+
     def fill(self) -> float:
         """Share of the rows' tokens that are an example's."""
-        tokens = sum(len(self.examples[index]) for step in self.steps for row in step for index in row)
-        return tokens / (sum(map(len, self.steps)) * self.row_width)
+        return self.sizes()[1] / (sum(map(len, self.steps)) * self.row_width)
 
 
 def pack(rows: Step, examples: Sequence[Learned], shape: Shape) -> Batch:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaegpt.arrays import Ints
+
 Step = list[list[int]]  # the numbers of the examples in each row
 
 
@@ -19,12 +21,12 @@ def plan_epoch(lengths: Sequence[int], batch_size: int, rows: int, rng: np.rando
     full without cutting an example or changing the batch size. `rng` shuffles examples of equal length and the order of
     the steps; without it the plan is always the same, as evaluation wants it.
     """
-    return plan_groups([(range(len(lengths)), batch_size)], lengths, -(-len(lengths) // batch_size), rows, rng)
+    return plan_groups([(np.arange(len(lengths)), batch_size)], lengths, -(-len(lengths) // batch_size), rows, rng)
 
 
 def plan_groups(
-    groups: Sequence[tuple[range, int]],
-    lengths: Sequence[int],
+    groups: Sequence[tuple[Ints, int]],
+    lengths: Sequence[int] | Ints,
     num_steps: int,
     rows: int,
     rng: np.random.Generator | None,
@@ -37,8 +39,7 @@ def plan_groups(
     """
     steps: list[list[int]] = [[] for _ in range(num_steps)]
     for group, most in groups:
-        order = np.arange(group.start, group.stop)
-        order = order if rng is None else rng.permutation(order)
+        order = group if rng is None else rng.permutation(group)
         # A stable sort keeps the shuffled order among members of equal length, so each epoch pairs them differently.
         order = order[np.argsort(-np.asarray(lengths)[order], kind="stable")]
         for step, items in zip(steps, _spread(order.tolist(), lengths, num_steps, most), strict=True):
@@ -49,7 +50,7 @@ def plan_groups(
     return plan if rng is None else [plan[index] for index in rng.permutation(num_steps)]
 
 
-def _spread(items: Sequence[int], lengths: Sequence[int], num_bins: int, most: int) -> list[list[int]]:
+def _spread(items: Sequence[int], lengths: Sequence[int] | Ints, num_bins: int, most: int) -> list[list[int]]:
     """`items`, longest first, each into the bin with the fewest tokens that holds less than `most`."""
     bins: list[list[int]] = [[] for _ in range(num_bins)]
     heap = [(0, index) for index in range(num_bins)]

@@ -69,7 +69,7 @@ def verdict(rounds: Sequence[Round], picks: Sequence[Side]) -> str:
     right = sum(pick == one.real for pick, one in zip(picks, rounds, strict=True))
     low, high = exact_interval(right, len(picks))
     if low > 0.5:
-        meaning = "The real replies can be told from the model's."
+        meaning = "The real replies can be distinguished from the model's."
     elif high < 0.5:
         meaning = "The model's replies are taken for the real ones."
     else:

@@ -2,15 +2,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
 from helpers.models import CPU, save_tiny
-from jaegpt.generation.speaker import GenerateConfig, Speaker
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Speaker
 from jaegpt.training.model_folder import load_base, save_model
 
-CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1)
+CONFIG = GenerateConfig(
+    top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=1, rerank="head"
+)
 VIEW = {"num_history": 4, "block_size": 128, "token_types": False}  # that tuned models were trained with
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -18,7 +22,7 @@ CHATML = (
 )
 
 
-def config(**changes: float) -> GenerateConfig:
+def config(**changes: Any) -> GenerateConfig:
     """CONFIG with some values changed."""
     return dataclasses.replace(CONFIG, **changes)
 
@@ -62,6 +66,6 @@ def save_chat_base(folder: Path, tiny: Path) -> Path:
     return folder
 
 
-def speaker(folder: Path, **view: int) -> Speaker:
+def speaker(folder: Path, **view: Any) -> Speaker:
     """A Speaker in float32 on the CPU, so that batches of any shape give the same digits to six places."""
     return Speaker(folder, device=CPU, **view)

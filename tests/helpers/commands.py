@@ -45,7 +45,7 @@ def started(folder: Path, *command: str, use: Callable[[str], object] = lambda l
             line = server.stdout.readline()
             use(line)
             os.killpg(server.pid, signal.SIGINT)  # as a terminal does: also what a tracer has started
-            assert server.wait(timeout=60) == 0, "it ends when it is told to"
+            assert server.wait(timeout=60) == 0, "it ends on an interrupt"
         finally:
             server.kill()
     return line

@@ -57,8 +57,8 @@ async def ask(
     )
     if not sent:
         return Got(0, {}, "", reached)
-    told = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]}
-    return Got(sent[0]["status"], told, b"".join(message["body"] for message in sent[1:]).decode(), reached)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in sent[0]["headers"]}
+    return Got(sent[0]["status"], headers, b"".join(message["body"] for message in sent[1:]).decode(), reached)
 
 
 def asked(guard: Guard, *arguments: Any, **more: Any) -> Got:

@@ -14,9 +14,12 @@ from jaegpt.chat.access import Guard, bind
 from jaegpt.chat.connections import serve
 from jaegpt.chat.server import make_app
 from jaegpt.chat.worker import Worker
-from jaegpt.generation.speaker import GenerateConfig, Reply
+from jaegpt.generation.settings import GenerateConfig
+from jaegpt.generation.speaker import Reply
 
-CONFIG = GenerateConfig(top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=5)
+CONFIG = GenerateConfig(
+    top_p=0.9, top_k=100, temperature=1.0, no_repeat_ngram=3, max_tokens=20, candidates=5, rerank="head"
+)
 
 
 class Slow:

@@ -1,6 +1,7 @@
 """Which of the project's own modules a stage imports, directly or through others, read from the source."""
 
 import ast
+import functools
 from pathlib import Path
 
 from helpers.paths import ROOT
@@ -22,14 +23,19 @@ def imported_modules(module: str, depth: int | None = None) -> set[str]:
         found.add(str(path))
         if level == depth:
             continue
-        names: list[str] = []
-        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        waiting += [(name, level + 1) for name in names]
+        waiting += [(name, level + 1) for name in _imports(path)]
     return found
+
+
+@functools.cache
+def _imports(path: Path) -> tuple[str, ...]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _file(module: str) -> Path | None:

@@ -50,7 +50,12 @@ function fill(text) {
 
 function drawSettings() {
   const place = element("settings");
-  for (const {name, about, step, low, high, value} of begun.settings) {
+  for (const {name, about, step, low, high, choices, value} of begun.settings) {
+    if (choices) {
+      const options = choices.map(choice => make("option", {selected: choice === value}, choice));
+      addSetting(place, name, about, make("select", {id: `set-${name}`}, ...options));
+      continue;
+    }
     const limits = {min: low, max: high, step, value};
     const number = make("input", {type: "number", id: `set-${name}`, ...limits});
     const slider = make("input", {type: "range", tabIndex: -1, ariaHidden: "true", ...limits});
@@ -71,7 +76,9 @@ function addSetting(place, name, about, input, ...more) {
 
 function settings() {
   const value = name => element(`set-${name}`).value.trim();
-  return Object.fromEntries(begun.settings.map(({name}) => [name, value(name) === "" ? null : Number(value(name))]));
+  const number = text => (text === "" ? null : Number(text));
+  return Object.fromEntries(begun.settings.map(({name, choices}) =>
+    [name, choices ? value(name) : number(value(name))]));
 }
 
 const seed = () => element("set-seed").value.trim();

@@ -1,0 +1,1 @@
+"""`jaegpt use`: somebody's own chats, looked at, and params.yaml set up for them."""

@@ -1,0 +1,210 @@
+"""The steps of `jaegpt use`: read, ask, propose settings, say what a training takes, write params.yaml."""
+
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jaegpt.dialogue.cuts import ADVISED, worth_a_look
+from jaegpt.dialogue.encode_table import tokenizer_digest
+from jaegpt.dialogue.examples import DatasetConfig
+from jaegpt.dialogue.language import LanguageConfig
+from jaegpt.dialogue.turns import SessionConfig
+from jaegpt.errors import JaegptError, make_private
+from jaegpt.exports.account import ExportReport
+from jaegpt.exports.config import ExportConfig
+from jaegpt.exports.extract import survey_export
+from jaegpt.exports.tracking import refuse_tracked
+from jaegpt.files import write_text
+from jaegpt.inspection import NUM_SAMPLES, languages_of
+from jaegpt.params import Params
+from jaegpt.runs.dvc_lock import locked_stages, recorded_params
+from jaegpt.training.block_size import BLOCK_SIZES
+from jaegpt.training.config import TrainConfig
+from jaegpt.use.outlook import Outlook, Ruler, Settings, compare_cuts, keep_part, look_ahead
+from jaegpt.use.params_file import changed_text, with_deps, write_params
+from jaegpt.use.questions import Asker, written
+from jaegpt.use.words import cost_lines, learning_lines, reading_lines, setting_lines
+
+COMMON_SHARE = 0.1  # of the messages, that a language has to have to be proposed
+PARAMS, PIPELINE, BASE = Path("params.yaml"), Path("dvc.yaml"), Path("data/base_model")
+
+
+@dataclass
+class Proposed:
+    """New values by key of params.yaml, and why; a reason alone is of a value that stays."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def set(self, key: str, value: Any, now: Any, reason: str) -> None:
+        self.reasons[key] = reason
+        if value != now:
+            self.values[key] = value
+
+
+def use_chats(paths: Sequence[str], takes_all: bool) -> None:
+    """Set params.yaml up for the exports under `paths`.
+
+    Raises:
+        JaegptError: nothing can be learned from them, Git would track them, or something has to be asked of nobody.
+    """
+    params = Params(PARAMS)
+    here = params.section("export", ExportConfig)
+    paths = list(dict.fromkeys(_as_written(path) for path in paths))
+    refuse_tracked(paths)
+    asker = Asker.at_terminal(takes_all)
+    Path("data").mkdir(exist_ok=True)
+    make_private()
+    # In data/, which only this user reads and every worker of a cluster reaches.
+    with tempfile.TemporaryDirectory(prefix=".use-", dir="data") as scratch:
+        config, report, parts = _read(dataclasses.replace(here, path=paths, on_error="skip"), asker, Path(scratch))
+        proposed = Proposed()
+        proposed.set("export.path", paths if len(paths) > 1 else paths[0], here.path, "")
+        for key, value in written({"owner": config.owner, "date_order": config.date_order}).items():
+            proposed.set(f"export.{key}", value, getattr(here, key), _REASONS[key])
+        if here.on_error == "stop" and (report.skipped or report.dropped.get("malformed")):
+            proposed.set("export.on_error", "skip", "stop", "what cannot be read would stop the pipeline; see above")
+        print("\n".join([*reading_lines(paths, report), *asker.said]))
+        outlook, base = _propose_settings(params, proposed, report, parts)
+        table_bytes = sum(os.path.getsize(part) for part in parts)
+    content = _merged(params, proposed)
+    print("\n".join(learning_lines(outlook, content["dataset"]["learn"])))
+    print("\n".join(setting_lines(params.content, proposed.values, proposed.reasons)))
+    print("Measuring this machine ...", end="\r", file=sys.stderr, flush=True)
+    print("\n".join(_cost_lines(params, content, outlook, base, table_bytes)))
+    _write(proposed, len(paths), asker, takes_all)
+
+
+_REASONS = {"owner": "", "date_order": "as you said"}
+
+
+def _read(config: ExportConfig, asker: Asker, scratch: Path) -> tuple[ExportConfig, ExportReport, list[str]]:
+    """Read again after each answer that changes how; the parts of `messages` of the last reading."""
+    for number in range(sys.maxsize):
+        folder = scratch / str(number)
+        folder.mkdir()
+        report = survey_export(config, NUM_SAMPLES, measure=partial(keep_part, folder=folder.absolute()))
+        changes = asker.next_changes(report, config)
+        if not changes:
+            break
+        shutil.rmtree(folder)
+        config = dataclasses.replace(config, **changes)
+    if not report.messages_kept or not report.owner_messages:
+        from jaegpt.exports.account import refuse_nothing
+
+        assert report.owner is not None
+        refuse_nothing(report, report.owner)
+    return config, report, [part for part in report.measured if part]
+
+
+def _propose_settings(
+    params: Params, proposed: Proposed, report: ExportReport, parts: Sequence[str]
+) -> tuple[Outlook, Path | None]:
+    """Languages, then the cut, then the block, each on what the ones before leave; the base model where it is here."""
+    language, session = params.section("language", LanguageConfig), params.section("session", SessionConfig)
+    shares = languages_of(report.samples)
+    if shares and sum(shares.get(code, 0.0) for code in language.keep) < language.min_share:
+        common = [code for code, share in shares.items() if share >= COMMON_SHARE]
+        shown = ", ".join(f"{code} {share:.0%}" for code, share in shares.items() if share >= COMMON_SHARE)
+        proposed.set("language.keep", common, language.keep, f"what is written here: {shown}")
+        language = dataclasses.replace(language, keep=common)
+    used, advised = compare_cuts(parts, language, session)
+    if session.fixed_gap_s is None and worth_a_look(used, advised):
+        reason = (
+            f"{used.share_with_context():.0%} of your turns keep something to answer to; at {ADVISED}, "
+            f"{advised.share_with_context():.0%}"
+        )
+        proposed.set("session.percentile", ADVISED, session.percentile, reason)
+        session = dataclasses.replace(session, percentile=ADVISED)
+    else:
+        proposed.set("session.percentile", session.percentile, session.percentile, "leaves most to answer to")
+    base = _unpacked_base(params.value("model"))
+    ruler = Ruler(base.absolute(), tokenizer_digest(base)) if base else Ruler(None)
+    dataset = params.section("dataset", DatasetConfig)
+    settings = Settings(language=language, session=session, dataset=dataset, seed=params.value("seed"))
+    outlook = look_ahead(parts, settings, ruler)
+    block = outlook.sizes.recommended() or BLOCK_SIZES[-1]
+    about = "" if base else "about, as the base model is not unpacked: "
+    reason = f"{about}{outlook.sizes.share_that_fits(block):.1%} of the examples fit, the least size with 99 %"
+    proposed.set("block_size", block, params.value("block_size"), reason)
+    return outlook, base
+
+
+def _unpacked_base(model: str) -> Path | None:
+    """The base model's folder, where the stage base_model has made it of this model."""
+    lock = Path("dvc.lock")
+    stages = locked_stages(lock.read_bytes() if lock.is_file() else None)
+    is_this = recorded_params(stages, ["base_model"]).get("model") == model
+    return BASE if is_this and (BASE / "config.json").is_file() else None
+
+
+def _cost_lines(
+    params: Params, content: dict[str, Any], outlook: Outlook, base: Path | None, table_bytes: int
+) -> list[str]:
+    from jaegpt.training.devices import choose_device
+    from jaegpt.use.cost import Disk, shape_of, training_seconds
+
+    train = params.section("train", TrainConfig)
+    block, w_mc = content["block_size"], params.value("w_mc")
+    work = outlook.work(learn=content["dataset"]["learn"], block_size=block, batch_size=train.batch_size, w_mc=w_mc)
+    shape = shape_of(params.value("model"), base)
+    if shape is None:
+        return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", None)
+    device = choose_device(train.precision)
+    num_valid = int((~outlook.is_train).sum())
+    num_measured = min(num_valid, train.valid_examples or num_valid) * train.evaluations
+    per_example = float(outlook.sizes.packed.mean())
+    seconds = training_seconds(
+        shape,
+        work,
+        epochs=train.epochs,
+        device=device,
+        lora_rank=train.lora_rank,
+        valid_tokens=int(num_measured * per_example),
+    )
+    return cost_lines(work.steps * train.epochs, seconds, device.reason, Disk.of(shape, table_bytes))
+
+
+def _merged(params: Params, proposed: Proposed) -> dict[str, Any]:
+    """The content of params.yaml with what is proposed."""
+    content = {key: dict(value) if isinstance(value, dict) else value for key, value in params.content.items()}
+    for key, value in proposed.values.items():
+        section, _, name = key.rpartition(".")
+        (content[section] if section else content)[name] = value
+    return content
+
+
+def _write(proposed: Proposed, num_paths: int, asker: Asker, takes_all: bool) -> None:
+    if asker.takes_all and not takes_all:
+        raise JaegptError("use: nothing was written, as nobody is there to be asked. --yes takes what is proposed.")
+    if not asker.yes("Write this into params.yaml?"):
+        print("Nothing was written.")
+        return
+    text = changed_text(PARAMS.read_text(encoding="utf-8"), proposed.values)
+    pipeline = with_deps(PIPELINE.read_text(encoding="utf-8"), num_paths)
+    kept = write_params(PARAMS, text)
+    if pipeline != PIPELINE.read_text(encoding="utf-8"):
+        write_text(PIPELINE, pipeline)
+        print("dvc.yaml: the stage extract now names each of the paths.")
+    print(f"params.yaml is set up; its text before is in {kept}." if kept else "params.yaml is as it was.")
+    print("Next: dvc repro")
+
+
+def _as_written(path: str) -> str:
+    """A path as params.yaml holds it: whole, or from the project's folder where it lies in that."""
+    full = os.path.abspath(os.path.expanduser(path))
+    try:
+        full.encode()
+    except UnicodeEncodeError:
+        raise JaegptError(
+            f"export.path: the name {full!r} is not valid UTF-8. Rename it, and run this again."
+        ) from None
+    inside = os.path.relpath(full)
+    return full if inside.startswith("..") else inside

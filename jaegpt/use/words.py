@@ -1,0 +1,118 @@
+"""What `jaegpt use` says, as lines of at most 100 columns."""
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaegpt.exports.account import ExportReport, SourceReport
+from jaegpt.exports.archives import printable
+from jaegpt.inspection import REASONS, WIDTH
+from jaegpt.use.outlook import Outlook
+
+if TYPE_CHECKING:
+    from jaegpt.use.cost import Disk
+
+NUM_PROBLEMS = 5
+_INDENT = " " * 12
+
+
+def reading_lines(paths: Sequence[str], report: ExportReport) -> Iterator[str]:
+    """What was read, messenger by messenger, and what stands in the way."""
+    owner = report.owner
+    assert owner is not None
+    yield from _line("Chats", f"{', '.join(map(printable, paths))}: {_count(report.messages_read, 'message')}")
+    yield from _line("You", f"{owner}, {_count(report.owner_messages, 'message')} of yours")
+    for name, source in report.sources.items():
+        yield from _source_lines(name, source)
+    for number, problem in enumerate(report.problems[:NUM_PROBLEMS]):
+        yield from _line("Mind" if not number else "", problem)
+    if len(report.problems) > NUM_PROBLEMS:
+        yield from _line("", f"... and {len(report.problems) - NUM_PROBLEMS:,} more: `jaegpt inspect` lists all")
+
+
+def _source_lines(name: str, source: SourceReport) -> Iterator[str]:
+    years = list(source.years)
+    span = "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
+    names = " / ".join(map(printable, source.owner_names))
+    yours = f"{source.owner_messages:,} by you as {names}" if names else "you are not in it"
+    found = f"{_count(source.threads, 'thread')}, {_count(source.messages_read, 'message')}{span}"
+    yield from _line(name, f"{found}; {source.messages_kept:,} kept, {yours}")
+    if source.dropped:
+        rows = sorted(source.dropped.items(), key=lambda row: (-row[1], row[0]))
+        listed = ", ".join(f"{REASONS.get(reason, reason)} {count:,}" for reason, count in rows)
+        yield from _line("", f"dropped: {listed}")
+
+
+def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
+    """How much there is to learn from."""
+    counts = outlook.counts
+    num_examples = counts.train + counts.valid
+    why = {
+        "begin a session": counts.dropped["no_turn_before_in_session"],
+        "in threads with too few of yours": counts.dropped["too_few_different_turns_in_thread"],
+        "left out by dataset.train_fraction": counts.dropped["left_out_of_train"],
+    }
+    others = ", ".join(f"{reason} {count:,}" for reason, count in why.items() if count)
+    text = f"{num_examples:,} replies of yours, of {counts.owner_turns:,} turns" + (f" ({others})" if others else "")
+    if learn == "sessions":
+        text += f"; whole sessions teach {outlook.learned_turns:,} turns"
+    yield from _line("To learn", text)
+    if languages := +outlook.languages:
+        listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(languages.items()))
+        yield from _line("", f"not used for their language: {listed}")
+
+
+def setting_lines(now: Mapping[str, Any], values: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:
+    """Each setting: what it becomes, or stays, and why."""
+    shown = {key: reason for key, reason in reasons.items() if key in values or reason}
+    width = max(map(len, shown), default=0)
+    for number, (key, reason) in enumerate(shown.items()):
+        section, _, name = key.rpartition(".")
+        old = (now[section] if section else now)[name]
+        value = f"{_shown(old)} -> {_shown(values[key])}" if key in values else f"{_shown(old)} stays"
+        text = f"{key:<{width}}  {value}" + (
+            f": {reason}" if reason and key in values else f" ({reason})" * bool(reason)
+        )
+        yield from _line("Settings" if not number else "", text)
+
+
+def cost_lines(steps: int, seconds: float | None, machine: str, disk: "Disk | None") -> list[str]:
+    """How long, and how much disk."""
+    if seconds is None:
+        lines = [*_line("Training", f"{_count(steps, 'step')}; how long is not known: {machine}")]
+    else:
+        lines = [*_line("Training", f"about {_duration(seconds)} here for {_count(steps, 'step')} ({machine})")]
+    if disk:
+        free = shutil.disk_usage(".").free
+        text = f"{_size(disk.most)} while it trains, {_size(disk.after)} after; {_size(free)} are free here"
+        lines += _line("Disk", text if free > disk.most else f"{text}, which is not enough")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds)):,} s"
+    return f"{round(seconds / 60):,} minutes" if seconds < 5400 else f"{seconds / 3600:,.1f} hours"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _shown(value: Any) -> str:
+    return "[" + ", ".join(map(_shown, value)) + "]" if isinstance(value, list) else printable(str(value))
+
+
+def _line(title: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        f"{title:<{len(_INDENT)}}{text}" if len(title) < len(_INDENT) else f"{title} {text}",
+        WIDTH,
+        subsequent_indent=f"{_INDENT}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
