@@ -36,7 +36,7 @@ TOKENS_PER_TURN = 5  # what a chat template puts around a text
 
 @dataclass(frozen=True)
 class Ruler:
-    """How many tokens texts have: by the tokenizer in the folder `base`, or about, by their bytes, where that is None."""
+    """How many tokens texts have: by the tokenizer in the folder `base`; where it is None, by their bytes, about."""
 
     base: Path | None
     digest: str = ""
