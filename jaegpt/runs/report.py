@@ -216,6 +216,7 @@ def _data(metrics: Mapping[str, Any], drawn: dict[str, str], old: Collection[str
     steps = [
         ("messages read", extract["messages_read"]),
         ("kept by extract", extract["messages_kept"]),
+        *_by_source(extract),
         ("in a kept language", language["messages_kept"]),
         ("turns", sessions["turns"]),
         ("turns of the owner", sessions["owner_turns"]),
@@ -234,6 +235,12 @@ def _data(metrics: Mapping[str, Any], drawn: dict[str, str], old: Collection[str
     ]
     table = pd.DataFrame(rows, columns=["stage", "dropped for", "number"])
     return Section("Data", text, table, {"Data funnel": pictures.funnel(steps), **drawn})
+
+
+def _by_source(extract: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The messages kept of each messenger, where there is more than one."""
+    sources = extract.get("sources", {})
+    return [(f"of which {name}", one["kept"]) for name, one in sources.items()] if len(sources) > 1 else []
 
 
 def _sessions(found: Mapping[str, Any] | None) -> list[str]:
