@@ -1,10 +1,10 @@
 """What readers of chat formats share: names that are one person's alone, faults, and clocks without a zone."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import compress
-from typing import Any
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.reader import SourceThread
@@ -120,10 +120,9 @@ def add_columns(
     is_kept = bytearray(b"\1") * len(texts)
     for place in reasons:
         is_kept[place] = 0
-    columns: tuple[tuple[list[Any], Iterable[Any]], ...]
-    columns = (thread.senders, senders), (thread.sent_at, sent_at), (thread.texts, texts)
-    for kept, column in columns:
-        kept += compress(column, is_kept)
+    thread.senders.extend(cast("Iterator[str]", compress(senders, is_kept)))
+    thread.sent_at.extend(cast("Iterator[int]", compress(sent_at, is_kept)))
+    thread.texts.extend(compress(texts, is_kept))
 
 
 def malformed(thread: SourceThread, where: str, what: object) -> None:

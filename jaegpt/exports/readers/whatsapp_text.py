@@ -201,7 +201,8 @@ def _add_block(thread: SourceThread, chat: _Chat, header: Header, times: LocalTi
         bad = [index for index, time in enumerate(sent_at) if time is None]
         reasons |= dict.fromkeys(bad, "malformed")
         thread.fault = thread.fault or _fault(header, text, line, lines, bad[0])
-    add_columns(thread, map(whole.get, lines.names), sent_at, texts, reasons)
+    senders = [name and whole[name] for name in lines.names]
+    add_columns(thread, senders, sent_at, texts, reasons)
 
 
 def _fault(header: Header, text: str, line: int, lines: Lines, index: int) -> str:
