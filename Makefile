@@ -64,5 +64,4 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Installing the locked packages into $(VENV) (about 8 GB on Linux x86-64; a few minutes)"
 	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-build-isolation -e .
-	$(BIN)/python -m jaegpt.runs.plots_page
 	@touch $@

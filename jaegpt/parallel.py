@@ -225,7 +225,7 @@ def _progress(results: Iterable[Result], items: Sequence[object], label: str) ->
     sizes = [getattr(item, "num_bytes", 1) for item in items]
     in_bytes = any(hasattr(item, "num_bytes") for item in items)
     unit = "B" if in_bytes else "part"
-    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2) as bar:
+    with tqdm(desc=label, total=sum(sizes), unit=unit, unit_scale=in_bytes, delay=2, disable=None) as bar:
         for result, size in zip(results, sizes, strict=True):
             yield result
             bar.update(size)

@@ -51,6 +51,8 @@ def main() -> None:
         "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
     )
     print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
+    if warning := sizes.warning(block_size):
+        print(warning)
     fewer = f"{padded / packed:.1f} times fewer; rows {plan.fill():.1%} full"
     print(f"  padded {padded:,} tokens, packed {packed:,} ({fewer})")
 

@@ -1,11 +1,12 @@
 """The fine-tuned model on the validation split, beside the base model's figures. Run: python -m stages.evaluate"""
 
 import json
+import math
 from pathlib import Path
 
 from jaegpt.errors import JaegptError, run
 from jaegpt.evaluation.losses import evaluation
-from jaegpt.files import write_json
+from jaegpt.files import write_csv, write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
 from jaegpt.training.config import TrainConfig
@@ -45,7 +46,15 @@ def main() -> None:
             f"mc accuracy {shown['mc_accuracy']:.1%}, {shown['examples']:,} examples"
         )
     loss = w_lm * measured["tuned"].lm_loss + w_mc * measured["tuned"].mc_loss
-    write_json("metrics/evaluate.json", {"loss": loss, **figures["tuned"], "base": figures["base"]})
+    tuned = figures["tuned"]
+    write_json("metrics/evaluate.json", {"loss": loss, **tuned, "base": figures["base"]})
+    compared = ("lm_loss", "mc_loss", "mc_accuracy", "perplexity")  # what `dvc exp show` and `dvc metrics` compare
+    write_json("metrics/learned.json", {key: round(tuned[key], 4) for key in compared})
+    # One row, since the run has one w_mc: `dvc plots diff` sets the rows of several runs side by side.
+    drawn = {"w_mc": w_mc, **{key: tuned[key] for key in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")}}
+    drawn |= {f"base_{key}": figures["base"][key] for key in ("lm_loss", "token_accuracy")}
+    drawn |= {"guess_mc_loss": math.log(tuned["candidates"]), "guess_mc_accuracy": 1 / tuned["candidates"]}
+    write_csv("plots/weights.csv", tuple(drawn), [tuple(drawn.values())])
 
 
 if __name__ == "__main__":

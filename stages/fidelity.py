@@ -80,6 +80,7 @@ def main() -> None:
     exposure_figure(json.loads(Path("metrics/exposure.json").read_text(encoding="utf-8")), figures)
     content = figures.content()
     write_json("metrics/fidelity.json", content)
+    write_json("metrics/voice.json", {key: content[key] for key in ("told_apart", "style_score")})  # for `dvc exp show`
     write_text("models/fidelity.md", card_section(content))
     print("\n  ".join(["fidelity:", *sentences(content)]))
 

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from helpers.clones import clone, stages_run
+from helpers.commands import call
 from helpers.models import save_tiny
+from helpers.network import NETWORK_LOG, tracing
 
 # A browser, the whole pipeline, a sweep, trainings to the end or killed, XLA's compiler, thousands of mutated exports.
 SLOW = {
+    "test_readme", "test_plots",
     "test_pipeline", "test_pipeline_data", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
     "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing",
     "test_turing_page",
@@ -55,3 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `tiny` base model; read only."""
     return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this tree after `dvc repro` with `tiny`, whose connections are noted. Who changes it puts it back."""
+    folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
+    output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
+    assert "train" in stages_run(output)
+    return folder

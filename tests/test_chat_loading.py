@@ -83,7 +83,7 @@ def test_the_chat_computes_in_the_precision_that_fidelity_measures_in(
     shutil.copytree(tuned_folder, tmp_path / "models/jaegpt")
     shutil.copytree(base, tmp_path / "data/base_model")
     shutil.copy(Path(__file__).parent.parent / "params.yaml", tmp_path)
-    set_params(tmp_path, train__precision=precision)
+    set_params(tmp_path, train__precision=precision, session__separator="space")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JAEGPT_DEVICE", "cpu")
     speakers, _, _ = load_speakers()

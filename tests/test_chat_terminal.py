@@ -113,7 +113,7 @@ def test_save_never_replaces_and_load_brings_it_back(
     before = path.read_bytes()
     one.take("more")
     said(written)
-    one.take("/save talk")
+    one.take("save talk")  # as the original's program has it
     assert said(written) == f"error: {path} exists and is not replaced. Choose another name.\n"
     assert path.read_bytes() == before
     assert [file.name for file in one.folder.iterdir()] == ["talk.json"]

@@ -48,6 +48,14 @@ def test_the_recommendation_is_the_smallest_with_99_percent():
     assert Sizes.of(tokens([short] * 49_499 + [long] * 501)).recommended() == 1024
 
 
+def test_a_block_that_most_examples_do_not_fit_is_warned_of():
+    sizes = Sizes.of(tokens([(10, [5, 5])] + [(60, [5, 5])] * 2))
+    assert sizes.warning(32) == (
+        "warning: only 33% of the examples fit into 32 tokens. `dvc exp run -S block_size=128` keeps 99 % of them."
+    )
+    assert sizes.warning(128) is None
+
+
 def test_parts_add_up():
     parts = [[(10, [5, 5])], [], [(20, [5, 7]), (1, [1])]]
     total = Sizes.total(Sizes.of(tokens(part)) for part in parts)

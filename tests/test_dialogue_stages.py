@@ -125,6 +125,7 @@ def test_another_seed_changes_the_examples_and_their_figures_only(project):
 def test_segments_are_written_where_sessions_are_learned(project, tiny):
     run_chain()
     shutil.copytree(tiny, "data/base_model")
+    change("learn: sessions", "learn: replies")
     encode.main()
     before = written()
     assert len(read_table("data/segments", "segments")) == 0

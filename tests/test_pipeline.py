@@ -5,7 +5,6 @@ import importlib.util
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
 from helpers.browser import open_page
-from helpers.clones import clone, metrics, outputs, set_params, stages_run, wait_for_queue
+from helpers.clones import metrics, outputs, set_params, stages_run
 from helpers.commands import call, started
-from helpers.network import addresses, tracing
+from helpers.network import NETWORK_LOG, addresses, tracing
 from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError
@@ -37,32 +36,33 @@ KEYS = {
     "exposure": "canaries exposure",
     "fidelity": "style_score style_score_ci style told_apart shape content hits_own hits_others leak membership_auc "
     "exposure contexts reasons",
+    "learned": "lm_loss mc_loss mc_accuracy perplexity",
+    "voice": "told_apart style_score",
 }
 COLUMNS = {
     "train": ["step", "examples", "loss", "lm_loss", "mc_loss", "learning_rate"],
     "valid": ["step", "loss", "lm_loss", "mc_loss", "token_accuracy", "mc_accuracy"],
     "gradients": ["step", "lm_norm", "mc_norm", "cosine"],
     "block_size": ["block_size", "yield_percent"],
+    "weights": [
+        "w_mc",
+        "lm_loss",
+        "mc_loss",
+        "token_accuracy",
+        "mc_accuracy",
+        "base_lm_loss",
+        "base_token_accuracy",
+        "guess_mc_loss",
+        "guess_mc_accuracy",
+    ],
     "language": ["thread", "messages", "identified", "share_kept", "dropped", "kept"],
 }
 
-NETWORK_LOG = "../network"  # of the whole `dvc repro`
-# Commands of the README that would take minutes, on less.
-SHORTER = {
-    "dvc exp run --queue -S 'w_mc=0.01,0.1,1,10,100'": "dvc exp run --queue -S 'w_mc=0.01' evaluate",
-    "jaegpt sweep --model tiny --trials 10": "jaegpt sweep --model tiny --trials 1",
-}
-PLOTS = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["plots"]
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this tree after `dvc repro`."""
-    folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
-    call(folder, sys.executable, "-m", "jaegpt.runs.plots_page")  # as the Makefile does
-    output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
-    assert "train" in stages_run(output)
-    return folder
+PIPELINE = load_yaml((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+# Plots of the stages' own files, and those of several.
+NUM_PLOTS = len(PIPELINE["plots"]) + sum(
+    path.endswith(".csv") for stage in PIPELINE["stages"].values() for entry in stage.get("plots", []) for path in entry
+)
 
 
 def test_the_pipeline_speaks_to_no_other_machine(project: Path) -> None:
@@ -171,7 +171,7 @@ def test_plot_data_has_its_columns(project: Path) -> None:
         with open(project / f"plots/{name}.csv", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         assert header == columns
-        assert len(rows) >= 3, name
+        assert len(rows) >= (1 if name == "weights" else 3), name
 
 
 def test_metrics_and_plots_hold_numbers_only(project: Path) -> None:
@@ -274,41 +274,33 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
     assert after["lm_loss"] != before["lm_loss"]
     assert after["loss"] == pytest.approx(after["lm_loss"] + after["mc_loss"])
     assert after["base"] == before["base"], "no weight of ours changes what the untouched model is"
-    assert "w_mc" in call(project, "dvc", "exp", "show", "--csv")
+    again = call(project, "dvc", "exp", "run", "-S", "w_mc=0.05")
+    assert "Stage 'train' is cached" in again, "plot data and figures in Git leave DVC's run cache on"
+    assert metrics(project, "evaluate") == before
+    call(project, "dvc", "exp", "run", "-S", "w_mc=1")
+
+
+def test_runs_are_compared_by_few_figures_in_100_columns(project: Path) -> None:
+    shown = call(project, *shlex.split("dvc exp show --no-pager --only-changed --drop '.*/'"), COLUMNS="100")
+    head = next(line for line in shown.splitlines() if "Experiment" in line)
+    assert head.split() == ["Experiment", "Created", "lm_loss", "mc_loss", "mc_accuracy", "perplexity", "w_mc"]
+    assert "…" not in shown
+    for command in ("dvc metrics show", "dvc metrics diff HEAD"):
+        shown = call(project, *shlex.split(command), COLUMNS="100")
+        assert "lm_loss" in shown
+        assert "peak_memory_mb" not in shown
+        assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_plots_show_writes_a_page_that_needs_no_network(project: Path) -> None:
     call(project, "dvc", "plots", "show")
     with open_page((project / "dvc_plots/index.html").as_uri()) as (page, errors, requests):
-        page.locator("canvas, svg.marks").nth(len(PLOTS) - 1).wait_for()
+        page.locator("svg.marks").nth(NUM_PLOTS - 1).wait_for()
         page.wait_for_load_state("networkidle")
-        assert page.locator("canvas, svg.marks").count() == len(PLOTS)
+        assert page.locator("svg.marks").count() == NUM_PLOTS
         assert errors == []
         assert requests == [], "the page needs no network"
         assert page.title() == "jaegpt: plots"
-
-
-def test_every_command_in_the_readme_works(project: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    fenced = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", readme, flags=re.DOTALL | re.MULTILINE)
-    blocks = [block for language, block in fenced if not language]  # those of `text` are output
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    commands = {line for line in lines if line.startswith(("make ", "dvc ", "jaegpt "))}
-    assert {"make repro", "make test", "dvc repro", "dvc plots show", "dvc exp run -S w_mc=1"} <= commands
-    assert set(SHORTER) <= commands
-    for command in sorted(commands):
-        words = shlex.split(command.replace("~/Downloads/facebook-download.zip", "data/sample_export"))
-        if words[0] == "make":
-            call(project, "make", "--dry-run", words[1])
-        elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]) or words == ["jaegpt", "turing"]:
-            assert "Ctrl-C ends" in started(project, *words, "--port", "0")
-        elif words[:2] == ["jaegpt", "export"]:
-            assert "convert_hf_to_gguf.py" in call(project, *words, expect=1), "`tiny` is no Llama"
-        elif words == ["dvc", "queue", "start"]:
-            call(project, *words)
-            wait_for_queue(project)
-        else:
-            call(project, *(shlex.split(SHORTER[command]) if command in SHORTER else words))
 
 
 def test_a_missing_export_stops_dvc_and_undoing_the_change_recovers(project: Path) -> None:

@@ -12,6 +12,7 @@ from helpers.browser import open_page
 from helpers.commands import call
 from helpers.paths import ROOT
 from test_fidelity_words import FIGURES as FIDELITY
+from test_plots import OVERLAPS
 
 from jaegpt.errors import JaegptError
 from jaegpt.runs.pictures import weights
@@ -20,15 +21,9 @@ from jaegpt.runs.report import MOST_CURVES, _weights, make_sections, write_repor
 from jaegpt.runs.table import make_table
 
 METRICS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("metrics/*.json")}
+COMMITTED = {path.stem: path.read_text(encoding="utf-8") for path in ROOT.glob("plots/*.csv")}
 METRICS["evaluate"] = METRICS["evaluate"] | {"candidates": 4}
-CURVES = {
-    "train": "step,examples,loss,lm_loss,mc_loss,learning_rate\n1,8,4.6,4.5,1.3,1e-5\n2,16,4.4,4.3,1.3,2e-5\n",
-    "valid": "step,loss,lm_loss,mc_loss,token_accuracy,mc_accuracy\n0,5,4.9,1.4,0.2,0.2\n2,4,3.9,1.3,0.3,0.4\n",
-    "gradients": "step,lm_norm,mc_norm,cosine\n0,17,3,0.1\n2,5,2,-0.1\n",
-    "block_size": "block_size,yield_percent\n32,8\n64,67\n128,99.4\n",
-    "gaps": "gap_s,gaps,thresholds\n0,367,0\n1,892,3\n2,800,9\n",
-    "context": "turns_of_context,p50,p75,p90,p95,p99,30min\n0,0.7,0.4,0.2,0.1,0.02,0.01\n1,0.3,0.6,0.8,0.9,0.98,0.99\n",
-    "language": "thread,messages,identified,share_kept,dropped,kept\n1,228,160,0.98,0,1\n",
+CURVES = COMMITTED | {
     "sweep": "study,model,trial,outcome,lm_loss,parameter,setting,position\n"
     "mine,tiny,0,done,3.6,w_mc,0.1,0.3\nmine,tiny,0,done,3.6,train.epochs,2,0.5\n"
     "mine,tiny,1,stopped,3.2,w_mc,9,0.6\nmine,tiny,1,stopped,3.2,train.epochs,1,0.0\n",
@@ -87,9 +82,10 @@ RUNS = [
 
 def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path) -> None:
     page_file = write_report(project, RUNS, project / "report")
-    names = {"data-funnel", "loss-weights", "sweep", "validation-losses", "gradient-norms", "block-size-yield", "style"}
+    names = {"data-funnel", "loss-weights", "sweep", "sweep-importance", "l_lm-by-step", "l_mc-by-step", "style"}
+    names |= {"gradient-norms", "block-size-yield", "context-by-cut", "gaps-between-messages", "next-token-right"}
     assert names <= {path.stem for path in page_file.parent.glob("*.svg")}
-    for curves in ("validation-losses", "gradient-norms"):
+    for curves in ("l_lm-by-step", "gradient-norms"):
         drawn = (page_file.parent / f"{curves}.svg").read_text(encoding="utf-8")
         assert f">{EXPERIMENT}<" in drawn, "the experiment's curve stands in the legend"
         assert ">undefined<" not in drawn
@@ -101,6 +97,10 @@ def test_the_page_in_a_browser_asks_for_nothing_and_fits_any_width(project: Path
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
             assert len(ids) == len(set(ids)), "a picture would be cut by another's outline"
+            assert page.evaluate(OVERLAPS) == []
+            columns = page.evaluate("""[...document.querySelectorAll('.pictures')].map(all =>
+                new Set([...all.children].map(figure => Math.round(figure.getBoundingClientRect().left))).size)""")
+            assert max(columns) == (2 if width >= 1000 else 1)
             text = page.inner_text("body")
     assert "Zoë" not in text
     assert "3.700" in text
@@ -132,11 +132,11 @@ def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
     evaluate = METRICS["evaluate"]
     for interval, said in (([0.3, 0.5], "the head helps"), ([0.2, 0.5], "the head does not help")):
         sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])
-        assert said in sections[0].text[1]
-        assert "A guess picks it in 25%" in sections[0].text[1]
+        assert said in sections[1].text[1]
+        assert "A guess picks it in 25%" in sections[1].text[1]
     for candidates in (None, 1):  # not known, or nothing to choose from
         sections = make_sections(project, {"evaluate": evaluate | {"candidates": candidates}}, [])
-        assert len(sections[0].text) == 1
+        assert len(sections[1].text) == 1
 
 
 def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_weights_are_drawn_of_runs_that_differ_in_nothing_else(monkeypatch: pyte
 
 
 def test_curves_left_out_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {"Training losses": "<svg/>"})
+    monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {"L_LM by step": "<svg/>"})
     monkeypatch.setattr("jaegpt.runs.report.changed_since", lambda root, stages: {})
     (tmp_path / "params.yaml").write_text("w_mc: 2\n", encoding="utf-8")
 
@@ -168,7 +168,7 @@ def test_curves_left_out_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return next(one.text for one in make_sections(tmp_path, {}, runs) if one.title == "Learning")[1:]
 
     assert learning(0) == []
-    assert [line[:35] for line in learning(MOST_CURVES)] == ["Beside other runs the total loss is"]
+    assert [line[:35] for line in learning(MOST_CURVES)] == ["Each run has a colour; the total lo"]
     assert learning(MOST_CURVES + 2)[1] == "Of 8 experiments the first 6 are drawn."
 
 

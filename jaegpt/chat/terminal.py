@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaegpt.generation.prompts import clean_text
 from jaegpt.generation.settings import GenerateConfig
 from jaegpt.generation.speaker import Speaker
 
+_SAVE = re.compile(r"save [\w.-]+")  # as the original's program has it
 HELP = """/save NAME         write the conversation and the settings to a file
 /load NAME         go on with a saved conversation
 /undo              take your last message and its replies back
@@ -52,6 +54,8 @@ class Chat:
         """Answer a message or follow a command; False at /quit. What the user got wrong is written, not raised."""
         text = clean_text(line)
         try:
+            if _SAVE.fullmatch(text):
+                text = f"/{text}"
             if text.startswith("/"):
                 return self._command(text)
             if text:

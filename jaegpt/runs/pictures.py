@@ -19,8 +19,20 @@ _CONFIG = {
     "background": "transparent",
     "padding": {"left": 12, "right": 28, "top": 5, "bottom": 5},  # browsers' fonts are wider than the drawer's
     "font": "system-ui, sans-serif",
-    "title": {"color": "currentColor", "fontSize": 13},
+    "title": {
+        "color": "currentColor",
+        "fontSize": 15,
+        "subtitleColor": "currentColor",
+        "subtitleFontSize": 12,
+        "anchor": "start",
+        "offset": 10,
+    },
+    "header": {"labelColor": "currentColor", "labelFontSize": 12},
     "axis": {
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "labelOverlap": True,
         "labelColor": "currentColor",
         "titleColor": "currentColor",
         "domainColor": "#888",
@@ -33,14 +45,24 @@ _CONFIG = {
         "orient": "bottom",
         "title": None,
         "labelLimit": 400,
+        "labelFontSize": 12,
+        "columns": 3,
     },
     "text": {"color": "currentColor"},
     "view": {"stroke": None},
 }
-_WIDTH, _HEIGHT = 400, 240
-_TITLE_LETTERS = 42  # per line
+_WIDTH, _HEIGHT = 400, 250
+_TITLE_LETTERS = 48  # per line
 _NAMES = {"labelLimit": 240, "minExtent": 190}  # an axis with room for names, in whatever font
-MANY_POINTS = 200  # of a curve that is drawn smoothed, above its own faint line
+# What the report calls the plots that dvc.yaml has of single files.
+_OF_FILES = {
+    "plots/language.csv": "Languages of threads",
+    "plots/gaps.csv": "Gaps between messages",
+    "plots/context.csv": "Context by cut",
+    "plots/block_size.csv": "Block-size yield",
+    "plots/valid.csv": "Next token right",
+    "plots/gradients.csv": "Gradient cosine",
+}
 
 
 def svg(spec: Spec) -> str:
@@ -50,7 +72,7 @@ def svg(spec: Spec) -> str:
 
 
 def dvc_plots(root: Path, experiments: Sequence[str] = ()) -> dict[str, str]:
-    """The top-level plots of dvc.yaml by name: of the workspace, beside the curves of `experiments`.
+    """The plots of dvc.yaml by name: of the workspace, beside the curves of `experiments`.
 
     Raises:
         JaegptError: DVC cannot read the plots' data.
@@ -66,44 +88,18 @@ def dvc_plots(root: Path, experiments: Sequence[str] = ()) -> dict[str, str]:
         found = next((one for one in variants if one["type"] == "vega" and one.get("content")), None)
         if found:
             content = found["content"]
-            drawn[name] = svg(_readable(json.loads(content) if isinstance(content, str) else content))
+            spec = json.loads(content) if isinstance(content, str) else content
+            drawn[_OF_FILES.get(name, name)] = svg(_on_the_page(spec))
     return drawn
 
 
-def _readable(spec: Spec) -> Spec:
-    """DVC's specification for a picture that nobody can point at.
-
-    Of a single run, each curve has a colour; DVC keeps colour for runs, and dashes its curves. Of several runs
-    the total loss goes: it is in units of their weights, and would hide the rest.
-    """
-    spec |= {"width": _WIDTH, "height": _HEIGHT}
-    if isinstance(spec.get("title"), str):
-        spec["title"] = textwrap.wrap(spec["title"], _TITLE_LETTERS)
-    for param in spec.get("params", []):
-        if param["name"] == "smooth" and len(spec["data"]["values"]) > MANY_POINTS:
-            param["value"] = 0.2
-    rows = spec["data"]["values"]
-    encoding = spec.get("encoding", {})
-    if len({row.get("rev") for row in rows}) > 1:
-        spec["data"]["values"] = [row for row in rows if row.get("field") != "loss"]
-        if "strokeDash" in encoding:
-            # Named, or the layer that shows what is pointed at, which has no fields, would add "undefined".
-            fields = {row["field"] for row in spec["data"]["values"] if "field" in row}
-            encoding["strokeDash"]["scale"] = {"domain": sorted(fields)}
-    elif len({row.get("field") for row in rows}) > 1:
-        encoding.pop("strokeDash", None)
-        _recolour(spec, sorted({row["field"] for row in rows if row.get("field")}))
-    elif "color" in encoding:
-        encoding["color"]["legend"] = None
+def _on_the_page(spec: Spec) -> Spec:
+    """DVC's specification in the report's own size, fonts and colours."""
+    spec.pop("config", None)
+    if "width" in spec:
+        spec |= {"width": _WIDTH, "height": _HEIGHT}
+    spec["title"]["text"] = textwrap.wrap(spec["title"]["text"], _TITLE_LETTERS)
     return spec
-
-
-def _recolour(node: Any, fields: list[str]) -> None:
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        if key == "color" and isinstance(value, dict) and value.get("field") == "rev":
-            node[key] = {"field": "field", "type": "nominal", "scale": {"domain": fields}}
-        else:
-            _recolour(value, fields)
 
 
 def funnel(steps: Sequence[tuple[str, int]]) -> str:
@@ -222,46 +218,80 @@ def style(shares: Mapping[str, float | None]) -> str:
             "mark": {"type": "bar", "color": "#4c78a8", "cornerRadiusEnd": 3},
             "encoding": {
                 "y": {"field": "who", "type": "nominal", "sort": "-x", "title": None, "axis": _NAMES},
-                "x": {"field": "share", "type": "quantitative", "title": "probability", "scale": {"domain": [0, 1]}},
+                "x": {
+                    "field": "share",
+                    "type": "quantitative",
+                    "title": "probability",
+                    "scale": {"domain": [0, 1]},
+                    "axis": {"tickCount": 5},
+                },
             },
         }
     )
 
 
-def sweep(trials: Sequence[Mapping[str, str]], importance: Sequence[Mapping[str, str]]) -> str:
-    """Parallel coordinates of the trials (each axis from its lowest to its highest setting), and any importance."""
-    lines: Spec = {
-        "title": "Trials: settings from lowest (0) to highest (1)",
-        "width": 300,
-        "height": 220,
-        "data": {"values": [dict(row) for row in trials]},
-        "mark": {"type": "line", "point": True, "opacity": 0.8},
-        "encoding": {
-            "x": {
-                "field": "parameter",
-                "type": "nominal",
-                "title": None,
-                "axis": {"labelAngle": -20, "labelLimit": 140},
+def lengths(shares: Sequence[Mapping[str, Any]]) -> str:
+    """How long replies are: rows of who wrote them, the class of lengths in words, and its share."""
+    return svg(
+        {
+            "title": "How long replies are",
+            "data": {"values": [dict(row) for row in shares]},
+            "width": _WIDTH,
+            "height": _HEIGHT,
+            "mark": {"type": "line", "point": True, "strokeWidth": 2.5},
+            "encoding": {
+                "x": {"field": "words", "type": "ordinal", "sort": None, "title": "words", "axis": {"labelAngle": 0}},
+                "y": {"field": "share", "type": "quantitative", "title": "share of replies"},
+                "color": {"field": "who", "type": "nominal", "sort": None},
             },
-            "y": {"field": "position", "type": "quantitative", "title": "place in its range"},
-            "detail": {"field": "trial"},
-            "color": {
-                "field": "lm_loss",
-                "type": "quantitative",
-                "scale": {"scheme": "viridis", "reverse": True},
-                "legend": {"title": "L_LM"},
-            },
-        },
-    }
-    bars: Spec = {
-        "title": "Importance",
-        "width": 160,
-        "height": 220,
-        "data": {"values": [dict(row) for row in importance]},
-        "mark": {"type": "bar", "color": "#54a24b"},
-        "encoding": {
-            "x": {"field": "importance", "type": "quantitative", "title": "share of the variance"},
-            "y": {"field": "parameter", "type": "nominal", "sort": "-x", "title": None},
-        },
-    }
-    return svg({"hconcat": [lines, bars] if importance else [lines]})
+        }
+    )
+
+
+def sweep(trials: Sequence[Mapping[str, str]], importance: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """L_LM of the trials by each setting, numbers on a logarithmic axis; and the parameters' importance, if any."""
+    outcomes = sorted({row["outcome"] for row in trials})
+    names = list(dict.fromkeys(row["parameter"] for row in trials))
+    panels = []
+    for name in names:
+        of_name: list[Spec] = [{**row, "lm_loss": float(row["lm_loss"])} for row in trials if row["parameter"] == name]
+        numbers = [number for row in of_name if (number := _number(row["setting"])) is not None]
+        x: Spec = {"field": "setting", "type": "ordinal", "title": name}
+        if len(numbers) == len(of_name):
+            of_name = [{**row, "setting": number} for row, number in zip(of_name, numbers, strict=True)]
+            scale = {"type": "log"} if min(numbers) > 0 else {"type": "symlog", "constant": 0.01}
+            axis = {"format": "~g", "tickCount": 4}
+            x |= {"type": "quantitative", "scale": scale | {"nice": False, "padding": 12}, "axis": axis}
+        y = {"field": "lm_loss", "type": "quantitative", "title": "L_LM", "scale": {"zero": False}}
+        outcome = {"field": "outcome", "type": "nominal", "scale": {"domain": outcomes}}
+        mark = {"type": "point", "filled": True, "size": 60}
+        encoding = {"x": x, "y": y, "color": outcome}
+        panels.append({"data": {"values": of_name}, "width": 180, "height": 150, "mark": mark, "encoding": encoding})
+    drawn = {"Sweep": svg({"title": "Trials by setting", "columns": 2, "concat": panels})}
+    if importance:
+        drawn["Sweep importance"] = svg(
+            {
+                "title": "How much of the losses' variance a parameter explains",
+                "width": 300,
+                "height": {"step": 26},
+                "data": {"values": [dict(row) for row in importance]},
+                "mark": {"type": "bar", "color": "#54a24b", "cornerRadiusEnd": 3},
+                "encoding": {
+                    "x": {
+                        "field": "importance",
+                        "type": "quantitative",
+                        "title": "share",
+                        "axis": {"format": "%", "tickCount": 4},
+                    },
+                    "y": {"field": "parameter", "type": "nominal", "sort": "-x", "title": None},
+                },
+            }
+        )
+    return drawn
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

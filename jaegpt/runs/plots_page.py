@@ -1,27 +1,36 @@
-"""The page `dvc plots show` fills, with Vega inside it: DVC's own loads Vega from a content network at every view.
+"""The page that `dvc plots` fills, with Vega inside it: DVC's own page loads Vega from a content network at every view.
 
-Run once after installing (`make` does): python -m jaegpt.runs.plots_page
+It stands in Git, so that plots work in any clone. After vl-convert changed: python -m jaegpt.runs.plots_page
 """
 
 import vl_convert
 
 from jaegpt.files import write_text
 
-PATH = ".dvc/plots_page.html"  # named in .dvc/config; not in Git, since it is a library's code
+PATH = ".dvc/plots_page.html"  # named in .dvc/config
 
 # {plot_divs} and {refresh_tag} are DVC's placeholders; its {scripts} would bring the network back.
 _PAGE = """<!DOCTYPE html>
+<!-- The first script holds Vega, Vega-Lite and Vega-Embed (BSD-3-Clause, Copyright University of Washington Interactive
+Data Lab and other contributors) with D3 (ISC, Copyright Mike Bostock) and the small libraries that they bundle. -->
 <html lang="en">
 <head>
   <meta charset="utf-8">
   <meta name="viewport" content="width=device-width, initial-scale=1">
+  <link rel="icon" href="data:,">
   {refresh_tag}
   <title>jaegpt: plots</title>
   <style>
-    body { font-family: system-ui, sans-serif; margin: 1.5rem; display: flex; flex-wrap: wrap; gap: 1.5rem; }
+    body { font-family: system-ui, sans-serif; margin: 1.5rem; display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; }
     body > div { max-width: 100%; overflow-x: auto; }
+    body > div:not(:has(canvas, svg)) { display: none; }
   </style>
   <script>%s</script>
+  <script>
+    // DVC also puts files of figures here, of which there is nothing to draw.
+    const draw = window.vegaEmbed;
+    window.vegaEmbed = (place, spec) => Object.keys(spec).length ? draw(place, spec, {renderer: 'svg'}) : null;
+  </script>
 </head>
 <body>
   {plot_divs}

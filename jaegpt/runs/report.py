@@ -18,11 +18,13 @@ from jaegpt.files import write_text, writing_folder
 from jaegpt.params import Params
 from jaegpt.runs import pictures
 from jaegpt.runs.dvc_lock import flatten
+from jaegpt.runs.lengths import reply_lengths
 from jaegpt.runs.records import PRIVATE, SWEEP_IMPORTANCE, SWEEP_PREFIX, SWEEP_TRIALS, Run, shown_value
 from jaegpt.runs.table import STARRED, frame_of, make_table, notes_on, weight_groups
 
 PAGE = "index.html"
 LEAST_WEIGHTS = 3  # different ones, for a picture of what they do
+MOST_TRIALS = 20  # of a sweep's table
 MOST_CURVES = 6  # experiments whose curves are drawn over the current run's
 _COMMAND = {"tpu_report": "make tpu && dvc repro -f tpu_report", "fidelity": "dvc repro"}
 
@@ -117,6 +119,7 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
         if any(how == "modified" and not path.startswith(("jaegpt/", "stages/")) for path, how in changes.items())
     }
     return [
+        Section("In short", _in_short(metrics, old)),
         _evaluation(metrics.get("evaluate"), notes),
         _data(metrics, drawn("Languages of threads"), old),
         Section(
@@ -127,14 +130,14 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
         gradients,
         _weights(runs),
         _sweep(root),
-        _fidelity(metrics.get("fidelity"), old),
+        _fidelity(metrics.get("fidelity"), old, reply_lengths(root)),
         _tpu(metrics.get("tpu"), old),
         _settings(root, notes),
     ]
 
 
-_LEARNING = ("Training losses", "Validation losses", "Validation accuracies")
-_ON_OVERLAYS = "Beside other runs the total loss is left out: each run's is in units of its own weights."
+_LEARNING = ("L_LM by step", "L_MC by step", "Next token right", "Accuracy by step")
+_ON_OVERLAYS = "Each run has a colour; the total loss is not drawn, as each run's is in units of its own weights."
 _GRADIENTS = ("Gradient norms", "Gradient cosine")
 _ON_GRADIENTS = (
     "On a small fixed batch: how long each task's gradient is before its weight, and the cosine between them. A task "
@@ -150,6 +153,34 @@ def _noted_old(name: str, old: Collection[str]) -> list[str]:
 
 def _missing(title: str, command: str) -> Section:
     return Section(title, [f"Not measured yet: `{command}` makes these figures."])
+
+
+def _in_short(metrics: Mapping[str, Any], old: Collection[str]) -> list[str]:
+    """Five figures in words, as far as they are there and of this run."""
+    train, found = metrics.get("train"), metrics.get("evaluate")
+    sounds = metrics.get("fidelity") if "fidelity" not in old else None
+    text = []
+    if train:
+        minutes = f"{train['wall_s'] / 60:.0f} minutes"
+        text.append(f"It learned from {train['examples']:,} examples in {minutes} on {train['device']}.")
+    if found and found.get("base"):
+        text.append(
+            f"On new replies it wavers among {found['perplexity']:.0f} words (perplexity); the untouched base model "
+            f"among {found['base']['perplexity']:.0f}."
+        )
+    if found and (found.get("candidates") or 0) > 1:
+        text.append(
+            f"Of {found['candidates']} replies of the same person it picks the true one in {found['mc_accuracy']:.0%} "
+            f"of the cases; a guess in {1 / found['candidates']:.0%}."
+        )
+    if sounds and sounds.get("told_apart") is not None:
+        text.append(
+            f"A judge who has read both sides finds the person's real reply beside the model's in "
+            f"{sounds['told_apart']:.0%} of the cases; 50% would be a perfect likeness."
+        )
+    if sounds and sounds.get("leak"):
+        text.append(f"{sounds['leak']['tuned']:.1%} of its replies repeat messages of the training data word for word.")
+    return text or ["Nothing has been measured yet: `dvc repro` makes all figures."]
 
 
 def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:
@@ -185,6 +216,7 @@ def _data(metrics: Mapping[str, Any], drawn: dict[str, str], old: Collection[str
     steps = [
         ("messages read", extract["messages_read"]),
         ("kept by extract", extract["messages_kept"]),
+        *_by_source(extract),
         ("in a kept language", language["messages_kept"]),
         ("turns", sessions["turns"]),
         ("turns of the owner", sessions["owner_turns"]),
@@ -203,6 +235,12 @@ def _data(metrics: Mapping[str, Any], drawn: dict[str, str], old: Collection[str
     ]
     table = pd.DataFrame(rows, columns=["stage", "dropped for", "number"])
     return Section("Data", text, table, {"Data funnel": pictures.funnel(steps), **drawn})
+
+
+def _by_source(extract: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The messages kept of each messenger, where there is more than one."""
+    sources = extract.get("sources", {})
+    return [(f"of which {name}", one["kept"]) for name, one in sources.items()] if len(sources) > 1 else []
 
 
 def _sessions(found: Mapping[str, Any] | None) -> list[str]:
@@ -266,15 +304,23 @@ def _sweep(root: Path) -> Section:
         settings = ", ".join(f"{row['parameter']} {row['setting']}" for row in done if row["trial"] == best["trial"])
         text.append(f"The lowest L_LM is {float(best['lm_loss']):.3f}, with {settings}.")
     text.append("Losses of another base model do not compare with these.")
-    return Section("Sweep", text, pictures={"Sweep": pictures.sweep(trials, importance)})
+    rows = pd.DataFrame(trials).pivot(index=["trial", "outcome", "lm_loss"], columns="parameter", values="setting")
+    rows = rows.reset_index().sort_values("lm_loss", key=lambda losses: losses.astype(float)).head(MOST_TRIALS)
+    rows["lm_loss"] = rows["lm_loss"].astype(float).map("{:.3f}".format)
+    if number > MOST_TRIALS:
+        text.append(f"The table has the {MOST_TRIALS} trials of the lowest L_LM.")
+    return Section("Sweep", text, rows.rename_axis(columns=None), pictures.sweep(trials, importance))
 
 
-def _fidelity(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
+def _fidelity(found: Mapping[str, Any] | None, old: Collection[str], lengths: Sequence[Mapping[str, Any]]) -> Section:
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
     text = [*_noted_old("fidelity", old), *sentences(found)]
-    return Section(title, text, pictures={"Style": pictures.style(found["style"])} if found["style"] else {})
+    drawn = {"Style": pictures.style(found["style"])} if found["style"] else {}
+    if lengths and "fidelity" not in old:
+        drawn["Lengths of replies"] = pictures.lengths(lengths)
+    return Section(title, text, pictures=drawn)
 
 
 def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:

@@ -1,4 +1,4 @@
-"""`jaegpt table`: the seed's table of loss weights over the runs at hand, with real accuracies beside its own."""
+"""`jaegpt table`: the original's table of loss weights over the runs at hand, with real accuracies beside its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,12 +9,13 @@ import pandas as pd
 from jaegpt.runs.records import PRIVATE, SWEEP_PREFIX, WITHOUT_EFFECT, Run, shown_value
 
 # Figure of metrics/evaluate.json -> its column's head, and whether more of it is better. H is the entropy of a guess.
+# Of the original's accuracy neither is: it counts tokens one place off, which the worst models get most of.
 COLUMNS = {
     "mc_loss": ("L_MC", False),
     "mc_ratio": ("L_MC/H", False),
     "lm_loss": ("L_LM", False),
     "lm_ratio": ("L_LM/H", False),
-    "seed_accuracy": ("seed acc", True),
+    "seed_accuracy": ("orig acc", None),
     "token_accuracy": ("token acc", True),
     "mc_accuracy": ("MC acc (95 %)", True),
 }
@@ -28,8 +29,8 @@ def make_table(runs: Sequence[Run], with_trials: bool = False) -> dict[str, Any]
     """The runs side by side, as one JSON object.
 
     Returns:
-        rows: one per run with figures, by w_mc from the highest, as the seed prints them; `best` names the figures in
-            which no other row is better, `changed` the other parameters in which the rows differ (#1, #2 ... where
+        rows: one per run with figures, by w_mc from the highest, as the original prints them; `best` names the figures
+            in which no other row is better, `changed` the other parameters in which the rows differ (#1, #2 ... where
             they may name people). `candidates` is null in records from before it was kept.
         bases: the figures of the untouched base model, once for each set of replies it was measured on; `changed` as
             of the rows that share them, null where those differ.
@@ -221,6 +222,8 @@ def _bases(runs: Sequence[Run], differing: Sequence[str]) -> list[dict[str, Any]
 
 def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
     for key, (_, more_is_better) in COLUMNS.items():
+        if more_is_better is None:
+            continue
         groups: dict[Any, list[dict[str, Any]]] = {}
         for row in rows:
             if row[key] is not None:  # figures on other examples are no rivals, nor those of an easier choice

@@ -1,9 +1,13 @@
 """The command `jaegpt sweep`. What is heavy is imported once it runs."""
 
 import argparse
+import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaegpt.sweep.space import SweepConfig
 
 TRIALS = 20  # of a sweep that is given no budget
 
@@ -21,8 +25,19 @@ def add_command(commands: Any) -> None:
     sweep.add_argument("--minutes", type=float, help="begin no trial after so many minutes")
     sweep.add_argument("--workers", type=int, default=1, help="trials at a time (1)")
     sweep.add_argument("--model", help="base model of every trial, instead of the one in params.yaml")
+    sweep.add_argument("--space", metavar="FILE", type=Path, help="a space to search instead of sweep.space, as YAML")
     sweep.add_argument("--study", metavar="NAME", help="name of the study (the base model's)")
     sweep.set_defaults(run=_sweep)
+
+
+def _with_space(config: "SweepConfig", path: Path) -> "SweepConfig":
+    from jaegpt.errors import JaegptError
+    from jaegpt.yaml12 import load_yaml
+
+    try:
+        return dataclasses.replace(config, space=load_yaml(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise JaegptError(f"sweep: --space {path}: {error}") from None
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
@@ -33,6 +48,8 @@ def _sweep(arguments: argparse.Namespace) -> None:
 
     checked = Params()
     config = checked.section("sweep", SweepConfig)
+    if arguments.space:
+        config = _with_space(config, arguments.space)
     overrides = {"model": arguments.model} if arguments.model else {}
     model = str(overrides.get("model", checked.value("model")))
     name = arguments.study or re.sub(r"[^\w.-]+", "-", Path(model).name).strip("-.").lower()

@@ -60,6 +60,14 @@ class Sizes:
         """The smallest of BLOCK_SIZES that holds at least 99 % of the examples; None when none does."""
         return next((size for size in BLOCK_SIZES if self.share_that_fits(size) >= ENOUGH), None)
 
+    def warning(self, block_size: int) -> str | None:
+        """What to do about a block size that most examples do not fit; None where half of them do."""
+        if 2 * self.share_that_fits(block_size) >= 1:
+            return None
+        size = self.recommended()
+        share = f"warning: only {self.share_that_fits(block_size):.0%} of the examples fit into {block_size:,} tokens."
+        return f"{share} `dvc exp run -S block_size={size}` keeps 99 % of them." if size else share
+
     def fitting(self, block_size: int) -> "Sizes":
         """Those that fit a block.
 

@@ -108,7 +108,10 @@ class _Run:
         self.valid = subset(task.valid, config.valid_examples, task.seed)
         self.probe = probe_batch(task.train, task.seed, self.runtime)
         self.log, self.first, self.wall_before = Log(), 0, 0.0
-        self.bar = tqdm(total=self.plan.sizes()[0], unit=" examples", desc="train", disable=self.processes.rank > 0)
+        # On terminals only, and in examples per second even where one takes longer than a second.
+        form = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+        silent = True if self.processes.rank else None
+        self.bar = tqdm(total=self.plan.sizes()[0], unit=" examples", desc="train", bar_format=form, disable=silent)
 
     def begin(self) -> None:
         """Take up the state of an unfinished run, or evaluate the untrained model."""

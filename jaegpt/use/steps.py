@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.dialogue.cuts import ADVISED, worth_a_look
-from jaegpt.dialogue.encode_table import tokenizer_digest
 from jaegpt.dialogue.examples import DatasetConfig
 from jaegpt.dialogue.language import LanguageConfig
 from jaegpt.dialogue.turns import SessionConfig
@@ -68,7 +67,7 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
         proposed = Proposed()
         proposed.set("export.path", paths if len(paths) > 1 else paths[0], here.path, "")
         for key, value in written({"owner": config.owner, "date_order": config.date_order}).items():
-            proposed.set(f"export.{key}", value, getattr(here, key), _REASONS[key])
+            proposed.set(f"export.{key}", value, getattr(here, key), "")
         if here.on_error == "stop" and (report.skipped or report.dropped.get("malformed")):
             proposed.set("export.on_error", "skip", "stop", "what cannot be read would stop the pipeline; see above")
         print("\n".join([*reading_lines(paths, report), *asker.said]))
@@ -77,12 +76,10 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
     content = _merged(params, proposed)
     print("\n".join(learning_lines(outlook, content["dataset"]["learn"])))
     print("\n".join(setting_lines(params.content, proposed.values, proposed.reasons)))
-    print("Measuring this machine ...", end="\r", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print("Measuring this machine ...", end="\r", file=sys.stderr, flush=True)
     print("\n".join(_cost_lines(params, content, outlook, base, table_bytes)))
     _write(proposed, len(paths), asker, takes_all)
-
-
-_REASONS = {"owner": "", "date_order": "as you said"}
 
 
 def _read(config: ExportConfig, asker: Asker, scratch: Path) -> tuple[ExportConfig, ExportReport, list[str]]:
@@ -126,7 +123,7 @@ def _propose_settings(
     else:
         proposed.set("session.percentile", session.percentile, session.percentile, "leaves most to answer to")
     base = _unpacked_base(params.value("model"))
-    ruler = Ruler(base.absolute(), tokenizer_digest(base)) if base else Ruler(None)
+    ruler = Ruler.of(params.value("model"), base)
     dataset = params.section("dataset", DatasetConfig)
     settings = Settings(language=language, session=session, dataset=dataset, seed=params.value("seed"))
     outlook = look_ahead(parts, settings, ruler)

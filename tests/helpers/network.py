@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+NETWORK_LOG = "../network"  # of the whole `dvc repro` that the fixture `project` runs
 _CALLS = "trace=execve,connect,sendto,sendmsg,sendmmsg"
 _ADDRESS = re.compile(r'sin_addr=inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"')
 

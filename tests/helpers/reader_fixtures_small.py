@@ -188,3 +188,12 @@ def write_large_chatlab_lines(path: Path, num_bytes: int) -> None:
             row = base | {"sender": sender, "content": TEXTS[number % 4], "timestamp": 1_600_000_000 + number * 3}
             file.write(json_lines([{"_type": "message"} | row]))
             number += 1
+
+
+def write_large(folder: Path, num_bytes: int) -> None:
+    """A file of each of the formats, each of about that size."""
+    folder.mkdir()
+    write_large_snapchat(folder / "chat_history.json", num_bytes)
+    write_large_matrix(folder / "matrix - Anna.json", num_bytes)
+    write_large_chatlab(folder / "chatlab.json", num_bytes)
+    write_large_chatlab_lines(folder / "chatlab.jsonl", num_bytes)

@@ -66,7 +66,7 @@ def test_other_files_are_no_chats(text: str) -> None:
         ("보이스톡 해요", "call"), ("보이스톡 0:17", "call"), ("Voice Call 1:02:03", "call"),
         ("삭제된 메시지입니다.", "deleted"),
         ("File: a b.zip", "media"), ("30,400원을 받으세요.", "service"), ("지도: 서울역", "location"),
-        ("투표: 언제?", "poll"), ("", "empty"),
+        ("투표: 언제?", "poll"), ("", "empty"), (" " * 301, "empty"),
     ],
 )  # fmt: skip
 def test_what_kakaotalk_writes_in_the_place_of_a_text(tmp_path: Path, text: str, reason: str) -> None:

@@ -106,6 +106,11 @@ def test_groups(tmp_path: Path) -> None:
     assert (thread.is_group, thread.owner, thread.title) == (True, (), "Anna & Ben & Cleo")
 
 
+def test_a_line_without_a_name_is_nobodys_message(tmp_path: Path) -> None:
+    found = read_text(tmp_path, f"[LINE] Chat history with Anna\n\n{DAY}10:30\tAnna\thi\n10:31\t\tno name\n")
+    assert (found.texts, found.dropped) == (["hi"], {"system": 1})
+
+
 def test_faults_are_counted_and_named(tmp_path: Path) -> None:
     found = read_text(
         tmp_path, f"[LINE] Chat history with Anna\n\n{DAY}10:30\tAnna\thi\n\n2024/13/45(火)\n10:31\tAnna\tx\n"

@@ -1,8 +1,10 @@
 """What readers of chat formats share: names that are one person's alone, faults, and clocks without a zone."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import compress
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.reader import SourceThread
@@ -12,7 +14,6 @@ PIECE_MESSAGES = 65_536  # of a thread, at which a piece of it is handed over, s
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[T ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)", re.ASCII)
-_DAY_MS = 86_400_000
 
 
 class Names:
@@ -102,6 +103,26 @@ def iso_ms(value: object, key: str) -> int:
         return checked_time((moment - _EPOCH) // timedelta(milliseconds=1), key)
     except (ValueError, OverflowError):
         raise ValueError(f"`{key}` {value[:40]!r} is no time of the years 1990 to 2099") from None
+
+
+def add_columns(
+    thread: SourceThread,
+    senders: Iterable[str | None],
+    sent_at: Iterable[int | None],
+    texts: Sequence[str],
+    reasons: Mapping[int, str | None],
+) -> None:
+    """Add messages by columns, but for those left out: `reasons` has these by their places, None for no message at all.
+
+    Only what is left out may lack its sender or time.
+    """
+    thread.dropped.update(reason for reason in reasons.values() if reason)
+    is_kept = bytearray(b"\1") * len(texts)
+    for place in reasons:
+        is_kept[place] = 0
+    thread.senders.extend(cast("Iterator[str]", compress(senders, is_kept)))
+    thread.sent_at.extend(cast("Iterator[int]", compress(sent_at, is_kept)))
+    thread.texts.extend(compress(texts, is_kept))
 
 
 def malformed(thread: SourceThread, where: str, what: object) -> None:

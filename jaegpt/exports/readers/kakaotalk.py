@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.collecting import add_columns, malformed
 from jaegpt.exports.readers.kakaotalk_chats import CSV_HEAD, PIECE, TITLES, Survey, csv_threads
 from jaegpt.exports.readers.kakaotalk_words import SYSTEM_LINE, reason_of
 from jaegpt.exports.readers.local_times import MARKS, LocalTimes
 from jaegpt.exports.readers.text_blocks import blocks, decoder_of
 
-_HEAD = rf"\n[{MARKS}]*"
+_HEAD = rf"\n[{MARKS}]*+"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
 _ENGLISH = rf"{_MONTH} \d{{1,2}}, \d{{4}}"
 _KOREAN = r"\d{4}년 \d{1,2}월 \d{1,2}일|\d{4}\. ?\d{1,2}\. ?\d{1,2}\.?"
@@ -131,28 +132,31 @@ class _Reading:
         sent_at = self.times.column(dates, [clock or "0:00" for clock in columns.clocks])
         head = columns.before.strip()
         if head and not (head == self.survey.head and (self.survey.title or _SAVED.search(head))):
-            self._malformed(thread, f"line {line:,}: no time before the first message")
-        whole, rest = self.survey.names.whole, self.survey.names.rest
-        rows = zip(columns.clocks, columns.marks, columns.names, columns.texts, sent_at, strict=True)
-        for index, (clock, mark, name, body, time) in enumerate(rows):
-            if not clock or (not mark and not name):
-                continue  # a day line
-            body = body.rstrip("\n")
-            if self.shape == "windows" and "\n" in body:
-                body = self._without_own_lines(thread, body)
-            if time is None:
+            malformed(thread, f"line {line:,}", "no time before the first message")
+        names = columns.names
+        whole = {name: self.survey.names.whole(name) for name in {*names} if name}
+        rests = {name: rest for name in whole if (rest := self.survey.names.rest(name))}
+        texts = [text.rstrip("\n") for text in columns.texts]
+        reasons: dict[int, str | None] = {}
+        for index, name in enumerate(names):
+            if not columns.clocks[index] or not (columns.marks[index] or name):
+                reasons[index] = None  # a day line
+                continue
+            if self.shape == "windows" and "\n" in texts[index]:
+                texts[index] = self._without_own_lines(thread, texts[index])
+            if sent_at[index] is None:
+                reasons[index] = "malformed"
                 place = line + text.count("\n", 0, self._start_of(text, index))
-                self._malformed(thread, f"line {place:,}: {dates[index]!r}, {clock!r} is no time from 1990 to 2099")
+                what = f"{dates[index]!r}, {columns.clocks[index]!r} is no time from 1990 to 2099"
+                thread.fault = thread.fault or f"line {place:,}: {what}"
             elif not name:
-                thread.dropped["system"] += 1
+                reasons[index] = "system"
             else:
-                cut = rest(name)
-                body = body.removeprefix(cut) if cut else body
-                reason = reason_of(body)
-                if reason:
-                    thread.dropped[reason] += 1
-                else:
-                    thread.add(whole(name), time, body)
+                if rests:
+                    texts[index] = texts[index].removeprefix(rests.get(name, ""))
+                if reason := reason_of(texts[index]):
+                    reasons[index] = reason
+        add_columns(thread, map(whole.get, names), sent_at, texts, reasons)  # type: ignore[arg-type]  # names may lack
 
     def _start_of(self, text: str, index: int) -> int:
         starts = [match.start() for match in _COMPILED[self.shape].finditer(text)]
@@ -164,10 +168,6 @@ class _Reading:
         while len(lines) > 1 and (SYSTEM_LINE.fullmatch(lines[-1]) or not lines[-1].strip()):
             thread.dropped["system"] += bool(lines.pop().strip())
         return "\n".join(lines)
-
-    def _malformed(self, thread: SourceThread, fault: str) -> None:
-        thread.dropped["malformed"] += 1
-        thread.fault = thread.fault or fault
 
 
 READER = Reader(

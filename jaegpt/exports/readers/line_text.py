@@ -1,28 +1,29 @@
 """LINE's exported chats: day lines, and under them clock, name and text, between tabs (phones) or spaces (desktop)."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import DateOrder, Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.collecting import add_columns, malformed
 from jaegpt.exports.readers.line_words import ENDS, STARTS, reason_of, unquoted
 from jaegpt.exports.readers.local_times import MARKS, ClockWords, LocalTimes, day_of, decide_order
 from jaegpt.exports.readers.names import NameParts
 from jaegpt.exports.readers.text_blocks import blocks, decoder_of
 
 PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
-_HEAD = rf"\n[{MARKS}]*"
+_HEAD = rf"\n[{MARKS}]*+"
 _WORD = r"[^\W\d_]"
 # 2026/01/30(金), 2026/1/30周五, 2025.12.10 Wednesday, Fri, 1/30/2026, R7/02/09(日): alone on its line.
-_DATE = r"(?:R|H|令和|平成)?\d{1,4}[/.]\d{1,2}[/.]\d{1,4}"
+_DATE = r"(?:R|H|令和|平成)?\d{1,4}+[/.]\d{1,2}+[/.]\d{1,4}+"
 _DAY = rf"((?:{_WORD}{{2,12}}\.?, {_DATE}|{_DATE} ?(?:[(（][^()（）\n]{{1,12}}[)）]|{_WORD}[^\n\d:]{{0,20}})))(?=\n|\Z)"
-_CLOCK = rf"((?:{_WORD}{{2,4}}\.? ?)?\d{{1,2}}:\d{{2}}(?: ?[AaPp]\.?[Mm]\.?)?)"
+_CLOCK = rf"((?:{_WORD}{{2,4}}\.? ?)?\d{{1,2}}+:\d{{2}}(?: ?[AaPp]\.?[Mm]\.?)?)"
 # What follows the clock, and what stands between name and text; a line without the second was written by LINE.
 _SHAPES = {
-    "tabs": r"\t([^\t\n]*)(?:(\t)|(?=\n|\Z))",
+    "tabs": r"\t([^\t\n]*+)(?:(\t)|(?=\n|\Z))",
     "wide": r" {2,4}([^\n]*?)(?:( {2,4})|(?=\n|\Z))",
-    "desktop": r" ([^ \n]*)(?:( )|(?=\n|\Z))",
+    "desktop": r" ([^ \n]*+)(?:( )|(?=\n|\Z))",
 }
 _COMPILED = {shape: re.compile(rf"{_HEAD}(?:{_DAY}|{_CLOCK}{rest})") for shape, rest in _SHAPES.items()}
 _ERA = re.compile(r"(?:R|令和|(H|平成))(\d{1,2})(?=/)")
@@ -169,50 +170,49 @@ class _Reading:
         for day in parts[1::5]:
             self.day = _plain_day(day) if day else self.day
             dates.append(self.day)
-        sent_at = self.times.column(dates, [clock or "0:00" for clock in parts[2::5]])
+        clocks, names, marks = parts[2::5], parts[3::5], parts[4::5]
+        texts = [str(text) for text in parts[5::5]]
+        sent_at = self.times.column(dates, [clock or "0:00" for clock in clocks])
         head = str(parts[0]).strip()
         if head and not self._is_head(head):
-            self._malformed(thread, f"line {line:,}: no day line and no time before the first message")
-        known = self.survey.names
-        of = {name: (known.whole(name), known.rest(name)) for name in {*parts[3::5]} if name}
-        senders, times, texts = thread.senders, thread.sent_at, thread.texts
-        rows = zip(parts[2::5], parts[3::5], parts[4::5], parts[5::5], sent_at, strict=True)
-        for index, (clock, name, mark, body, time) in enumerate(rows):
-            if not clock:
-                continue  # a day line
-            text = str(body)
-            is_plain = text[:1] not in STARTS and text[-2:] not in ENDS and text[-1] != "\n"
-            if mark and name and time and is_plain and not self.is_desktop:
-                whole, rest = of[name]
-                senders.append(whole)
-                times.append(time)
-                texts.append(text.removeprefix(rest))
-            elif time is None:
-                place = line + "".join(str(part) for part in parts[: 5 * index + 1] if part).count("\n") + index
-                self._malformed(thread, f"line {place:,}: {dates[index]!r}, {clock!r} is no time from 1990 to 2099")
+            malformed(thread, f"line {line:,}", "no day line and no time before the first message")
+        whole = {name: self.survey.names.whole(name) for name in {*names} if name}
+        rests = {name: rest for name in whole if (rest := self.survey.names.rest(name))}
+        if rests:
+            texts = [text.removeprefix(rests.get(name or "", "")) for name, text in zip(names, texts, strict=True)]
+        reasons: dict[int, str | None] = {}
+        for index in self._unusual(names, marks, texts):
+            if not clocks[index]:
+                reasons[index] = None  # a day line
+                continue
+            text = texts[index].rstrip("\n")
+            if names[index] and marks[index]:
+                texts[index] = text = unquoted(text)
+                reason = reason_of(text, self.is_desktop)
             else:
-                self._add_unusual(
-                    thread, of[name] if mark and name else None, time, text if mark and name else f"{name or ''}{text}"
-                )
+                reason = reason_of(f"{names[index] or ''}{text}", self.is_desktop) or "system"
+            if reason:
+                reasons[index] = reason
+        for index in (index for index, time in enumerate(sent_at) if time is None and clocks[index]):
+            reasons[index] = "malformed"
+            place = line + "".join(str(part) for part in parts[: 5 * index + 1] if part).count("\n") + index
+            what = f"{dates[index]!r}, {clocks[index]!r} is no time from 1990 to 2099"
+            thread.fault = thread.fault or f"line {place:,}: {what}"
+        add_columns(thread, map(whole.get, names), sent_at, texts, reasons)  # type: ignore[arg-type]  # names may lack
 
-    def _add_unusual(self, thread: SourceThread, of: tuple[str, str] | None, time: int, line: str) -> None:
-        """A line that LINE may have written itself; `of` is its sender and the rest of their name, None without one."""
-        if of is None:
-            thread.dropped[reason_of(line.rstrip("\n"), self.is_desktop) or "system"] += 1
-            return
-        text = unquoted(line.rstrip("\n").removeprefix(of[1]))
-        reason = reason_of(text, self.is_desktop)
-        if reason:
-            thread.dropped[reason] += 1
-        else:
-            thread.add(of[0], time, text)
+    def _unusual(self, names: Sequence[str | None], marks: Sequence[str | None], texts: Sequence[str]) -> Iterable[int]:
+        """The lines that LINE may have written itself, or changed."""
+        if self.is_desktop:
+            return range(len(texts))
+        starts, ends = STARTS, ENDS
+        return [
+            index
+            for index, (name, mark, text) in enumerate(zip(names, marks, texts, strict=True))
+            if not (mark and name) or text[:1] in starts or text[-2:] in ends or text[-1:] == "\n"
+        ]
 
     def _is_head(self, head: str) -> bool:
         return bool(_TITLE.match(head)) and head.count("\n") <= 2
-
-    def _malformed(self, thread: SourceThread, fault: str) -> None:
-        thread.dropped["malformed"] += 1
-        thread.fault = thread.fault or fault
 
 
 READER = Reader(

@@ -16,7 +16,7 @@ def plain_text(message: Mapping[str, Any], people: Mapping[str, str], channels: 
     """(the text as people see it, whether it had a quote that was cut).
 
     Args:
-        message: as it stands in the export.
+        message: unchanged from the export.
         people: names by id, for mentions.
         channels: names by id, likewise.
 

@@ -9,15 +9,15 @@ from jaegpt.exports.readers.local_times import CLOCK, DATE, MARKS, SPACES
 from jaegpt.exports.readers.text_blocks import decoder_of
 from jaegpt.exports.readers.whatsapp_words import LRM
 
-_HEAD = rf"\n[{MARKS}]*"
-_BETWEEN = rf"[{MARKS}]*[,،]?[{SPACES}]{{1,2}}[{MARKS}]*"
+_HEAD = rf"\n[{MARKS}]*+"
+_BETWEEN = rf"[{MARKS}]*+[,،]?[{SPACES}]{{1,2}}+[{MARKS}]*+"
 # A name ends at the first colon with a space; lines without one were written by WhatsApp.
 _NAME = "(?:([^\\n:]++(?::(?! )[^\\n:]*+)*+): )?"
 # Each begins at a line break and captures date, clock and name. In turn: [DATE, CLOCK] of iOS, DATE, CLOCK - of
 # Android, DATE CLOCK: of 2012 to 2014.
 _SHAPES = {
-    "ios": rf"{_HEAD}\[[{MARKS}]*({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*\][{SPACES}]?{_NAME}",
-    "android": rf"{_HEAD}({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*[{SPACES}][-–][{SPACES}]{_NAME}",
+    "ios": rf"{_HEAD}\[[{MARKS}]*+({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*+\][{SPACES}]?{_NAME}",
+    "android": rf"{_HEAD}({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*+[{SPACES}][-–][{SPACES}]{_NAME}",
     "old": rf"{_HEAD}({DATE}){_BETWEEN}({CLOCK}):[{SPACES}]{_NAME}",
 }
 _COMPILED = {shape: re.compile(pattern) for shape, pattern in _SHAPES.items()}

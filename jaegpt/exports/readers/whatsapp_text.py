@@ -10,11 +10,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers import whatsapp_words
+from jaegpt.exports.readers.collecting import add_columns, malformed
 from jaegpt.exports.readers.local_times import ClockWords, LocalTimes, decide_order
 from jaegpt.exports.readers.names import NameParts, plain_name
 from jaegpt.exports.readers.text_blocks import blocks
@@ -184,12 +184,11 @@ def _folded(name: str) -> str:
 def _add_block(thread: SourceThread, chat: _Chat, header: Header, times: LocalTimes, text: str, line: int) -> None:
     """Add the messages of a block whose first line is number `line`."""
     lines = Lines.of(header.pattern, text)
-    dropped, texts = thread.dropped, lines.texts
+    texts = lines.texts
     if lines.before.strip():
-        dropped["malformed"] += 1
-        thread.fault = thread.fault or f"line {line:,}: no date and time before the first message"
+        malformed(thread, f"line {line:,}", "no date and time before the first message")
     sent_at = times.column(lines.dates, lines.clocks)
-    reasons: dict[int, str] = {}
+    reasons: dict[int, str | None] = {}
     whole = {name: chat.names.whole(name) for name in set(lines.names) if name}
     for name, rest in [(name, rest) for name in whole if (rest := chat.names.rest(name))]:
         lines.cut(name, rest)
@@ -202,13 +201,8 @@ def _add_block(thread: SourceThread, chat: _Chat, header: Header, times: LocalTi
         bad = [index for index, time in enumerate(sent_at) if time is None]
         reasons |= dict.fromkeys(bad, "malformed")
         thread.fault = thread.fault or _fault(header, text, line, lines, bad[0])
-    dropped.update(reasons.values())
-    kept = bytearray(b"\1") * len(texts)
-    for index in reasons:
-        kept[index] = 0
-    thread.senders += map(whole.__getitem__, cast(Iterator[str], itertools.compress(lines.names, kept)))
-    thread.sent_at += cast(Iterator[int], itertools.compress(sent_at, kept))
-    thread.texts += itertools.compress(texts, kept)
+    senders = [name and whole[name] for name in lines.names]
+    add_columns(thread, senders, sent_at, texts, reasons)
 
 
 def _fault(header: Header, text: str, line: int, lines: Lines, index: int) -> str:

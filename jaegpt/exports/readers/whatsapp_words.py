@@ -133,8 +133,13 @@ _REASONS = {
 }
 MAX_WORDS = 1 + max(map(len, _REASONS))
 _STARTS = frozenset(("", "<", LRM, " ", "\n", "\u00a0", "\u200f", "\u202a"))
-_LINKS = re.compile(r"maps\.google\.com/\?q=|foursquare\.com/v/")
-_INNER_LINES = re.compile(r"[):：>]\n")  # a file or a placeholder with a caption, a poll
+# A sign, and what makes it telling.
+_INNER_SIGNS = (
+    (LRM, re.compile(LRM)),
+    ("\u2068", re.compile("\u2068")),
+    (".com/", re.compile(r"maps\.google\.com/\?q=|foursquare\.com/v/")),
+    ("\n", re.compile(r"[):：>]\n")),  # a file or a placeholder with a caption, a poll
+)
 _LAST_SIGNS = frozenset("> )\n")
 _ENDINGS = frozenset(
     ending
@@ -143,7 +148,7 @@ _ENDINGS = frozenset(
     for case in (word.strip(), word.strip().lower(), word.strip().upper(), word.strip().casefold())
     for ending in (case[-3:], *(f"{case[-2:]}{dot}" for dot in ".。।"))
 )
-# As they stand in files, so that a whole column is compared at once.
+# Spelled as in the files, so that a whole column is compared at once.
 _OWN_DELETED_FORMS = frozenset(
     f"{mark}{word.strip()}{dot}"
     for word in _OWN_DELETED.split("|")
@@ -175,18 +180,16 @@ _OPTION = re.compile(rf"[{MARKS}]*([^\W\d_]{{2,20}})[:：] .*\([^()\n]*\d[^()\n]
 def find_suspects(texts: Sequence[str]) -> list[int]:
     """Which texts `judge` has to look at: those with a sign of what WhatsApp writes, and empty ones. Quick."""
     starts, ends, endings = _STARTS, _LAST_SIGNS, _ENDINGS
-    return [
+    found = {
         index
         for index, text in enumerate(texts)
-        if text[:1] in starts
-        or text[-1:] in ends
-        or text[-3:] in endings
-        or LRM in text
-        or text[:12] == "This message"
-        or "\u2068" in text
-        or (".com/" in text and _LINKS.search(text))
-        or ("\n" in text and _INNER_LINES.search(text))
-    ]
+        if text[:1] in starts or text[-1:] in ends or text[-3:] in endings or text[:12] == "This message"
+    }
+    whole = "\0".join(texts)
+    for sign, pattern in _INNER_SIGNS:
+        if sign in whole:
+            found |= {index for index, text in enumerate(texts) if sign in text and pattern.search(text)}
+    return sorted(found)
 
 
 def own_deleted_among(texts: Iterable[str]) -> frozenset[str]:
