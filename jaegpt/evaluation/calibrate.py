@@ -242,22 +242,29 @@ def _content(
     return dict(rounded(content))
 
 
-def plot_rows(content: Mapping[str, Any]) -> list[tuple[float | None, ...]]:
-    """plots/calibrate.csv: one row per setting, in the order of the grid, numbered from 1."""
+def plot_rows(content: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """plots/calibrate.csv: one row per setting, in the order of the grid."""
     return [
         (
-            number,
+            _in_words(row["settings"]),
             *(row["settings"][name] for name in NAMES),
             *(row[name] for name in COLUMNS[len(NAMES) + 1 : -1]),
             content["owner"]["context_words"],
         )
-        for number, row in enumerate(content["grid"], 1)
+        for row in content["grid"]
     ]
+
+
+def _in_words(settings: Mapping[str, float]) -> str:
+    """A setting on one line, without what is off."""
+    off = {"min_p": 0, "guidance": 1}
+    named = {"t" if name == "temperature" else name: settings[name] for name in NAMES if settings[name] != off.get(name)}
+    return ", ".join(f"{name} {value:g}" for name, value in named.items())
 
 
 def summary(content: Mapping[str, Any]) -> str:
     """What was found, for the terminal."""
-    chosen = ", ".join(f"{name} {content['chosen'][name]:g}" for name in (*NAMES, "max_tokens"))
+    chosen = f"{_in_words(content['chosen'])}, max_tokens {content['chosen']['max_tokens']}"
     if not content["grid"]:
         return (
             f"{content['contexts']:,} contexts are left beside those of fidelity, and {MIN_CONTEXTS} are needed to try "
@@ -265,9 +272,8 @@ def summary(content: Mapping[str, Any]) -> str:
         )
     lines = ["told apart: both, text, reading; fit; context words; likelihood; different"]
     for row in content["grid"]:
-        settings = ", ".join(f"{name} {row['settings'][name]:g}" for name in NAMES)
         figures = [row[name] for name in ("told_apart", "told_apart_text", "told_apart_reading", "fit",
                                           "context_words", "likelihood", "different")]  # fmt: skip
-        lines.append(f"{settings}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures))
+        lines.append(f"{_in_words(row['settings'])}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures))
     verdict = "matches the owner" if content["satisfied"] else "no setting matches the owner; this one is the nearest"
     return "\n  ".join([f"{content['contexts']:,} contexts", *lines, f"chosen: {chosen} ({verdict})"])
