@@ -166,7 +166,7 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
     """The most sensible of the settings that match the owner, where there are any, else the nearest to that.
 
     A setting matches when no judge tells it apart clearly more often than the setting which that judge tells apart
-    least (the 95 % interval of the difference, the same contexts resampled for both, lies above 0), and when its
+    least, or than a coin (the 95 % interval of the difference, the same contexts resampled, lies above 0), and when its
     context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model.
     """
     words = owner.context_words(owner.replies)
@@ -186,7 +186,9 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
 def _excesses(row: Tried, least: Mapping[str, Tried], words: float | None, seed: int) -> Iterator[float]:
     """By how much a setting misses each condition; 0 where it satisfies it, or where it cannot be measured."""
     for name in JUDGES:
-        more = row.won[name] - least[name].won[name]
+        fewest = least[name].won[name]
+        # Found in fewer than half of the pairs is no better than in half.
+        more = row.won[name] - (fewest if fewest.mean() > 0.5 else 0.5)
         yield max(0.0, middle_95(more[bootstrap_rows(len(more), seed)].mean(axis=1))[0])
     low, high = CLOSE
     own_words = row.figures["context_words"]
@@ -258,7 +260,9 @@ def plot_rows(content: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 def _in_words(settings: Mapping[str, float]) -> str:
     """A setting on one line, without what is off."""
     off = {"min_p": 0, "guidance": 1}
-    named = {"t" if name == "temperature" else name: settings[name] for name in NAMES if settings[name] != off.get(name)}
+    named = {
+        "t" if name == "temperature" else name: settings[name] for name in NAMES if settings[name] != off.get(name)
+    }
     return ", ".join(f"{name} {value:g}" for name, value in named.items())
 
 
@@ -274,6 +278,8 @@ def summary(content: Mapping[str, Any]) -> str:
     for row in content["grid"]:
         figures = [row[name] for name in ("told_apart", "told_apart_text", "told_apart_reading", "fit",
                                           "context_words", "likelihood", "different")]  # fmt: skip
-        lines.append(f"{_in_words(row['settings'])}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures))
+        lines.append(
+            f"{_in_words(row['settings'])}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures)
+        )
     verdict = "matches the owner" if content["satisfied"] else "no setting matches the owner; this one is the nearest"
     return "\n  ".join([f"{content['contexts']:,} contexts", *lines, f"chosen: {chosen} ({verdict})"])

@@ -1,4 +1,4 @@
-"""A base model that can be followed by hand: what it makes of replies depends on their words and the context's alone."""
+"""A base model that can be followed by hand: what it makes of replies follows from their words and the context's."""
 
 from collections.abc import Sequence
 
