@@ -34,7 +34,9 @@ KEYS = {
     "evaluate": "loss lm_loss mc_loss lm_ratio mc_ratio perplexity token_accuracy mc_accuracy mc_accuracy_ci "
     "seed_accuracy candidates examples tokens base",
     "exposure": "canaries exposure",
-    "fidelity": "style_score style_score_ci style told_apart shape content hits_own hits_others leak membership_auc "
+    "calibrate": "contexts chosen without_guidance satisfied owner grid reasons",
+    "fidelity": "style_score style_score_ci style told_apart told_apart_text told_apart_reading fit context_words drift "
+    "shape content hits_own hits_others leak membership_auc "
     "exposure contexts reasons",
     "learned": "lm_loss mc_loss mc_accuracy",
     "voice": "told_apart style_score",
@@ -54,6 +56,19 @@ COLUMNS = {
         "base_token_accuracy",
         "guess_mc_loss",
         "guess_mc_accuracy",
+    ],
+    "calibrate": [
+        "setting",
+        "temperature",
+        "top_p",
+        "min_p",
+        "guidance",
+        "told_apart",
+        "told_apart_text",
+        "told_apart_reading",
+        "context_words",
+        "fit",
+        "owner_context_words",
     ],
     "language": ["thread", "messages", "identified", "share_kept", "dropped", "kept"],
 }
