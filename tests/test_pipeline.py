@@ -35,8 +35,8 @@ KEYS = {
     "seed_accuracy candidates examples tokens base",
     "exposure": "canaries exposure",
     "calibrate": "contexts chosen without_guidance satisfied owner grid reasons",
-    "fidelity": "style_score style_score_ci style told_apart told_apart_text told_apart_reading fit context_words drift "
-    "shape content hits_own hits_others leak membership_auc "
+    "fidelity": "style_score style_score_ci style told_apart told_apart_text told_apart_reading "
+    "fit context_words drift shape content hits_own hits_others leak membership_auc "
     "exposure contexts reasons",
     "learned": "lm_loss mc_loss mc_accuracy",
     "voice": "told_apart style_score",
