@@ -130,7 +130,7 @@ def make_sections(root: Path, metrics: Mapping[str, Any], runs: Sequence[Run]) -
         gradients,
         _weights(runs),
         _sweep(root),
-        _fidelity(metrics.get("fidelity"), old, reply_lengths(root)),
+        _fidelity(metrics.get("fidelity"), old, reply_lengths(root), drawn("Ways of drawing")),
         _tpu(metrics.get("tpu"), old),
         _settings(root, notes),
     ]
@@ -312,7 +312,12 @@ def _sweep(root: Path) -> Section:
     return Section("Sweep", text, rows.rename_axis(columns=None), pictures.sweep(trials, importance))
 
 
-def _fidelity(found: Mapping[str, Any] | None, old: Collection[str], lengths: Sequence[Mapping[str, Any]]) -> Section:
+def _fidelity(
+    found: Mapping[str, Any] | None,
+    old: Collection[str],
+    lengths: Sequence[Mapping[str, Any]],
+    ways: Mapping[str, str],
+) -> Section:
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
@@ -320,7 +325,7 @@ def _fidelity(found: Mapping[str, Any] | None, old: Collection[str], lengths: Se
     drawn = {"Style": pictures.style(found["style"])} if found["style"] else {}
     if lengths and "fidelity" not in old:
         drawn["Lengths of replies"] = pictures.lengths(lengths)
-    return Section(title, text, pictures=drawn)
+    return Section(title, text, pictures={**drawn, **ways})
 
 
 def _tpu(found: Mapping[str, Any] | None, old: Collection[str]) -> Section:
