@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from jaegpt.errors import JaegptError
@@ -114,7 +115,8 @@ def make_report(
     by_source += sum((part.dropped for part in written), Counter[tuple[str, str]]())
     for thread in threads:
         if thread.key in left_out:
-            by_source[thread.source, left_out[thread.key]] += thread.num_rows
+            for note, _ in thread.pieces:
+                by_source[note.file.source, left_out[thread.key]] += note.rows
     dropped = _over_sources(by_source)
     years = sum((part.years for part in written), Counter[tuple[str, int]]())
     report = ExportReport(
@@ -162,9 +164,12 @@ def _source_reports(
     certainty = {file.entry.path: file.certainty for file in found.sources}
     years = sum((part.years for part in written), Counter[tuple[str, int]]())
     reports = {}
-    for source, num_threads in Counter(thread.source for thread in threads).most_common():
+    of_threads = [{note.file.source for note, _ in thread.pieces} for thread in threads]
+    for source, num_threads in Counter(chain.from_iterable(of_threads)).most_common():
         files = {note.file.entry.path: note.file for note in notes if note.file.source == source}
-        people = {name for thread in threads if thread.source == source for name in thread.people}
+        people = {
+            name for thread, of in zip(threads, of_threads, strict=True) if source in of for name in thread.people
+        }
         pools = [(source, is_marked) for is_marked in (True, False)] if owner else []
         names = [name for pool in pools if owner for name in owner.names_in(pool)]
         reports[source] = SourceReport(

@@ -120,7 +120,7 @@ def _wanted(prefix: str, name: str) -> bool:
     )
 
 
-def _thread_file(path: str) -> tuple[str, str, tuple[int, str, str]] | None:
+def _thread_file(path: str) -> tuple[str, str, tuple[int, str]] | None:
     """(box, thread, what its name says) of a file with the place and name of one of messages; None for any other."""
     place = _THREAD_FILE.match(path)
     if place:
@@ -172,12 +172,12 @@ def _sort_in(
     thread_file = _thread_file(path)
     kind = _unread(path)
     if thread_file:
-        box, thread, (number, copy, suffix) = thread_file
+        box, thread, (number, suffix) = thread_file
         if suffix != "json":
             found.html.append(entry)
             return
         format = "instagram" if "your_instagram_activity/" in path else "messenger"
-        found.files.append(MessageFile(entry, format, box, thread, number, copy))
+        found.files.append(MessageFile(entry, format, box, thread, number))
     elif _PROFILE.search(entry.name):
         found.profiles.append(entry)
     elif kind:
@@ -208,21 +208,16 @@ def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: 
     folder, _, name = path.rpartition("/")
     stem = name[: -len(".json")]
     if _CONVERSATIONS.search(path):
-        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0, stem[len("messages") :]))
+        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0))
     elif _NUMBERED_FILE.search(entry.name):
-        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, *_stem_number_copy(stem)))
+        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, encrypted_stem(stem), 1))
     elif folder.endswith("/messages") or folder == "messages":
         return  # settings
-    elif named := message_file(name):
-        number_0 = MessageFile(entry, "messenger", BOXES[0], folder.rpartition("/")[2] or entry.source, 0, named[1])
-        unnumbered.append(number_0)
+    elif message_file(name):
+        thread = folder.rpartition("/")[2] or entry.source
+        unnumbered.append(MessageFile(entry, "messenger", BOXES[0], thread, 0))
     else:
         unnumbered.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, stem, 0))
-
-
-def _stem_number_copy(stem: str) -> tuple[str, int, str]:
-    name, copy = encrypted_stem(stem)
-    return name, 1, copy
 
 
 def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
