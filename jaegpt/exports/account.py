@@ -66,6 +66,7 @@ class ExportReport:
         owner: None when it is not clear (read_export raises then).
         years: kept messages by year.
         skipped: bad files by reason, with `on_error: skip`.
+        ignored: files by suffix that were looked at and hold no messages that are read: settings, posts, lists.
         problems: what the user should know, one line each.
         suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
@@ -89,6 +90,7 @@ class ExportReport:
     redacted: int
     years: dict[int, int]
     skipped: dict[str, int]
+    ignored: dict[str, int]
     problems: list[str]
     suspects: dict[str, Suspect] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
@@ -135,6 +137,7 @@ def make_report(
         redacted=sum(note.redacted for note in notes),
         years=_sorted(_over_sources(years)),
         skipped=_sorted(Counter(problem.reason for problem in bad)),
+        ignored=_ignored(found, {file.entry.path for file in files} | {problem.path for problem in bad}),
         problems=problems,
         suspects=merge_suspects([part.suspects for part in written]),
         samples=[text for part in written for text in part.samples],
@@ -192,6 +195,10 @@ def _problems_of(source: str, paths: Collection[str], problems: Sequence[str]) -
     """The lines that open with the path of a file of this messenger, or speak of it by name."""
     shown = {printable(path) for path in paths}
     return [line for line in problems if line.startswith(f"in {source} ") or line.split(": ", 1)[0] in shown]
+
+
+def _ignored(found: Discovery, read: Collection[str]) -> dict[str, int]:
+    return _sorted(Counter(path.rpartition(".")[2].lower() for path in found.looked_at.difference(read)))
 
 
 def _how(file: MessageFile) -> str:
