@@ -21,18 +21,23 @@ from helpers import reader_fixtures_discord as discord
 from helpers import reader_fixtures_google_chat as google_chat
 from helpers import reader_fixtures_hangouts as hangouts
 from helpers import reader_fixtures_imessage as imessage
+from helpers import reader_fixtures_imessage_text as imessage_text
+from helpers import reader_fixtures_kakaotalk as kakaotalk
+from helpers import reader_fixtures_line as line
 from helpers import reader_fixtures_signal as signal
 from helpers import reader_fixtures_slack as slack
 from helpers import reader_fixtures_small as small
 from helpers import reader_fixtures_sms as sms
 from helpers import reader_fixtures_table as table
 from helpers import reader_fixtures_telegram as telegram
+from helpers import reader_fixtures_whatsapp as whatsapp
 from helpers import reader_fixtures_whatsapp_db as whatsapp_db
 from helpers.reader_checks import FRIEND, read_path
 from helpers.reader_fixtures_json import HOSTILE as ANY_HOSTILE
 from helpers.reader_fixtures_json import as_json
 
-from jaegpt.exports.reader import HEAD_BYTES, SourceThread
+from jaegpt.exports.reader import HEAD_BYTES, Reader, SourceThread
+from jaegpt.exports.readers import line_text
 from jaegpt.exports.registry import all_readers
 
 NUM_CASES = int(os.environ.get("JAEGPT_LOSSES", "40"))
@@ -110,10 +115,10 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in [(value, key), *_places(value[key])]]
 
 
-def _read(path: Path) -> list[SourceThread]:
-    """What the surest reader finds, in bounded time."""
+def _read(path: Path, reader: Reader | None = None) -> list[SourceThread]:
+    """What the given or the surest reader finds, in bounded time."""
     head = path.read_bytes()[:HEAD_BYTES]
-    reader = max(all_readers(), key=lambda reader: reader.sniff(str(path), head))
+    reader = reader or max(all_readers(), key=lambda reader: reader.sniff(str(path), head))
     began = time.process_time()
     threads, _ = read_path(reader, path)
     assert time.process_time() - began < MOST_SECONDS
@@ -174,17 +179,42 @@ def test_an_odd_attribute_of_a_backup_costs_one_message(tmp_path: Path, is_mms: 
         _check(good, _read(path), f"case {case}: {changed}")
 
 
-DATABASES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    **{f"chat.db of {era}": (partial(imessage.conversation, era=era), "message") for era in imessage.ERAS},
-    "msgstore.db": (whatsapp_db.android, "message"),
-    "msgstore-2019.db": (whatsapp_db.old_android, "messages"),
-    "ChatStorage.sqlite": (whatsapp_db.ios, "ZWAMESSAGE"),
+TEXTS: dict[str, bytes] = {
+    **{f"WhatsApp Chat with {name}.txt": whatsapp.chat(locale).encode() for name, locale in whatsapp.LOCALES.items()},
+    **{f"LINE {name}.txt": line.chat(shape).encode() for name, shape in line.SHAPES.items()},
+    **{f"KakaoTalk {name}.txt": kakaotalk.chat(shape).encode() for name, shape in kakaotalk.SHAPES.items()},
+    "KakaoTalk.csv": kakaotalk.chat_csv(),
+    "imessage.txt": imessage_text.conversation().encode(),
+    "chat.md": signal.chat_md(),
+    "table.csv": table.as_csv(table.rows()),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_odd_text_costs_one_message(tmp_path: Path, name: str) -> None:
+    path, content = tmp_path / name, TEXTS[name].decode()
+    path.write_text(content, encoding="utf-8", newline="")
+    reader = line_text.READER if name == "LINE desktop.txt" else None  # which has no head to be known by
+    good = _read(path, reader)
+    for said in ("around nine 🎉", "see you (: at 9:00 - ok?"):
+        assert content.count(said) == 1
+        for text in HOSTILE_TEXTS:
+            path.write_text(content.replace(said, text), encoding="utf-8", newline="")
+            _check(good, _read(path, reader), f"{text:.50} for {said}")
+
+
+# Table of messages, and the column that is -1 in a row of Android's which is no message.
+DATABASES: dict[str, tuple[Callable[[Path], Path], str, str]] = {
+    **{f"chat.db of {era}": (partial(imessage.conversation, era=era), "message", "") for era in imessage.ERAS},
+    "msgstore.db": (whatsapp_db.android, "message", "chat_row_id"),
+    "msgstore-2019.db": (whatsapp_db.old_android, "messages", "key_remote_jid"),
+    "ChatStorage.sqlite": (whatsapp_db.ios, "ZWAMESSAGE", ""),
 }
 
 
 @pytest.mark.parametrize("name", DATABASES)
 def test_an_odd_value_in_a_database_costs_one_message(tmp_path: Path, name: str) -> None:
-    make, of_messages = DATABASES[name]
+    make, of_messages, chat = DATABASES[name]
     path = make(tmp_path / name.partition(" ")[0])
     good, content = _read(path), path.read_bytes()
     rng = random.Random(name)
@@ -193,8 +223,10 @@ def test_an_odd_value_in_a_database_costs_one_message(tmp_path: Path, name: str)
         path.write_bytes(content)
         base = sqlite3.connect(path)
         columns = [row[1] for row in base.execute(f"PRAGMA table_info({of_messages})") if row[1].lower() not in _KEYS]
-        (number,) = rng.choice(base.execute(f"SELECT ROWID FROM {of_messages}").fetchall())
+        where = f"WHERE {chat} NOT IN (-1, '-1')" if chat else ""
+        (number,) = rng.choice(base.execute(f"SELECT ROWID FROM {of_messages} {where}").fetchall())
         column, value = rng.choice(columns), rng.choice(HOSTILE_VALUES)
+        value = 0 if column == chat and value == -1 else value
         try:
             base.execute(f"UPDATE {of_messages} SET {column} = ? WHERE ROWID = ?", (value, number))
         except sqlite3.Error:  # the column takes no such value
