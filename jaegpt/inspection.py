@@ -55,6 +55,7 @@ REASONS = {
     "privacy": "keys, encryption, messages that disappear, screenshots",
     "quoted": "quotes alone",
     "reaction": "reactions",
+    "repeated": "replies in a thread that were also sent to the channel",
     "service": "lines of the service",
     "short_code": "from companies and codes",
     "spam": "spam",
