@@ -48,7 +48,7 @@ def main() -> None:
     loss = w_lm * measured["tuned"].lm_loss + w_mc * measured["tuned"].mc_loss
     tuned = figures["tuned"]
     write_json("metrics/evaluate.json", {"loss": loss, **tuned, "base": figures["base"]})
-    compared = ("lm_loss", "mc_loss", "mc_accuracy", "perplexity")  # what `dvc exp show` and `dvc metrics` compare
+    compared = ("lm_loss", "mc_loss", "mc_accuracy")  # what `dvc exp show` and `dvc metrics` compare
     write_json("metrics/learned.json", {key: round(tuned[key], 4) for key in compared})
     # One row, since the run has one w_mc: `dvc plots diff` sets the rows of several runs side by side.
     drawn = {"w_mc": w_mc, **{key: tuned[key] for key in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")}}

@@ -24,6 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = save_base(folder / "data/base_model")
     save_tuned(folder / "models/jaegpt", base)
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    set_params(folder, session__separator="space")
     return folder
 
 

@@ -124,4 +124,4 @@ def test_exact_intervals_are_those_of_the_table() -> None:
 )
 def test_values_out_of_range_are_refused(values, said) -> None:
     with pytest.raises(ValueError, match=said):
-        FidelityConfig(**{"contexts": 200, "canaries": 0} | values)
+        FidelityConfig(**{"contexts": 200, "calibrate_contexts": 200, "canaries": 0} | values)

@@ -13,7 +13,7 @@ from jaegpt.dialogue.encode_table import encode_candidate, encode_examples
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.baselines import OtherReply, other_replies
-from jaegpt.evaluation.contexts import Context, answer_contexts, choose_contexts, contexts_of
+from jaegpt.evaluation.contexts import Context, answer_contexts, choose_contexts, contexts_of, open_speaker
 from jaegpt.evaluation.exposure import (
     exposures,
     make_canaries,
@@ -23,6 +23,7 @@ from jaegpt.evaluation.fidelity import Figures, Material, model_figures, text_fi
 from jaegpt.evaluation.intervals import NotMeasured
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
+from jaegpt.evaluation.reading import Reader
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
 from jaegpt.generation.settings import GenerateConfig
 from jaegpt.training.config import Task, TrainConfig
@@ -64,6 +65,10 @@ def chats(tiny: Path) -> Material:
         contexts=choose_contexts(examples, 40, 3),
         tuned=[],
         base=[],
+        readings={},
+        talked=[],
+        talks=[],
+        repeats=(0, 0),
         others=other_replies(sessions),
         tokens={
             "train": [one for one in examples_from_table(tokens, "train", BLOCK) if one.example_id in names],
@@ -78,7 +83,8 @@ def answers(model: DoubleHeads, tiny: Path, contexts: list[Context], folder: Pat
     """What the model replies, always taking the likeliest byte."""
     folder.mkdir()
     save_model(model, tiny, folder, "card", {})
-    return answer_contexts(folder, contexts, GREEDY, 1, block_size=BLOCK, token_types=False, device=CPU)
+    speaker = open_speaker(folder, contexts, block_size=BLOCK, token_types=False, device=CPU)
+    return answer_contexts(speaker, contexts, GREEDY, 1)
 
 
 # Scores
@@ -206,12 +212,15 @@ def test_an_untrained_model_is_at_the_floor(tiny: Path, chats: Material, tmp_pat
     with torch.no_grad():  # untrained as well, but not the same as the base model
         model.lm.lm_head.weight.normal_(0, 0.02, generator=torch.Generator().manual_seed(7))
     contexts = choose_contexts(examples, 40, 3)
+    tuned = answers(model, tiny, contexts, tmp_path / "tuned")
+    reader = Reader(str(tiny), block_size=BLOCK, token_types=False, separator="space", device=CPU)
     given = dataclasses.replace(
         chats,
         train=contexts_of(examples, "train"),
         valid=contexts_of(examples, "valid"),
         contexts=contexts,
-        tuned=answers(model, tiny, contexts, tmp_path / "tuned"),
+        tuned=tuned,
+        readings=reader.read({"owner": [one.reply for one in contexts], "tuned": tuned}, contexts),
         base=answers(load_base(tiny, 1, False), tiny, contexts, tmp_path / "base"),
         others=other_replies(sessions),
     )

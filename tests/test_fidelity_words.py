@@ -18,6 +18,16 @@ FIGURES: dict[str, Any] = {
     "style_auc": 0.8,
     "told_apart": 0.7,
     "told_apart_ci": [0.65, 0.75],
+    "told_apart_text": 0.6,
+    "told_apart_reading": 0.68,
+    "context_words": {"tuned": 0.05, "owner": 0.07},
+    "fit": 0.9,
+    "drift": {
+        "repetition": [0.0] * 8,
+        "repetition_tuned": 0.02,
+        "repetition_owner": 0.03,
+        "told_apart_text": [0.52, *[0.55] * 6, 0.61],
+    },
     "shape": {"length": SIX},
     "content": {name: {"f1": 0.1} for name in ("tuned", "base", "retrieval")},
     "hits_own": {
@@ -41,7 +51,12 @@ FACTS = {
     "style_score": "went 75 % of the way from the base model to you (95 % interval 60 to 90)",
     "style": "yours with 60 %, other people's with 40 %, the base model's with 20 % and the fine-tuned model's with "
     "50 %",
-    "told_apart": "tell your reply from the model's in 70 of 100 cases (95 % interval 65 to 75)",
+    "told_apart": "could tell yours from the model's in 70 of 100 cases (95 % interval 65 to 75); by the wording "
+    "alone in 60, by how replies fit what was said in 68",
+    "context_words": "Of its rarer words 5.0 % had been said just before, of yours 7.0 %",
+    "fit": "makes its replies likelier by 90 % of what it does for yours",
+    "drift": "repeats one of its last five in 2.0 % of them, you in 3.0 %; by the wording it could be told from you in "
+    "52 of 100 cases at first, in 61 at the end",
     "content": "share 10 % of their words",
     "hits_own": "Among your own replies it finds the one you really gave in 50 % of the cases",
     "hits_others": "Among other people's replies it finds the one you really gave in 62 % of the cases",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.chat_models import CONFIG, VIEW, save_chat_base, save_tuned, speaker
+from helpers.clones import set_params
 from helpers.models import save_tiny
 from helpers.paths import ROOT
 from safetensors.torch import load_file, save_file
@@ -107,6 +108,7 @@ def test_a_piped_yes_runs_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / "evil.py").write_text(CODE.format(str(ran)), encoding="utf-8")
     change(folder / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.Evil"})
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    set_params(tmp_path, session__separator="space", dataset__learn="replies")
     (tmp_path / "models").mkdir()
     shutil.copytree(folder, tmp_path / "models/jaegpt")
     shutil.copytree(folder, tmp_path / "data/base_model")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers.clones import set_params
 from helpers.commands import call
 from helpers.dialogue_reference import messages_of, table
 from helpers.export_fixtures import files_of, read, write_folder
@@ -123,6 +125,8 @@ def test_encode_on_a_cluster_follows_the_tokenizer(expected, cluster, monkeypatc
     base.mkdir(parents=True)
     save_base_model("tiny", base)
     Path("examples").rename("data/examples")
+    shutil.copy(ROOT / "params.yaml", ".")
+    set_params(Path(), dataset__learn="replies")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
     def encoded(address=""):

@@ -34,9 +34,11 @@ KEYS = {
     "evaluate": "loss lm_loss mc_loss lm_ratio mc_ratio perplexity token_accuracy mc_accuracy mc_accuracy_ci "
     "seed_accuracy candidates examples tokens base",
     "exposure": "canaries exposure",
-    "fidelity": "style_score style_score_ci style told_apart shape content hits_own hits_others leak membership_auc "
+    "calibrate": "contexts chosen without_guidance satisfied owner grid reasons",
+    "fidelity": "style_score style_score_ci style told_apart told_apart_text told_apart_reading "
+    "fit context_words drift shape content hits_own hits_others leak membership_auc "
     "exposure contexts reasons",
-    "learned": "lm_loss mc_loss mc_accuracy perplexity",
+    "learned": "lm_loss mc_loss mc_accuracy",
     "voice": "told_apart style_score",
 }
 COLUMNS = {
@@ -54,6 +56,19 @@ COLUMNS = {
         "base_token_accuracy",
         "guess_mc_loss",
         "guess_mc_accuracy",
+    ],
+    "calibrate": [
+        "setting",
+        "temperature",
+        "top_p",
+        "min_p",
+        "guidance",
+        "told_apart",
+        "told_apart_text",
+        "told_apart_reading",
+        "context_words",
+        "fit",
+        "owner_context_words",
     ],
     "language": ["thread", "messages", "identified", "share_kept", "dropped", "kept"],
 }
@@ -140,7 +155,7 @@ def test_every_dropped_thing_is_counted(project: Path) -> None:
 def test_training_and_evaluation_figures_make_sense(project: Path) -> None:
     train, evaluate = metrics(project, "train"), metrics(project, "evaluate")
     assert (train["device"], train["epochs"], train["resumed_from_step"]) == ("cpu", 1, 0)
-    assert train["steps"] == -(-train["examples"] // 8)
+    assert train["steps"] == len((project / "plots/train.csv").read_text().splitlines()) - 1
     assert set(evaluate["base"]) == set(evaluate) - {"base", "loss"}
     assert evaluate["lm_loss"] < evaluate["base"]["lm_loss"] - 0.5, "even the tiny model learns letter frequencies"
     low, high = evaluate["mc_accuracy_ci"]
@@ -283,7 +298,7 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
 def test_runs_are_compared_by_few_figures_in_100_columns(project: Path) -> None:
     shown = call(project, *shlex.split("dvc exp show --no-pager --only-changed --drop '.*/'"), COLUMNS="100")
     head = next(line for line in shown.splitlines() if "Experiment" in line)
-    assert head.split() == ["Experiment", "Created", "lm_loss", "mc_loss", "mc_accuracy", "perplexity", "w_mc"]
+    assert head.split() == ["Experiment", "Created", "lm_loss", "mc_loss", "mc_accuracy", "w_mc"]
     assert "…" not in shown
     for command in ("dvc metrics show", "dvc metrics diff HEAD"):
         shown = call(project, *shlex.split(command), COLUMNS="100")

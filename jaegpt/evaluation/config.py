@@ -12,15 +12,21 @@ class FidelityConfig:
     """Section `fidelity` of params.yaml.
 
     contexts: validation contexts that replies are generated for and judged on.
+    calibrate_contexts: further ones that stage calibrate tries ways to draw on; 0: it tries none.
     canaries: invented exchanges for each number of copies (0, 1, 4, 16) that a copy of the model is trained on, to see
         how well it remembers them; 0 trains no copy.
     """
 
     contexts: int
+    calibrate_contexts: int
     canaries: int
 
     def __post_init__(self) -> None:
         if self.contexts < MIN_CONTEXTS:
             raise ValueError(f"contexts must be at least {MIN_CONTEXTS}, found {self.contexts}.")
+        if self.calibrate_contexts < 0:
+            raise ValueError(
+                f"calibrate_contexts cannot be negative, found {self.calibrate_contexts}. 0 tries nothing."
+            )
         if not 0 <= self.canaries <= MAX_CANARIES:
             raise ValueError(f"canaries must be from 0 to {MAX_CANARIES}, found {self.canaries}.")

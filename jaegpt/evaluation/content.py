@@ -10,6 +10,8 @@ from sacrebleu.metrics.chrf import CHRF
 
 from jaegpt.evaluation.shape import words
 
+NUM_COMMON = 60  # words of the owner's that say little: I, you, yes, ...
+
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # Thai to Khmer, kana, Chinese
 _PARTS = re.compile(f"[{_UNSPACED}]|[^{_UNSPACED}]+")
 
@@ -50,6 +52,29 @@ def token_f1(text: str, reference: str) -> float:
         return float(ours == theirs)
     shared = (ours & theirs).total()
     return 2 * shared / (ours.total() + theirs.total())
+
+
+def common_words(texts: Sequence[str]) -> frozenset[str]:
+    """The NUM_COMMON words that stand in them most often; of equally frequent ones the first by the alphabet."""
+    counted = Counter(word for text in texts for word in _parted(text))
+    return frozenset(sorted(counted, key=lambda word: (-counted[word], word))[:NUM_COMMON])
+
+
+def context_words(replies: Sequence[str], histories: Sequence[Sequence[str]], common: frozenset[str]) -> float | None:
+    """Of all words of the replies that are not `common`, the share that stands in their own history.
+
+    Little of that: the model does not answer what was said. Far more than the owner's: it parrots. None without words.
+
+    Args:
+        histories: [replies] the texts said before each. common: the owner's own, by `common_words`.
+    """
+    hits = count = 0
+    for reply, history in zip(replies, histories, strict=True):
+        rarer = [word for word in _parted(reply) if word not in common]
+        said = {word for text in history for word in _parted(text)}
+        hits += sum(word in said for word in rarer)
+        count += len(rarer)
+    return _share(hits, count)
 
 
 def familiar(texts: Sequence[str], known: Sequence[str]) -> float:

@@ -8,33 +8,42 @@ from typing import Any
 import numpy as np
 
 from jaegpt.arrays import Floats
-from jaegpt.dialogue.encoding import Encoder
+from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.evaluation.baselines import OtherReply, random_replies, retrieved_replies, split_others
-from jaegpt.evaluation.content import content_figures, familiar
+from jaegpt.evaluation.content import common_words, content_figures, context_words, familiar
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.intervals import MIN_CONTEXTS, NotMeasured, exact_interval, need
+from jaegpt.evaluation.drift import drift
+from jaegpt.evaluation.intervals import MIN_CONTEXTS, NotMeasured, exact_interval, need, rounded
+from jaegpt.evaluation.judges import JUDGES, share, wins
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
+from jaegpt.evaluation.reading import Readings, fit
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
 from jaegpt.evaluation.shape import outside_distances
-from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score, told_apart
+from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.packing import Example
 
-DIGITS = 4  # that figures are rounded to; none is known better
 # A model whose replies reach less than this part of the owner's share of familiar words is not far from the owner in
 # style: it does not write language. On the sample the untouched base model reaches 0.85, stiff English 0.4, and random
 # bytes, letters or tokens at most 0.03; with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
 LEAST_FAMILIAR = 0.1
+
+TOLD_APART = (
+    "told_apart", "told_apart_ci", "told_apart_text", "told_apart_text_ci",
+    "told_apart_reading", "told_apart_reading_ci",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """What is measured on: all contexts of both sides, the chosen ones with both models' replies, what others replied.
 
-    tuned, base: [contexts] generated replies. tokens: split -> the examples of that side that fit a block.
+    tuned, base: [contexts] generated replies. readings: what the base model made of the replies of `owner` and `tuned`.
+    talks: of the contexts `talked`, what the model said to itself. repeats: owner turns that repeat one of the owner's
+        last ones, and of how many. tokens: split -> the examples of that side that fit a block.
     """
 
     train: Sequence[Context]
@@ -42,6 +51,10 @@ class Material:
     contexts: Sequence[Context]
     tuned: Sequence[str]
     base: Sequence[str]
+    readings: Mapping[str, Readings]
+    talked: Sequence[Context]
+    talks: Sequence[Sequence[Turn]]
+    repeats: tuple[int, int]
     others: Sequence[OtherReply]
     tokens: Mapping[str, Sequence[Example]]
     block_size: int
@@ -67,7 +80,7 @@ class Figures:
 
     def content(self) -> dict[str, Any]:
         """All figures, rounded, and the reasons."""
-        return _rounded({**self.values, "reasons": self.reasons})
+        return rounded({**self.values, "reasons": self.reasons})
 
 
 def text_figures(material: Material, figures: Figures) -> None:
@@ -94,7 +107,10 @@ def text_figures(material: Material, figures: Figures) -> None:
     figures.values["contexts"] = len(material.contexts)
     figures.add(("style_score", "style_score_ci"), lambda: _style_score(material, replies, judged()))
     figures.add(("style", "style_auc"), lambda: _style(judged()))
-    figures.add(("told_apart", "told_apart_ci"), lambda: _told_apart(material, replies))
+    figures.add(TOLD_APART, lambda: _told_apart(material, replies))
+    figures.add(("context_words",), lambda: _context_words(material, replies))
+    figures.add(("fit",), lambda: _fit(material))
+    figures.add(("drift",), lambda: {"drift": _drift(material)})
     if not replies["others"]:
         figures.reasons["others"] = {"held_out_replies_of_others": 0}
     figures.add(("shape",), outside)
@@ -177,8 +193,31 @@ def _style(judged: Mapping[str, Floats]) -> dict[str, Any]:
 
 def _told_apart(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     names = [context.example_id for context in material.contexts]
-    share, interval = told_apart(replies["owner"], replies["tuned"], names, material.seed)
-    return {"told_apart": share, "told_apart_ci": interval}
+    readings = material.readings["owner"], material.readings["tuned"]
+    won = wins(replies["owner"], replies["tuned"], names, material.seed, readings)
+    values = [share(won[judge], material.seed) for judge in JUDGES]
+    return dict(zip(TOLD_APART, (figure for value in values for figure in value), strict=True))
+
+
+def _context_words(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    need(MIN_CONTEXTS, contexts=len(material.contexts))
+    common = common_words([context.reply for context in material.train])
+    histories = [[text for _, text in context.history] for context in material.contexts]
+    shares = {name: context_words(replies[name], histories, common) for name in ("tuned", "owner")}
+    return {"context_words": shares}
+
+
+def _fit(material: Material) -> dict[str, Any]:
+    need(MIN_CONTEXTS, contexts=len(material.contexts))
+    own = material.readings["owner"]
+    found = fit(material.readings["tuned"], own)
+    if found is None:
+        raise NotMeasured(owner_gain=own.gain)
+    return {"fit": found}
+
+
+def _drift(material: Material) -> dict[str, Any]:
+    return drift(material.talks, material.talked, material.contexts, material.tuned, material.repeats, material.seed)
 
 
 def _hits(name: str, shown: Sequence[Lineup], scores: Sequence[CandidateScores], own: bool) -> dict[str, Any]:
@@ -198,13 +237,3 @@ def _leak(training: Training, replies: Mapping[str, Sequence[str]]) -> dict[str,
         "leak_spans": shares(training.shares_span),
         "identifiers": {name: training.known_identifiers(texts) for name, texts in replies.items()},
     }
-
-
-def _rounded(value: Any) -> Any:
-    """Figures rounded to DIGITS; between 0 and 1 none is rounded to 0 or 1, but the ends of an interval may be."""
-    if isinstance(value, float):
-        least = 10.0**-DIGITS
-        return round(min(max(value, least), 1 - least) if 0 < value < 1 else value, DIGITS)
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [round(item, DIGITS) for item in value] if isinstance(value, list) else value

@@ -1,11 +1,15 @@
 """How sure a figure is, and how to report that it could not be measured."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from scipy.stats import beta
 
 from jaegpt.arrays import Floats, Ints
 
 NUM_RESAMPLES = 2000
+DIGITS = 4  # that figures are rounded to; none is known better
 MIN_CONTEXTS = 20  # fewer give an interval that says nothing
 
 
@@ -66,6 +70,19 @@ def auc(high: Floats, low: Floats, paired: bool, seed: int) -> tuple[float, list
     values = ((times_high @ wins) * times_low).sum(axis=1) / count**2
     (low_end, high_end), all_alike = middle_95(values), exact_interval(0, count)[1]
     return float(wins.mean()), [min(low_end, 1 - all_alike), max(high_end, all_alike)]
+
+
+def rounded(value: Any) -> Any:
+    """Figures rounded to DIGITS; between 0 and 1 none is rounded to 0 or 1, but the ends of an interval may be."""
+    if isinstance(value, float):
+        least = 10.0**-DIGITS
+        return round(min(max(value, least), 1 - least) if 0 < value < 1 else value, DIGITS)
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        numbers = all(isinstance(item, (int, float)) for item in value)
+        return [round(item, DIGITS) for item in value] if numbers else list(map(rounded, value))
+    return value
 
 
 def _times_drawn(rows: Ints, count: int) -> Floats:

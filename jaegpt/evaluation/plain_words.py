@@ -8,6 +8,9 @@ _NAMES = {
     "style": "style",
     "style_score": "how far fine-tuning went towards your style",
     "told_apart": "whether a stranger could tell",
+    "context_words": "how often replies take up the words said before",
+    "fit": "whether replies fit what was said before",
+    "drift": "what becomes of a longer conversation",
     "others": "how the judge takes other people's replies",
     "shape": "the shape of replies",
     "content": "the content of replies",
@@ -21,7 +24,7 @@ _NAMES = {
 
 def sentences(figures: Mapping[str, Any]) -> list[str]:
     """What the figures of metrics/fidelity.json say, one fact per sentence, then what is not known and why."""
-    facts = (_style, _told_apart, _content, _ranking, _leak, _membership, _exposure)
+    facts = (_style, _told_apart, _context, _drift, _content, _ranking, _leak, _membership, _exposure)
     return [
         f"Measured on {figures['contexts']:,} conversations that the model was not trained on.",
         *(sentence for fact in facts for sentence in fact(figures)),
@@ -64,9 +67,36 @@ def _style(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def _told_apart(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["told_apart"] is not None:
+        text, reading = (of_100(figures[f"told_apart_{judge}"]) for judge in ("text", "reading"))
         yield (
-            "A stranger who has read messages of yours and of the model could tell your reply from the model's in "
-            f"{of_100(figures['told_apart'])} of 100 cases{_interval(figures['told_apart_ci'])}; 50 is guessing."
+            "A stranger who knows replies of yours and of the model, and reads what was said before, could tell yours "
+            f"from the model's in {of_100(figures['told_apart'])} of 100 cases{_interval(figures['told_apart_ci'])}; "
+            f"by the wording alone in {text}, by how replies fit what was said in {reading}. 50 is guessing."
+        )
+
+
+def _context(figures: Mapping[str, Any]) -> Iterator[str]:
+    found = figures["context_words"]
+    if found is not None and None not in found.values():
+        yield (
+            f"Of its rarer words {percent(found['tuned'])} had been said just before, of yours "
+            f"{percent(found['owner'])}: fewer and it does not answer, many more and it parrots."
+        )
+    if figures["fit"] is not None:
+        yield (
+            f"What was said before makes its replies likelier by {percent(figures['fit'])} of what it does for yours, "
+            "as the base model reads them; 80 to 125 % is like you."
+        )
+
+
+def _drift(figures: Mapping[str, Any]) -> Iterator[str]:
+    found = figures["drift"]
+    if found is not None and found["repetition_tuned"] is not None and found["repetition_owner"] is not None:
+        first, *_, last = found["told_apart_text"]
+        yield (
+            f"Talking to itself for {len(found['repetition'])} turns, it repeats one of its last five in "
+            f"{percent(found['repetition_tuned'])} of them, you in {percent(found['repetition_owner'])}; by the "
+            f"wording it could be told from you in {of_100(first)} of 100 cases at first, in {of_100(last)} at the end."
         )
 
 

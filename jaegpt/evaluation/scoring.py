@@ -66,16 +66,26 @@ def score_candidates(
 
 def _likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> Floats:
     """Log-likelihood of each candidate of a packed row: [examples, candidates]."""
+    values, group = token_likelihoods(model, hidden, batch, packed)
+    sums = np.bincount(group, values, packed.score_at[0].size).astype(np.float64)
+    return sums.reshape(packed.score_at.shape[1:])
+
+
+def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, packed: Batch) -> tuple[Floats, Ints]:
+    """Log-likelihood of every candidate token of a packed row, and whose it is.
+
+    Returns:
+        Two arrays [tokens], in the order of the row; the second holds example slot * candidates + candidate.
+    """
     at, target, group = _targets(packed)
-    num_examples, num_candidates = packed.score_at.shape[1:]
-    sums = np.zeros(num_examples * num_candidates)
+    values = []
     for start in range(0, len(at), MAX_LOGITS):
         part = slice(start, start + MAX_LOGITS)
         label_at, wanted = (torch.from_numpy(array[part])[None].to(hidden.device) for array in (at, target))
         logits = model.logits(hidden, batch._replace(label_at=label_at)).float()  # [1, slots, vocabulary]
         chosen = logits.gather(-1, wanted[..., None])[..., 0] - logits.logsumexp(-1)
-        np.add.at(sums, group[part], chosen[0].double().cpu().numpy())
-    return sums.reshape(num_examples, num_candidates)
+        values.append(chosen[0].double().cpu().numpy())
+    return np.concatenate(values), group
 
 
 def _targets(packed: Batch) -> tuple[Ints, Ints, Ints]:

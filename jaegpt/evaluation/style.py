@@ -10,11 +10,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from jaegpt.arrays import Floats, Ints
-from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, exact_interval, middle_95, need
+from jaegpt.dialogue.draws import text_hashes
+from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95, need
 
 NUM_FOLDS = 5
-NUM_DEALS = 3  # of contexts into folds, so that the luck of one deal does not decide whether two models differ
 MIN_TEXTS = 100  # of either side, to learn from
 MAX_TEXTS = 20_000  # of either side; more do not change the judge, only its time
 
@@ -27,7 +26,7 @@ class StyleJudge:
     (the random and the retrieved ones, a model that copies) has no advantage over one that does not.
 
     It cannot show how far a model is from the owner: a sentence that the model says over and over falls into one fold,
-    so the judge of that fold never learned it. `told_apart` is for that, and deals contexts.
+    so the judge of that fold never learned it. The judges of `judges.py` are for that, and are dealt contexts.
 
     Args:
         owner, others: texts to learn from. Both sides weigh the same, so 0.5 means "cannot tell".
@@ -58,41 +57,6 @@ class StyleJudge:
             if len(rows):
                 result[rows] = model.predict_proba([texts[row] for row in rows.tolist()])[:, 1]
         return result
-
-
-def told_apart(
-    real: Sequence[str], generated: Sequence[str], names: Sequence[str], seed: int
-) -> tuple[float, list[float]]:
-    """How often a judge that has read replies of both finds the real one of two, and its 95 % interval.
-
-    The contexts are dealt into folds, each with both replies to it, and a pair is judged by the one model that learned
-    from the other folds' pairs. So the judge knows what the model says over and over, as a reader would, and both sides
-    are treated alike: a model whose replies are drawn as the owner's are is found in half of the pairs. It learns from
-    the pairs alone, because the owner's training replies have no counterpart on the model's side.
-
-    The interval is the exact one of so many pairs; that other texts would make another judge is not in it.
-
-    Args:
-        real, generated: [contexts] replies to the same contexts.
-        names: [contexts] the contexts' own names, by which they are dealt.
-
-    Raises:
-        NotMeasured: there are fewer than MIN_TEXTS contexts.
-    """
-    need(MIN_TEXTS, contexts=len(names))
-    texts = np.array([real, generated], dtype=object)  # [2, contexts]
-    found = np.zeros(len(names))
-    for deal in range(NUM_DEALS):
-        fold = _deal(names, seed, deal)
-        for held_out in range(NUM_FOLDS):
-            learned = texts[:, fold != held_out]
-            is_owner = np.repeat([True, False], learned.shape[1])
-            model = _model().fit(learned.ravel().tolist(), is_owner)
-            # For each held-out context, does the judge give the owner's reply more than the model's? A tie counts half.
-            own, other = (model.predict_proba(side.tolist())[:, 1] for side in texts[:, fold == held_out])
-            found[fold == held_out] += ((own > other) + 0.5 * (own == other)) / NUM_DEALS
-    share = float(found.mean())
-    return share, exact_interval(min(float(found.sum()), len(names)), len(names))
 
 
 def style_score(owner: Floats, tuned: Floats, base: Floats, seed: int) -> tuple[float, list[float] | None]:
@@ -145,13 +109,6 @@ def _folds(texts: Sequence[str]) -> Ints:
     """[texts] a number in 0..NUM_FOLDS-1 that depends on the text alone."""
     hashes = text_hashes(pa.array(texts, pa.string()))
     return (hashes % np.uint64(NUM_FOLDS)).astype(np.int64)
-
-
-def _deal(names: Sequence[str], seed: int, deal: int) -> Ints:
-    """[contexts] a fold's number; folds differ by one context at most, and the order of the contexts does not count."""
-    drawn = {name: thread_key(seed, f"fold {deal}", name) for name in names}
-    place = {name: number for number, name in enumerate(sorted(names, key=lambda name: (drawn[name], name)))}
-    return np.array([place[name] % NUM_FOLDS for name in names], dtype=np.int64)
 
 
 def _some(texts: Sequence[str], rng: np.random.Generator) -> Sequence[str]:
