@@ -55,6 +55,7 @@ REASONS = {
     "privacy": "keys, encryption, messages that disappear, screenshots",
     "quoted": "quotes alone",
     "reaction": "reactions",
+    "repeated": "replies in a thread that were also sent to the channel",
     "service": "lines of the service",
     "short_code": "from companies and codes",
     "spam": "spam",
@@ -128,6 +129,7 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
         ],
         "sources": {name: asdict(source) for name, source in report.sources.items()},
         "files_skipped": report.skipped,
+        "files_ignored": report.ignored,
         "problems": report.problems,
     }
 
@@ -166,6 +168,9 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
         for line, suspect in list(report.suspects.items())[:NUM_SHOWN]:
             yield f"             {line!r}: {suspect.count:,} times in {_count(suspect.threads, 'thread')}"
             yield "    - '" + pattern_of(line).replace("'", "''") + "'"
+    if report.ignored:
+        counts = ", ".join(f"{_count(count, 'file')} .{suffix}" for suffix, count in report.ignored.items())
+        yield from _wrapped(f"  ignored    {counts}, in which no messages were found")
     yield f"  problems   {len(report.problems) or 'none'}"
     for problem in report.problems:
         yield f"             {problem}"

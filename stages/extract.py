@@ -46,6 +46,7 @@ def main() -> None:
         "owner_messages": report.owner_messages,
         "dropped": report.dropped,
         "files_skipped": report.skipped,
+        "files_ignored": report.ignored,
         "redacted": report.redacted,
         "suspects": len(report.suspects),
         "sources": by_source,
@@ -60,6 +61,9 @@ def main() -> None:
         print(f"times without a zone were read in {zone_name(config.timezone)} (export.timezone)")
     for reason, count in report.dropped.items():
         print(f"dropped: {count:,} {reason}")
+    if report.ignored:
+        counts = ", ".join(f"{count:,} .{suffix}" for suffix, count in report.ignored.items())
+        print(f"files without messages: {counts}")
     if report.suspects:
         print(f"suspects: {len(report.suspects):,} lines look automatic; `jaegpt inspect` lists them")
     for problem in report.problems:

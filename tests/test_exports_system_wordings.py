@@ -80,6 +80,14 @@ def test_who_speaks_of_themselves_in_whole() -> None:
     assert kind_of(line, GROUP, BEN) == "thread"
     assert kind_of(line, GROUP, OWNER) is None
     assert kind_of("Ben added a new prompt to the chat", GROUP, BEN) is None
+    for deed in (
+        "left the building", "is in love", "made cake, come!", "started it", "took the last one", "called it",
+        "sent a photo of the cake", "left the chat lol", "changed the channel, I think", "started a group of one?",
+        "left the group\nand nobody noticed",
+    ):  # fmt: skip
+        assert kind_of(f"{BEN} {deed}", GROUP, BEN) is None, deed
+        line = pa.array([f"{BEN} {deed}"])
+        assert find_system_lines(line, lambda row: GROUP, [], lambda row: BEN) == {}, deed
 
 
 def test_they_leave_a_download_with_what_people_wrote(tmp_path: Path) -> None:

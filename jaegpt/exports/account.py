@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from jaegpt.errors import JaegptError
@@ -65,6 +66,7 @@ class ExportReport:
         owner: None when it is not clear (read_export raises then).
         years: kept messages by year.
         skipped: bad files by reason, with `on_error: skip`.
+        ignored: files by suffix that were looked at and hold no messages that are read: settings, posts, lists.
         problems: what the user should know, one line each.
         suspects: lines that look automatic though no rule knows them.
         samples: some kept messages, evenly spaced, when asked for.
@@ -88,6 +90,7 @@ class ExportReport:
     redacted: int
     years: dict[int, int]
     skipped: dict[str, int]
+    ignored: dict[str, int]
     problems: list[str]
     suspects: dict[str, Suspect] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
@@ -114,7 +117,8 @@ def make_report(
     by_source += sum((part.dropped for part in written), Counter[tuple[str, str]]())
     for thread in threads:
         if thread.key in left_out:
-            by_source[thread.source, left_out[thread.key]] += thread.num_rows
+            for note, _ in thread.pieces:
+                by_source[note.file.source, left_out[thread.key]] += note.rows
     dropped = _over_sources(by_source)
     years = sum((part.years for part in written), Counter[tuple[str, int]]())
     report = ExportReport(
@@ -133,6 +137,7 @@ def make_report(
         redacted=sum(note.redacted for note in notes),
         years=_sorted(_over_sources(years)),
         skipped=_sorted(Counter(problem.reason for problem in bad)),
+        ignored=_ignored(found, {file.entry.path for file in files} | {problem.path for problem in bad}),
         problems=problems,
         suspects=merge_suspects([part.suspects for part in written]),
         samples=[text for part in written for text in part.samples],
@@ -162,9 +167,12 @@ def _source_reports(
     certainty = {file.entry.path: file.certainty for file in found.sources}
     years = sum((part.years for part in written), Counter[tuple[str, int]]())
     reports = {}
-    for source, num_threads in Counter(thread.source for thread in threads).most_common():
+    of_threads = [{note.file.source for note, _ in thread.pieces} for thread in threads]
+    for source, num_threads in Counter(chain.from_iterable(of_threads)).most_common():
         files = {note.file.entry.path: note.file for note in notes if note.file.source == source}
-        people = {name for thread in threads if thread.source == source for name in thread.people}
+        people = {
+            name for thread, of in zip(threads, of_threads, strict=True) if source in of for name in thread.people
+        }
         pools = [(source, is_marked) for is_marked in (True, False)] if owner else []
         names = [name for pool in pools if owner for name in owner.names_in(pool)]
         reports[source] = SourceReport(
@@ -187,6 +195,10 @@ def _problems_of(source: str, paths: Collection[str], problems: Sequence[str]) -
     """The lines that open with the path of a file of this messenger, or speak of it by name."""
     shown = {printable(path) for path in paths}
     return [line for line in problems if line.startswith(f"in {source} ") or line.split(": ", 1)[0] in shown]
+
+
+def _ignored(found: Discovery, read: Collection[str]) -> dict[str, int]:
+    return _sorted(Counter(path.rpartition(".")[2].lower() for path in found.looked_at.difference(read)))
 
 
 def _how(file: MessageFile) -> str:

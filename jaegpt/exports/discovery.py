@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import BadFileError, Entry, list_entries, printable
 from jaegpt.exports.filenames import encrypted_stem, has_thread_id, message_file, thread_folder, unread_kind
 from jaegpt.exports.message_files import BOXES, ENCRYPTED_BOX, ROOTS, MessageFile
-from jaegpt.exports.sniffing import Sniffed, may_hold_messages, sniff
+from jaegpt.exports.sniffing import Sniffed, is_telling, may_hold_messages, sniff
 
 # What people sent in a thread lies in these folders of it; files of any name may be among that.
 _MEDIA = ("files", "photos", "videos", "audio", "gifs", "stickers_used", "stickers")
@@ -51,6 +51,8 @@ class Discovery:
         html: files of messages that are not read.
         problems: what keeps messages from being read.
         notices: what was not read though it might hold messages, one line each.
+        looked_at: paths of text, JSON and the like of which it is not known yet whether anything is read from them.
+        suspects: those of them that look like messages of a format that nobody knows.
     """
 
     files: list[MessageFile] = field(default_factory=list)
@@ -59,10 +61,22 @@ class Discovery:
     html: list[Entry] = field(default_factory=list)
     problems: list[BadFileError] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    looked_at: set[str] = field(default_factory=set)
+    suspects: set[str] = field(default_factory=set)
 
     @property
     def num_files(self) -> int:
         return len(self.files) + len(self.sources)
+
+    def suspects_but(self, read: Collection[str]) -> list[str]:
+        """A line on the suspects that are not among `read`."""
+        paths = self.suspects.difference(read)
+        if not paths:
+            return []
+        return [
+            f"files look like messages, and their format is not known ({len(paths):,}, the first is "
+            f"{printable(min(paths))}); a table of them is read (docs/exports.md)"
+        ]
 
 
 def discover(paths: Sequence[str]) -> Discovery:
@@ -120,7 +134,7 @@ def _wanted(prefix: str, name: str) -> bool:
     )
 
 
-def _thread_file(path: str) -> tuple[str, str, tuple[int, str, str]] | None:
+def _thread_file(path: str) -> tuple[str, str, tuple[int, str]] | None:
     """(box, thread, what its name says) of a file with the place and name of one of messages; None for any other."""
     place = _THREAD_FILE.match(path)
     if place:
@@ -172,12 +186,12 @@ def _sort_in(
     thread_file = _thread_file(path)
     kind = _unread(path)
     if thread_file:
-        box, thread, (number, copy, suffix) = thread_file
+        box, thread, (number, suffix) = thread_file
         if suffix != "json":
             found.html.append(entry)
             return
         format = "instagram" if "your_instagram_activity/" in path else "messenger"
-        found.files.append(MessageFile(entry, format, box, thread, number, copy))
+        found.files.append(MessageFile(entry, format, box, thread, number))
     elif _PROFILE.search(entry.name):
         found.profiles.append(entry)
     elif kind:
@@ -194,6 +208,10 @@ def _is_of_another_messenger(found: Discovery, unread: dict[str, list[str]], ent
     if not may_hold_messages(path):
         return False
     verdict = sniff(entry)
+    if is_telling(entry.name):
+        found.looked_at.add(entry.path)
+    if verdict.is_suspect:
+        found.suspects.add(entry.path)
     if verdict.notice:
         found.notices.append(verdict.notice)
     if verdict.sniffed:
@@ -208,21 +226,16 @@ def _sort_in_by_content(found: Discovery, unnumbered: list[MessageFile], entry: 
     folder, _, name = path.rpartition("/")
     stem = name[: -len(".json")]
     if _CONVERSATIONS.search(path):
-        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0, stem[len("messages") :]))
+        found.files.append(MessageFile(entry, "conversations", BOXES[0], stem, 0))
     elif _NUMBERED_FILE.search(entry.name):
-        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, *_stem_number_copy(stem)))
+        found.files.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, encrypted_stem(stem), 1))
     elif folder.endswith("/messages") or folder == "messages":
         return  # settings
-    elif named := message_file(name):
-        number_0 = MessageFile(entry, "messenger", BOXES[0], folder.rpartition("/")[2] or entry.source, 0, named[1])
-        unnumbered.append(number_0)
+    elif message_file(name):
+        thread = folder.rpartition("/")[2] or entry.source
+        unnumbered.append(MessageFile(entry, "messenger", BOXES[0], thread, 0))
     else:
         unnumbered.append(MessageFile(entry, "encrypted", ENCRYPTED_BOX, stem, 0))
-
-
-def _stem_number_copy(stem: str) -> tuple[str, int, str]:
-    name, copy = encrypted_stem(stem)
-    return name, 1, copy
 
 
 def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
@@ -237,7 +250,7 @@ def _not_a_download(path: str, unread: dict[str, list[str]]) -> str:
 def nothing_found(paths: Sequence[str], found: Discovery) -> str:
     """The message for a user in whose download there is no thread."""
     where = ", ".join(paths)
-    notices = "".join(f"\n  {notice}" for notice in found.notices)
+    notices = "".join(f"\n  {notice}" for notice in (*found.notices, *found.suspects_but(())))
     if found.files:
         names = f"{len(found.files):,} with such a name, the first is {printable(found.files[0].entry.path)}"
         notices = f"\n  files that have only the name of encrypted threads: {names}{notices}"

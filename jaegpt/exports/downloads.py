@@ -8,7 +8,7 @@ one when their messages agree, time and text, wherever both could have them. The
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,13 @@ import pyarrow.compute as pc
 
 from jaegpt.arrays import Ints
 from jaegpt.exports.first_pass import BatchNote, FileNote, load_messages
-from jaegpt.exports.message_files import KNOWN_BY_TITLE
+from jaegpt.exports.message_files import KNOWN_BY_TITLE, ROOTS
 from jaegpt.exports.overlap import compare, messages_of, renames
 from jaegpt.exports.threads import Thread
 
 PLATFORMS = (("encrypted",), ("messenger",), ("instagram", "conversations"))
+# Until 2021 Instagram's downloads were laid out as Messenger's, so that only messages show what is one.
+LAYOUTS = (PLATFORMS[:1], PLATFORMS[1:])
 MINUTE_MS = 60_000
 MIN_COMMON, LONG_BYTES = 3, 8  # messages that two threads have to share before they are compared, and their length
 MAX_BEARERS = 50  # a message that stands in more threads than this was sent to many, and shows nothing
@@ -33,8 +35,7 @@ _FOLDER_NUMBER = re.compile(r"(?:^|_)(\d+)$")
 def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
     """Every thread once, and lines for the user on what may still be there twice.
 
-    The threads that are joined are changed in place. Each is of one platform: threads of Messenger and of Instagram are
-    never the same, and encrypted ones continue others by rules of their own.
+    The threads that are joined are changed in place. Encrypted ones continue others by rules of their own.
     """
     places = {thread.key: {note.file.download for note, _ in thread.pieces} for thread in threads}
     problems: list[str] = []
@@ -46,11 +47,17 @@ def join_downloads(threads: Sequence[Thread]) -> tuple[list[Thread], list[str]]:
             side, more = _join(side, places, _with_common_messages(side, places))
             problems += more
         remaining += side
-    for formats in PLATFORMS:
-        side = [thread for thread in metas if thread.pieces[0][0].file.format in formats]
+    for platforms in LAYOUTS:
+        side = [thread for thread in metas if _format(thread) in chain(*platforms)]
         if len(set().union(*(places[thread.key] for thread in side))) > 1:
-            side, more = _join(side, places, _with_common_times(side, places))
-            problems += more + _not_joined(side, places)
+            by_key = {thread.key: _platform(thread) for thread in side}
+            pairs = [
+                pair for pair in _with_common_times(side, places) if len({by_key[key] for key in pair} - {None}) < 2
+            ]
+            side, more = _join(side, places, pairs)
+            problems += more
+            for formats in platforms:
+                problems += _not_joined([thread for thread in side if _format(thread) in formats], places)
         remaining += side
     return sorted(remaining, key=lambda thread: thread.key), problems
 
@@ -209,6 +216,17 @@ def _not_joined(threads: Sequence[Thread], places: Mapping[str, set[str]]) -> li
 
 def _may_be_one(rivals: Sequence[Thread], places: Mapping[str, set[str]]) -> bool:
     return any(places[one.key].isdisjoint(places[other.key]) for one, other in combinations(rivals, 2))
+
+
+def _format(thread: Thread) -> str:
+    return thread.pieces[0][0].file.format
+
+
+def _platform(thread: Thread) -> str | None:
+    """Messenger or Instagram; None for the layout that both had until 2021."""
+    file = thread.pieces[0][0].file
+    is_old = file.format == "messenger" and not any(f"{root}/" in file.entry.path for root in ROOTS[:-1])
+    return None if is_old else file.source
 
 
 def _folder(thread: Thread) -> str:

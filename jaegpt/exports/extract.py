@@ -106,6 +106,7 @@ def _read(
     strict = config.on_error == "stop"
     notes = map_parts(_first_pass, _jobs(found, config, folder, scratch), "reading")
     found.notices += _said(notes)
+    read = {note.file.entry.path for batch in notes for note in batch.files}
     bad, faults = _bad_files(found, notes, config.paths), [fault for note in notes for fault in note.faults]
     if strict:  # otherwise their other messages are read
         bad = sorted([*bad, *faults], key=lambda problem: problem.path)
@@ -131,7 +132,15 @@ def _read(
         for index, part in enumerate(parts)
     ]
     written = map_parts(make_part, part_jobs, "sorting")
-    lines = [*map(str, bad), *sorted(map(str, faults)), *found.notices, *not_joined, *_html_notice(found)]
+    refused = {problem.path for problem in (*bad, *faults)}
+    lines = [
+        *map(str, bad),
+        *sorted(map(str, faults)),
+        *found.notices,
+        *not_joined,
+        *_html_notice(found),
+        *found.suspects_but(read | refused),
+    ]
     problems = [printable(line) for line in (*lines, *notices)]
     return make_report(found, notes, threads, left_out, written, owner, bad, problems)
 

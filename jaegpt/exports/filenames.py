@@ -18,7 +18,7 @@ _FILE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _HAS_ID = re.compile(r"_(?:\d+|[A-Za-z0-9_-]{10})$")
-_NUMBERED = re.compile(r"(?P<name>.+_\d+)(?P<mark>[\s(].*)?", re.DOTALL)
+_NUMBERED = re.compile(r"(?P<name>.+_\d+)(?:[\s(].*)?", re.DOTALL)
 # Downloads that are not done, files that a cloud keeps elsewhere, and archives that are not zips.
 _UNFINISHED = re.compile(
     r"\.(?:crdownload|opdownload|part|partial|filepart|download|aria2|icloud)$|\.(?:zip|json)\.tmp$", re.IGNORECASE
@@ -41,20 +41,20 @@ def has_thread_id(folder: str) -> bool:
     return bool(_HAS_ID.search(thread_folder(folder)))
 
 
-def message_file(name: str) -> tuple[int, str, str] | None:
-    """(number, mark of a copy, suffix) of a file that is named as those of messages are; None for any other."""
+def message_file(name: str) -> tuple[int, str] | None:
+    """(number, suffix) of a file that is named as those of messages are; None for any other."""
     match = _FILE.fullmatch(name)
     if not match:
         return None
     digits = match["number"] or "1"  # Python refuses to read numbers of thousands of digits
     number = int(digits) if len(digits) < 10 else MAX_NUMBER
-    return number, (match["before"] or "") + (match["behind"] or ""), match["suffix"].lower()
+    return number, match["suffix"].lower()
 
 
-def encrypted_stem(stem: str) -> tuple[str, str]:
-    """(name, mark of a copy) of a file of the encrypted download: `Bo_12 (1)` -> (`Bo_12`, ` (1)`)."""
+def encrypted_stem(stem: str) -> str:
+    """The name of a file of the encrypted download without the mark of a copy: `Bo_12 (1)` -> `Bo_12`."""
     match = _NUMBERED.fullmatch(stem)
-    return (match["name"], match["mark"] or "") if match else (stem, "")
+    return match["name"] if match else stem
 
 
 def unread_kind(name: str, is_in_thread: bool) -> str | None:

@@ -47,3 +47,31 @@ def hint_of(name: str, head: bytes) -> str | None:
         if pattern.search(name) and (wanted is None or wanted.search(head)):
             return line
     return None
+
+
+# What the files of chats have in common, whatever wrote them: somebody, a time, and words.
+_IN_JSON = (
+    re.compile(rb'"(?:sender|from|author|user|nick)\w*"\s*:', re.IGNORECASE),
+    re.compile(rb'"\w*(?:time|date|created|sent)\w*"\s*:|"ts"\s*:', re.IGNORECASE),
+    re.compile(rb'"(?:text|messages?|msg|body|contents?)"\s*:', re.IGNORECASE),
+)
+_WORDS_COLUMN = re.compile(r"text|messages?|msg|body|contents?|nachricht|mensaje|texto|texte", re.IGNORECASE)
+_TIME_COLUMN = re.compile(r"\w*(?:time|date|sent|created|datum|fecha|zeit)\w*", re.IGNORECASE)
+_LINE = re.compile(
+    rb"^\W{0,3}(?:\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\d{1,2}[:.]\d\d)[^\n]{0,60}?[:>\t] ?[^\s]", re.MULTILINE
+)
+_FEW_LINES = 3
+_ELEMENT = re.compile(rb"<(?:sms|mms|messages?|msg|chat)[\s>]", re.IGNORECASE)
+
+
+def looks_like_messages(name: str, head: bytes) -> bool:
+    """Whether a file that no reader took may hold a chat all the same, by its suffix and first bytes."""
+    suffix = name.lower().rpartition(".")[2]
+    if suffix in ("json", "jsonl", "ndjson"):
+        return all(pattern.search(head) for pattern in _IN_JSON)
+    if suffix in ("csv", "tsv"):
+        names = re.split(r'[",;\t\s]+', head.partition(b"\n")[0].decode("utf-8", "replace"))
+        return all(any(pattern.fullmatch(name) for name in names) for pattern in (_WORDS_COLUMN, _TIME_COLUMN))
+    if suffix == "xml":
+        return bool(_ELEMENT.search(head))
+    return suffix in ("txt", "md") and len(_LINE.findall(head)) >= _FEW_LINES

@@ -48,7 +48,6 @@ class MessageFile:
         format: of Meta's files messenger, instagram, encrypted or conversations; of others their source.
         thread: the folder that identifies its thread, without the mark of a copy; in other sources the thread's key.
         number: its place (1 = newest); 0 where the name does not show that it is of messages.
-        copy: what a browser or a file manager added to the file's name.
         reader: the name of the reader that knows the format; "" for Meta's.
     """
 
@@ -57,7 +56,6 @@ class MessageFile:
     box: str
     thread: str
     number: int
-    copy: str = ""
     reader: str = ""
 
     @property
@@ -78,17 +76,19 @@ class MessageFile:
     def download(self) -> str:
         """Where its download, or a zip of it, lies: a thread has one name in there."""
         if self.reader:
-            # Where threads have lasting ids, names follow those: all files together are one download.
-            return self.entry.path if self.format in KNOWN_BY_TITLE else self.format
+            return self.entry.path
         if self.format in ("encrypted", "conversations"):
             return self.entry.folder
         before, found, _ = self.entry.path.rpartition("/messages/")
         return before if found else self.entry.source
 
     @property
-    def witness(self) -> tuple[str, str]:
-        """The copy of the thread that it is part of. One copy holds each message once; another may hold it again."""
-        return (self.entry.path if self.reader else self.entry.folder), self.copy
+    def witness(self) -> str:
+        """The file: it holds each message once, another may hold it again.
+
+        Also one of the same folder, where two downloads were unpacked over one another.
+        """
+        return self.entry.path
 
     @property
     def era(self) -> str:

@@ -148,7 +148,9 @@ def _with_proposals(
     without = [
         pool
         for pool, threads in by_pool.items()
-        if not set(owner.names_in(pool)) & set(presence(threads)) and any(not thread.is_metas for thread in threads)
+        if any(not thread.is_metas for thread in threads)
+        and (people := presence(threads))
+        and people.keys().isdisjoint(owner.names_in(pool))
     ]
     proposals = tuple(
         Proposal(pool[0], guess.names, guess.how, guess.threads, len(by_pool[pool]))

@@ -1,13 +1,14 @@
 """Every person under one name in a thread: who was renamed or deleted between two downloads, or within one."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from jaegpt.exports.downloads import NUM_NAMED, groups, times_of
 from jaegpt.exports.first_pass import BatchNote, FileNote
+from jaegpt.exports.message_files import KNOWN_BY_TITLE, MessageFile
 from jaegpt.exports.overlap import Pieces, compare, messages_of, renames
 from jaegpt.exports.people import NAMELESS, clean_name
 from jaegpt.exports.threads import Thread
@@ -24,15 +25,21 @@ def find_renames(threads: Sequence[Thread]) -> list[str]:
     for thread in threads:
         places: dict[str, list[tuple[FileNote, BatchNote]]] = defaultdict(list)
         for piece in thread.pieces:
-            places[piece[0].file.download].append(piece)
+            places[_place(piece[0].file)].append(piece)
         if len(thread.people) <= 2 and len(places) == 1:
             continue
-        thread.is_pair = all(_is_pair(pieces) for pieces in places.values())
+        # Slack has a file per day: what shows a pair there is all of them together.
+        sides = [thread.pieces] if _has_lasting_id(thread) else places.values()
+        thread.is_pair = all(_is_pair(pieces) for pieces in sides)
         if len(places) == 1 or len({frozenset(_people(pieces)) for pieces in places.values()}) == 1:
             continue
         links: set[tuple[str, str]] = set()
-        for one, other in combinations(places.values(), 2):
-            links |= _links(one, other, thread.is_pair)
+        for one, other in _to_compare(thread, places):
+            found = _links(one, other, thread.is_pair)
+            if _has_lasting_id(thread):  # a file has one name per id there: two names in it are two people
+                both = _people(one) & _people(other)
+                found = {pair for pair in found if both.isdisjoint(pair)}
+            links |= found
         if not latest:
             latest = _latest(threads)
         for group in groups(links):
@@ -47,6 +54,33 @@ def find_renames(threads: Sequence[Thread]) -> list[str]:
         f"threads between two people have other names in other downloads, and who is who is not clear ({named}); if "
         "some are yours, set export.owner to the list of your names"
     ]
+
+
+def _place(file: MessageFile) -> str:
+    """Within what one person has one name in a thread: a download of Meta's, a file of any other messenger."""
+    return file.entry.path if file.reader else file.download
+
+
+def _has_lasting_id(thread: Thread) -> bool:
+    return not thread.is_metas and thread.source not in KNOWN_BY_TITLE
+
+
+def _to_compare(thread: Thread, places: Mapping[str, Pieces]) -> Iterator[tuple[Pieces, Pieces]]:
+    """Pairs of places; where each day may have a file of its own, those alone whose times overlap."""
+    if not _has_lasting_id(thread):
+        yield from combinations(places.values(), 2)
+        return
+    spans = []
+    for pieces in places.values():
+        times = np.concatenate([times_of(note, batch) for note, batch in pieces])
+        if len(times):
+            spans.append((int(times.min()), int(times.max()), pieces))
+    spans.sort(key=lambda span: span[:2])
+    for index, (_, end, one) in enumerate(spans):
+        for start, _, other in spans[index + 1 :]:
+            if start > end:
+                break
+            yield one, other
 
 
 def _people(pieces: Pieces) -> set[str]:
@@ -113,6 +147,6 @@ def _latest(threads: Sequence[Thread]) -> dict[str, int]:
     latest: dict[str, int] = defaultdict(int)
     for thread in threads:
         for note, batch in thread.pieces:
-            place = note.file.download
+            place = _place(note.file)
             latest[place] = max(latest[place], int(times_of(note, batch).max(initial=0)))
     return latest

@@ -23,12 +23,14 @@ class Piece:
     """Rows `start` to `start + rows` of a batch, whose sender numbers index `senders`.
 
     Attributes:
+        source: the messenger; a thread may have been read in Messenger's layout and in Instagram's.
         resolution_ms: the step of their times.
-        witness: the copy of the thread that they are from: one holds each message once, another may hold it again.
+        witness: the file that they are from: one holds each message once, another may hold it again.
         may_repeat: whether a text that this copy has twice at one time was said twice. In Messenger's files with times
             exact to the millisecond it was not: they hold some messages twice by mistake.
     """
 
+    source: str
     messages: str | bytes
     start: int
     rows: int
@@ -42,7 +44,6 @@ class Piece:
 class ThreadJob:
     """One thread, its pieces in reading order."""
 
-    source: str
     thread_id: str
     box: str
     is_group: bool
@@ -119,9 +120,10 @@ def _count(table: pa.Table, note: PartNote) -> None:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Messages of a part as columns; threads and senders are numbers."""
+    """Messages of a part as columns; threads, sources and senders are numbers."""
 
     thread: Ints
+    source: Ints
     sender: Ints
     time: Ints  # ms since 1970
     resolution: Ints  # the step of the time: 1, 1,000 or 60,000
@@ -133,23 +135,23 @@ class _Rows:
         if len(order) == len(self.time) and _is_sorted(order):
             return self
         text = self.text.take(pa.array(order))
-        thread, sender, time = self.thread[order], self.sender[order], self.time[order]
+        thread, source, sender, time = (column[order] for column in (self.thread, self.source, self.sender, self.time))
         resolution, witness, may_repeat = self.resolution[order], self.witness[order], self.may_repeat[order]
-        return _Rows(thread, sender, time, resolution, witness, may_repeat, text)
+        return _Rows(thread, source, sender, time, resolution, witness, may_repeat, text)
 
 
 def _part_table(job: PartJob, note: PartNote) -> pa.Table:
     """The threads' messages, thread by thread, oldest first, without doubles, excluded senders and what is too old."""
     threads = job.threads
-    sources = [thread.source for thread in threads]
+    sources = list(dict.fromkeys(piece.source for thread in threads for piece in thread.pieces))
 
     def without(rows: _Rows, gone: Bools, reason: str) -> _Rows:
-        for thread, count in enumerate(np.bincount(rows.thread[gone]).tolist()):
+        for source, count in enumerate(np.bincount(rows.source[gone]).tolist()):
             if count:
-                note.dropped[sources[thread], reason] += count
+                note.dropped[sources[source], reason] += count
         return rows.take(np.flatnonzero(~gone))
 
-    rows, senders = _joined(threads)
+    rows, senders = _joined(threads, sources)
     rows = rows.take(_order(rows.thread, rows.time))
     # First, while the excluded senders' rows are still here: a newer copy may have their messages without a name, and
     # only the copy with the name shows whose they are.
@@ -164,7 +166,7 @@ def _part_table(job: PartJob, note: PartNote) -> pa.Table:
     note.suspects = find_suspects(rows.text, rows.thread, rows.sender, senders)
     thread, sender = pa.array(rows.thread), pa.array(rows.sender)
     columns = {
-        "source": pa.array(sources, pa.string()).take(thread),
+        "source": pa.array(sources, pa.string()).take(pa.array(rows.source)),
         "thread_id": pa.array([thread.thread_id for thread in threads], pa.string()).take(thread),
         "box": pa.array([thread.box for thread in threads], pa.string()).take(thread),
         "is_group": pa.array([thread.is_group for thread in threads], pa.bool_()).take(thread),
@@ -176,7 +178,7 @@ def _part_table(job: PartJob, note: PartNote) -> pa.Table:
     return pa.table(columns, schema=SCHEMAS["messages"])
 
 
-def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
+def _joined(threads: Sequence[ThreadJob], sources: Sequence[str]) -> tuple[_Rows, list[Sender]]:
     """The rows of all pieces in their order, and what their sender numbers mean."""
     numbers: dict[Sender, int] = {}
     batches: dict[str | bytes, pa.Table] = {}
@@ -194,6 +196,7 @@ def _joined(threads: Sequence[ThreadJob]) -> tuple[_Rows, list[Sender]]:
     num_rows = [piece.rows for piece in pieces]
     rows = _Rows(
         thread=np.repeat(np.arange(len(threads)), [thread.num_rows for thread in threads]),
+        source=np.repeat(np.array([sources.index(piece.source) for piece in pieces], np.int64), num_rows),
         sender=np.concatenate(senders),
         time=joined.column("sent_at").to_numpy(),
         resolution=np.repeat(np.array([piece.resolution_ms for piece in pieces], np.int64), num_rows),

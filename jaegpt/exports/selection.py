@@ -58,9 +58,10 @@ def thread_jobs(threads: Sequence[Thread], people: People, left_out: Mapping[str
     for thread in threads:
         if thread.key in left_out:
             continue
-        witnesses: dict[tuple[str, str], int] = {}
+        witnesses: dict[str, int] = {}
         pieces = tuple(
             Piece(
+                note.file.source,
                 batch.messages,
                 note.start,
                 note.rows,
@@ -72,7 +73,7 @@ def thread_jobs(threads: Sequence[Thread], people: People, left_out: Mapping[str
             for note, batch in thread.pieces
         )
         is_group = thread.is_group(people.owners_in(thread.pool))
-        jobs.append(ThreadJob(thread.source, thread.thread_id, thread.box, is_group, pieces))
+        jobs.append(ThreadJob(thread.thread_id, thread.box, is_group, pieces))
     return sorted(jobs, key=lambda job: job.thread_id)
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from jaegpt.exports.archives import BadFileError, Entry, printable
-from jaegpt.exports.hints import hint_of
+from jaegpt.exports.hints import hint_of, looks_like_messages
 from jaegpt.exports.message_files import BOXES
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.registry import all_readers
@@ -48,17 +48,24 @@ class Verdict:
         hint: what it is, and why it is not read.
         notice: what was decided about it, for people.
         is_damaged: the hint is why its first bytes could not be seen.
+        is_suspect: nobody knows its format, and it looks like messages.
     """
 
     sniffed: Sniffed | None = None
     hint: str | None = None
     notice: str | None = None
     is_damaged: bool = False
+    is_suspect: bool = False
 
 
 def may_hold_messages(path: str) -> bool:
     """Whether a file is worth opening, from its path alone."""
     return not (_MEDIA.search(path) or _SENT.search(path))
+
+
+def is_telling(path: str) -> bool:
+    """Whether files of such a name are what exports are made of, so that one that is not read is counted."""
+    return bool(_TELLING.search(path))
 
 
 def sniff(entry: Entry) -> Verdict:
@@ -86,4 +93,4 @@ def sniff(entry: Entry) -> Verdict:
     hint = hint_of(entry.name, head)
     if not hint and best >= MAYBE and not entry.name.lower().endswith(".json"):
         hint = f"they look a little like {ranked[0]}, which is not enough to read them"
-    return Verdict(hint=hint)
+    return Verdict(hint=hint, is_suspect=not hint and looks_like_messages(entry.name, head))

@@ -88,6 +88,8 @@ def _read(entry: Entry, reader: Reader, options: ReadOptions, block: "_Block", n
         block.add(note, _noted(entry, reader, thread), thread)
         num_malformed += thread.dropped["malformed"]
         faults += [thread.fault] if thread.fault else []
+    if not any(thread.read for thread in note.files) and not note.said:
+        note.said.append((entry.path, f"taken for {reader.name}, and no message is in it"))
     if faults:
         detail = f"{num_malformed:,} messages malformed, the first: {faults[0]}"
         note.faults.append(BadFileError(entry.path, "malformed_messages", detail))

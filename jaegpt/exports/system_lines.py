@@ -24,7 +24,13 @@ _NO_NAME_WORDS = """
     Because Did Do Does Has Have Had Is Was Were Are Maybe Now Not Only Even Still An One Some All Both
 """
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
-_VERB = re.compile(rf"(?:{VERBS})\b")
+# A wording that no rule knows has a verb of such lines, a thing of the chat, and nothing that only people write.
+_DEED = re.compile(
+    rf"(?:{VERBS})\b(?=.*\b(?:group|chat|conversation|channel|call|poll|plan|event|messages?|nicknames?|theme|emoji|"
+    r"reactions?|prompt|privacy|admins?|members?|approval|invit\w+|settings?|notifications?|background|colou?r)\b)"
+    r"(?!.*\b(?:I|I['’]m|me|my|we|us|our|lol|haha)\b).*[^!?…)]",
+    re.IGNORECASE,
+)
 # White space of all kinds, and two characters that show nothing of their own.
 _BLANK = (
     "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -115,10 +121,13 @@ def check_patterns(patterns: Sequence[str]) -> None:
 
 
 def _speaks_of_its_sender(line: str, sender: str | None) -> bool:
-    """Whether the sender's whole name (two words or more) and a verb of VERBS open the line; people hardly do so."""
+    """Whether the sender's whole name (two words or more) opens a line on what they did to the chat.
+
+    People write of themselves like this in jest: "Ben Ødeby left the building" stays.
+    """
     if sender is None or " " not in sender or sender == NAMELESS or not line.startswith(sender + " "):
         return False
-    return len(line) <= MAX_LENGTH and bool(_VERB.match(line, len(sender) + 1))
+    return len(line) <= MAX_LENGTH and bool(_DEED.fullmatch(line, len(sender) + 1))
 
 
 def _fits(role: str, who: str, senders: Collection[str | None], others: Collection[str]) -> bool:

@@ -40,7 +40,7 @@ class Thread:
 
     @property
     def source(self) -> str:
-        """The messenger; no thread is joined to one of another."""
+        """The messenger. Of Meta's two, which may be joined, the one whose file is read first."""
         return self.pieces[0][0].file.source
 
     @property

@@ -1,6 +1,6 @@
 """What the tests of all readers do: read a file, compare it with the one conversation, and mutate it."""
 
-import json
+import copy
 import os
 import random
 from collections import Counter
@@ -102,7 +102,7 @@ def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
 
 def mutated_tree(value: Any, rng: random.Random) -> Any:
     """A JSON value, some of whose members are gone, doubled or of the wrong type."""
-    value = json.loads(json.dumps(value))
+    value = copy.deepcopy(value)
     for _ in range(rng.choice((1, 1, 2, 5))):
         places = _places(value)
         parent, key = rng.choice(places)
@@ -110,15 +110,15 @@ def mutated_tree(value: Any, rng: random.Random) -> Any:
         if kind == 0:
             del parent[key]
         elif kind == 1 and isinstance(parent, list):
-            parent.insert(key, rng.choice((*_HOSTILE, parent[key])))
+            parent.insert(key, copy.deepcopy(rng.choice((*_HOSTILE, parent[key]))))
         elif kind == 2:
             other, place = rng.choice(places)
             try:
-                parent[key] = json.loads(json.dumps(other[place]))
+                parent[key] = copy.deepcopy(other[place])
             except (KeyError, IndexError):
                 continue
         else:
-            parent[key] = rng.choice(_HOSTILE)
+            parent[key] = copy.deepcopy(rng.choice(_HOSTILE))  # not itself: a list would grow from case to case
         if not _places(value):
             break
     return value

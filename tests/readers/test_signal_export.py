@@ -54,7 +54,7 @@ def test_the_text_is_read_where_it_stands_alone(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_bytes(b'{"date": 1}')
     assert len(messages(read_path(TEXT, tmp_path / "chat.md")[0])) == len(expected())
     (tmp_path / "data.json").write_bytes(data_json())
-    assert read_path(TEXT, tmp_path / "chat.md") == ([], [])
+    assert read_path(TEXT, tmp_path / "chat.md") == ([], ["its messages are read from data.json beside it"])
 
 
 @pytest.mark.parametrize(

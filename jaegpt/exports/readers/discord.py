@@ -205,6 +205,7 @@ def read_package(file: SourceFile, options: ReadOptions, say: Callable[[str], No
         BadFileError: always, but for channels beside an index, which speaks for all of them.
     """
     if file.name.rpartition("/")[2].lower() != "index.json" and near(file, "../index.json").exists():
+        say("of Discord's own data package, which is not used")
         return
     raise BadFileError(file.name, "own_side_only", _OWN_SIDE)
     yield

@@ -71,6 +71,7 @@ def read_text(file: SourceFile, options: ReadOptions, say: Callable[[str], None]
     if twin.exists():
         with twin.open() as stream:
             if sniff_json(twin.name, stream.read(HEAD_BYTES)):
+                say("its messages are read from data.json beside it")
                 return
     chat = _Chat(file, options)
     is_first = True

@@ -239,9 +239,7 @@ def _json_rows(file: SourceFile, stream: BinaryIO) -> Iterator[tuple[int, Row]]:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise BadFileError(file.name, "not_json", f"line {number:,}: not JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise BadFileError(file.name, "wrong_structure", f"line {number:,}: no object")
-        yield number, [row.get(column) for column in COLUMNS]
+        yield number, [row.get(column) if isinstance(row, dict) else None for column in COLUMNS]
 
 
 def _parquet_rows(file: SourceFile) -> Iterator[tuple[int, Row]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.collecting import malformed
 from jaegpt.exports.readers.database import HEADER, SURE, opened, sniff_tables
 from jaegpt.exports.readers.whatsapp_schemas import (
     Chat,
@@ -73,8 +74,19 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         else:
             raise BadFileError(file.name, "not_this_format", "a database without WhatsApp's tables")
         for number, rows in itertools.groupby(schema.rows(query), key=itemgetter(0)):
+            if number is None:
+                yield _of_no_chat(rows)
+                continue
             chat = chats.chats.get(number) or Chat(str(number), "")
             yield _thread(chat, rows, chats, types, resolution_ms)
+
+
+def _of_no_chat(rows: Iterator[Row]) -> SourceThread:
+    """Messages of which nobody knows whom they were written to."""
+    thread = SourceThread("unknown")
+    for _, number, *_ in rows:
+        malformed(thread, f"message {number} of the database", "it is in no chat")
+    return thread
 
 
 def _thread(

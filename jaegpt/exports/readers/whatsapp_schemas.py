@@ -112,7 +112,7 @@ def android_query(schema: Schema) -> str:
         FROM message m
             {"LEFT JOIN message_forwarded f ON f.message_row_id = m._id" if forwarded else ""}
             {"LEFT JOIN message_media a ON a.message_row_id = m._id" if media else ""}
-        WHERE m.chat_row_id <> -1
+        WHERE m.chat_row_id IS NOT -1
         ORDER BY m.chat_row_id, m.timestamp, m._id"""
 
 
@@ -142,7 +142,7 @@ def old_query(schema: Schema) -> str:
                 ELSE CAST({schema.column("messages", "media_wa_type", "m")} AS INTEGER) END,
             m.data, {schema.column("messages", "media_caption", "m")}, COALESCE({forwarded}, 0) > 0
         FROM messages m
-        WHERE m.key_remote_jid <> '-1'
+        WHERE m.key_remote_jid IS NOT '-1'
         ORDER BY m.key_remote_jid, m.timestamp, m._id"""
 
 
