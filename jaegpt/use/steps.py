@@ -149,8 +149,12 @@ def _cost_lines(
     from jaegpt.use.cost import Disk, shape_of, training_seconds
 
     train = params.section("train", TrainConfig)
-    block, w_mc = content["block_size"], params.value("w_mc")
-    work = outlook.work(learn=content["dataset"]["learn"], block_size=block, batch_size=train.batch_size, w_mc=w_mc)
+    work = outlook.work(
+        learn=content["dataset"]["learn"],
+        block_size=content["block_size"],
+        batch_size=train.batch_size,
+        mc_share=train.mc_share if params.value("w_mc") else 0,
+    )
     shape = shape_of(params.value("model"), base)
     if shape is None:
         return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", None)
