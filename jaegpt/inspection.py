@@ -3,7 +3,7 @@
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -185,18 +185,21 @@ def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
     yield f"{title}{_count(source.threads, 'thread')}, {kept}{span}"
     formats = ", ".join(f"{format_name} ({_count(count, 'file')})" for format_name, count in source.formats.items())
     owner = " / ".join(map(printable, source.owner_names)) or "not clear here"
-    left_out = sorted(source.dropped.items(), key=lambda row: (-row[1], row[0]))
     lines = [f"read as: {formats}, {source.certainty:.0%} sure"]
     lines.append(f"owner: {owner}, {_count(source.owner_messages, 'message')} of theirs kept")
-    if left_out:
-        lines.append(
-            "left out: " + ", ".join(f"{REASONS.get(reason, reason)} ({count:,})" for reason, count in left_out)
-        )
+    if source.dropped:
+        lines.append(left_out_in_words(source.dropped))
     if source.problems:
         lines.append(f"problems: {len(source.problems):,} of those below")
     lines.append(f"to export again: {source.how}")
     for line in lines:
         yield from _wrapped(f"{_INDENT}{line}")
+
+
+def left_out_in_words(dropped: Mapping[str, int]) -> str:
+    """What is not used of a messenger, by reason, the most frequent first."""
+    rows = sorted(dropped.items(), key=lambda row: (-row[1], row[0]))
+    return "left out: " + ", ".join(f"{REASONS.get(reason, reason)} ({count:,})" for reason, count in rows)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -17,6 +17,7 @@ SLOW = {
     "test_report", "test_chat_terminal", "test_chat_load", "test_chat_connections", "test_training_xla",
     "test_training_resume", "test_training_parts", "test_tpu_report", "test_exports_property", "test_exports_pairs",
     "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf", "test_fidelity_models",
+    "test_use_end_to_end",
 }  # fmt: skip
 # Tests of two seconds or more in other files, where a quicker one beside them looks at the same.
 SLOW_TESTS = {

@@ -136,24 +136,28 @@ class Outlook:
             *(sum(getattr(part, name) for part in parts) for name in _SUMS),
         )
 
-    def work(self, *, learn: str, block_size: int, batch_size: int, w_mc: float) -> "Work":
+    def work(self, *, learn: str, block_size: int, batch_size: int, mc_share: float) -> "Work":
         """One epoch: as `Task.plan` makes it.
+
+        Args:
+            mc_share: of the examples, that carry their distractors; 0 where the classification loss has no weight.
 
         Raises:
             JaegptError: no training example fits the block.
         """
         fits = self.is_train & (self.sizes.needed <= block_size)
-        if not fits.any():
+        num_examples = int(fits.sum())
+        if not num_examples:
             raise JaegptError(f"block_size: none of the training examples fits into {block_size:,} tokens.")
         packed = int(self.sizes.packed[fits].sum())
-        labels = int(self.replies[fits].sum())
         if learn == "replies":
-            # Without the classification loss the distractors are not computed; the rest is at most what is needed.
-            tokens = packed if w_mc else int(self.sizes.needed[fits].sum())
-            return Work(steps=math.ceil(int(fits.sum()) / batch_size), tokens=tokens, labels=labels)
-        tokens = self.session_tokens + (packed if w_mc else 0)
-        per_step = batch_size * packed / int(fits.sum())
-        return Work(steps=math.ceil(tokens / per_step), tokens=tokens, labels=self.learned_tokens)
+            # An example without its distractors has at most what is needed.
+            tokens = mc_share * packed + (1 - mc_share) * int(self.sizes.needed[fits].sum())
+            labels = int(self.replies[fits].sum())
+            return Work(steps=math.ceil(num_examples / batch_size), tokens=round(tokens), labels=labels)
+        tokens = self.session_tokens + mc_share * packed
+        steps = max(1, round(tokens * num_examples / (batch_size * packed)))
+        return Work(steps=steps, tokens=round(tokens), labels=self.learned_tokens)
 
 
 _SUMS = ("learned_turns", "session_tokens", "learned_tokens")

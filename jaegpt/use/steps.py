@@ -20,6 +20,7 @@ from jaegpt.exports.account import ExportReport
 from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
 from jaegpt.exports.tracking import refuse_tracked
+from jaegpt.exports.zones import zone_name
 from jaegpt.files import write_text
 from jaegpt.inspection import NUM_SAMPLES, languages_of
 from jaegpt.params import Params
@@ -70,7 +71,7 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
             proposed.set(f"export.{key}", value, getattr(here, key), "")
         if here.on_error == "stop" and (report.skipped or report.dropped.get("malformed")):
             proposed.set("export.on_error", "skip", "stop", "what cannot be read would stop the pipeline; see above")
-        print("\n".join([*reading_lines(paths, report), *asker.said]))
+        print("\n".join([*reading_lines(paths, report, zone_name(config.timezone)), *asker.said]))
         outlook, base = _propose_settings(params, proposed, report, parts)
         table_bytes = sum(os.path.getsize(part) for part in parts)
     content = _merged(params, proposed)
@@ -113,23 +114,33 @@ def _propose_settings(
         proposed.set("language.keep", common, language.keep, f"what is written here: {shown}")
         language = dataclasses.replace(language, keep=common)
     used, advised = compare_cuts(parts, language, session)
-    if session.fixed_gap_s is None and worth_a_look(used, advised):
+    if session.fixed_gap_s is not None:
+        proposed.set(
+            "session.fixed_gap_s", session.fixed_gap_s, session.fixed_gap_s, "cuts at your own gap, in seconds"
+        )
+    elif worth_a_look(used, advised):
         reason = (
-            f"{used.share_with_context():.0%} of your turns keep something to answer to; at {ADVISED}, "
-            f"{advised.share_with_context():.0%}"
+            f"cuts where you pause for longer: {advised.share_with_context():.0%} of your turns keep something to "
+            f"answer to; at {session.percentile:g}, {used.share_with_context():.0%}"
         )
         proposed.set("session.percentile", ADVISED, session.percentile, reason)
         session = dataclasses.replace(session, percentile=ADVISED)
     else:
-        proposed.set("session.percentile", session.percentile, session.percentile, "leaves most to answer to")
+        proposed.set(
+            "session.percentile",
+            session.percentile,
+            session.percentile,
+            "another cut would hardly leave more to answer to",
+        )
     base = _unpacked_base(params.value("model"))
     ruler = Ruler.of(params.value("model"), base)
     dataset = params.section("dataset", DatasetConfig)
     settings = Settings(language=language, session=session, dataset=dataset, seed=params.value("seed"))
     outlook = look_ahead(parts, settings, ruler)
     block = outlook.sizes.recommended() or BLOCK_SIZES[-1]
-    about = "" if base else "about, as the base model is not unpacked: "
-    reason = f"{about}{outlook.sizes.share_that_fits(block):.1%} of the examples fit, the least size with 99 %"
+    reason = f"the smallest into which 99% of your examples fit (here {outlook.sizes.share_that_fits(block):.1%})"
+    if not base:
+        reason += "; estimated, as the base model is not unpacked yet"
     proposed.set("block_size", block, params.value("block_size"), reason)
     return outlook, base
 
@@ -149,8 +160,12 @@ def _cost_lines(
     from jaegpt.use.cost import Disk, shape_of, training_seconds
 
     train = params.section("train", TrainConfig)
-    block, w_mc = content["block_size"], params.value("w_mc")
-    work = outlook.work(learn=content["dataset"]["learn"], block_size=block, batch_size=train.batch_size, w_mc=w_mc)
+    work = outlook.work(
+        learn=content["dataset"]["learn"],
+        block_size=content["block_size"],
+        batch_size=train.batch_size,
+        mc_share=train.mc_share if params.value("w_mc") else 0,
+    )
     shape = shape_of(params.value("model"), base)
     if shape is None:
         return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", None)

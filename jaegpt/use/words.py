@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
-from jaegpt.inspection import REASONS, WIDTH
+from jaegpt.exports.owner_sources import METAS
+from jaegpt.inspection import WIDTH, left_out_in_words
 from jaegpt.use.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -17,31 +18,38 @@ NUM_PROBLEMS = 5
 _INDENT = " " * 12
 
 
-def reading_lines(paths: Sequence[str], report: ExportReport) -> Iterator[str]:
-    """What was read, messenger by messenger, and what stands in the way."""
+def reading_lines(paths: Sequence[str], report: ExportReport, zone: str) -> Iterator[str]:
+    """What was read, messenger by messenger, and what stands in the way.
+
+    Args:
+        zone: in which times without one were read.
+    """
     owner = report.owner
     assert owner is not None
-    yield from _line("Chats", f"{', '.join(map(printable, paths))}: {_count(report.messages_read, 'message')}")
-    yield from _line("You", f"{owner}, {_count(report.owner_messages, 'message')} of yours")
+    left_out = report.messages_read - report.messages_kept
+    found = f"{_count(report.messages_read, 'message')}, {report.messages_kept:,} kept, {left_out:,} left out"
+    yield from _line("Chats", f"{', '.join(map(printable, paths))}: {found}")
+    yield from _line("You", f"{owner}; {_count(report.owner_messages, 'message')} of yours kept")
     for name, source in report.sources.items():
-        yield from _source_lines(name, source)
+        yield from _source_lines(name, source, owner.names)
+    if set(report.sources) - set(METAS):
+        yield from _line("Times", f"without a zone are read in {zone} (export.timezone)")
     for number, problem in enumerate(report.problems[:NUM_PROBLEMS]):
         yield from _line("Mind" if not number else "", problem)
     if len(report.problems) > NUM_PROBLEMS:
         yield from _line("", f"... and {len(report.problems) - NUM_PROBLEMS:,} more: `jaegpt inspect` lists all")
 
 
-def _source_lines(name: str, source: SourceReport) -> Iterator[str]:
+def _source_lines(name: str, source: SourceReport, owner_names: Sequence[str]) -> Iterator[str]:
     years = list(source.years)
     span = "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
-    names = " / ".join(map(printable, source.owner_names))
-    yours = f"{source.owner_messages:,} by you as {names}" if names else "you are not in it"
+    # Where one name is yours everywhere, the line above has said it.
+    known_as = f" as {' / '.join(map(printable, source.owner_names))}" if len(owner_names) > 1 else ""
+    yours = f"{source.owner_messages:,} of them yours{known_as}" if source.owner_names else "you are not in it"
     found = f"{_count(source.threads, 'thread')}, {_count(source.messages_read, 'message')}{span}"
     yield from _line(name, f"{found}; {source.messages_kept:,} kept, {yours}")
     if source.dropped:
-        rows = sorted(source.dropped.items(), key=lambda row: (-row[1], row[0]))
-        listed = ", ".join(f"{REASONS.get(reason, reason)} {count:,}" for reason, count in rows)
-        yield from _line("", f"dropped: {listed}")
+        yield from _line("", left_out_in_words(source.dropped))
 
 
 def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
@@ -53,28 +61,27 @@ def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
         "in threads with too few of yours": counts.dropped["too_few_different_turns_in_thread"],
         "left out by dataset.train_fraction": counts.dropped["left_out_of_train"],
     }
-    others = ", ".join(f"{reason} {count:,}" for reason, count in why.items() if count)
+    others = ", ".join(f"{count:,} {reason}" for reason, count in why.items() if count)
     text = f"{num_examples:,} replies of yours, of {counts.owner_turns:,} turns" + (f" ({others})" if others else "")
+    yield from _line("To learn", f"{text}; {counts.valid:,} of them for measuring")
     if learn == "sessions":
-        text += f"; whole sessions teach {outlook.learned_turns:,} turns"
-    yield from _line("To learn", text)
+        yield from _line("", f"whole sessions teach {outlook.learned_turns:,} turns, first words included")
     if languages := +outlook.languages:
         listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(languages.items()))
         yield from _line("", f"not used for their language: {listed}")
 
 
 def setting_lines(now: Mapping[str, Any], values: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:
-    """Each setting: what it becomes, or stays, and why."""
+    """Each setting: what it becomes, or stays, and below that why."""
     shown = {key: reason for key, reason in reasons.items() if key in values or reason}
     width = max(map(len, shown), default=0)
     for number, (key, reason) in enumerate(shown.items()):
         section, _, name = key.rpartition(".")
         old = (now[section] if section else now)[name]
         value = f"{_shown(old)} -> {_shown(values[key])}" if key in values else f"{_shown(old)} stays"
-        text = f"{key:<{width}}  {value}" + (
-            f": {reason}" if reason and key in values else f" ({reason})" * bool(reason)
-        )
-        yield from _line("Settings" if not number else "", text)
+        yield from _line("Settings" if not number else "", f"{key:<{width}}  {value}")
+        if reason:
+            yield from _line("", f"{'':<{width}}  {reason}", further=width)
 
 
 def cost_lines(steps: int, seconds: float | None, machine: str, disk: "Disk | None") -> list[str]:
@@ -82,7 +89,8 @@ def cost_lines(steps: int, seconds: float | None, machine: str, disk: "Disk | No
     if seconds is None:
         lines = [*_line("Training", f"{_count(steps, 'step')}; how long is not known: {machine}")]
     else:
-        lines = [*_line("Training", f"about {_duration(seconds)} here for {_count(steps, 'step')} ({machine})")]
+        text = f"about {_duration(seconds)} here, {_count(steps, 'step')}; measuring what it learned comes on top"
+        lines = [*_line("Training", text), *_line("", machine)]
     if disk:
         free = shutil.disk_usage(".").free
         text = f"{_size(disk.most)} while it trains, {_size(disk.after)} after; {_size(free)} are free here"
@@ -104,11 +112,12 @@ def _shown(value: Any) -> str:
     return "[" + ", ".join(map(_shown, value)) + "]" if isinstance(value, list) else printable(str(value))
 
 
-def _line(title: str, text: str) -> list[str]:
+def _line(title: str, text: str, further: int = 0) -> list[str]:
+    """A title and a text, whose later lines begin `further` columns further right."""
     return textwrap.wrap(
         f"{title:<{len(_INDENT)}}{text}" if len(title) < len(_INDENT) else f"{title} {text}",
         WIDTH,
-        subsequent_indent=f"{_INDENT}  ",
+        subsequent_indent=f"{_INDENT}  {' ' * further}",
         break_long_words=False,
         break_on_hyphens=False,
     )
