@@ -24,7 +24,7 @@ from jaegpt.tables import part_name, write_part
 from jaegpt.turing.rounds import MIN_ROUNDS, Round, make_rounds, save_picks, verdict, write_sheet
 
 MARKUP = "<img src=x onerror=alert(1)> **no** $x$"  # whatever anyone wrote is shown as it is
-PARAMS = "seed: 1337\nfidelity:\n  contexts: 60\n  canaries: 0\n"
+PARAMS = "seed: 1337\nfidelity:\n  contexts: 60\n  calibrate_contexts: 60\n  canaries: 0\n"
 
 
 def contexts(count: int = 60) -> list[Context]:
