@@ -18,7 +18,7 @@ from jaegpt.turing.page import Games, make_page
 
 @pytest.fixture
 def games(tmp_path: Path) -> Games:
-    return Games(contexts(), [MARKUP, *generated()[1:]], 20, 1337, tmp_path / "turing")
+    return Games(contexts(), [[MARKUP], *generated()[1:]], 20, 1337, tmp_path / "turing")
 
 
 @pytest.fixture
@@ -67,7 +67,8 @@ def test_a_round_counts_once_however_often_it_is_picked(games: Games, client: ht
         ({"round": 21}, 400, "Round 21 of this game is not open."),
         ({"round": 0}, 422, "round: "),
         ({"round": "1"}, 422, "round: "),
-        ({"side": "C"}, 422, "side: "),
+        ({"side": "C"}, 400, "There is no reply C in this game."),
+        ({"side": "I"}, 422, "side: "),
         ({"side": "a"}, 422, "side: "),
         ({"file": "/etc/passwd"}, 422, "file: "),
     ],
@@ -91,6 +92,22 @@ def test_nothing_gives_the_real_side_away(games: Games, client: httpx.Client) ->
         shown = post(client, "/pick", game=shown["game"], round=number, side="A")
     assert list(shown) == ["game", "count", "verdict", "file"]
     assert {one.real for one in rounds} == {"A", "B"}
+
+
+def test_games_of_another_pool_stay_apart(tmp_path: Path) -> None:
+    """In one folder, games of pairs and of four: files of their own, which say so, each judged by its own guess."""
+    for number, (pool, side) in enumerate([(2, "B"), (4, "D"), (2, "A")], start=1):
+        games = Games(contexts(), generated(pool=pool), 20, 1337, tmp_path)  # as when the command is started again
+        shown = games.start()
+        for place in range(1, 21):
+            assert len(shown["replies"]) == pool
+            shown = games.pick(shown["game"], place, side)
+        assert shown["file"] == f"game-{number:04d}.csv"
+        with open(tmp_path / shown["file"], encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["pool"], row["picked"]) for row in rows] == [(str(pool), side)] * 20
+        assert shown["verdict"].startswith(f"{sum(int(row['right']) for row in rows)} of 20 found")
+        assert f"guessing among {pool} finds {100 // pool} %" in shown["verdict"]
 
 
 def test_games_cannot_be_guessed_and_do_not_pile_up(

@@ -1,4 +1,4 @@
-"""`jaegpt turing`: a page that shows a context and two replies, one real and one the model's: which is which?
+"""`jaegpt turing`: a page that shows a context and some replies, one real and the rest the model's: which is it?
 
 It answers to this machine alone and loads nothing from elsewhere; the contexts are the owner's private messages.
 """
@@ -17,7 +17,7 @@ from pydantic import Field
 from jaegpt.chat.pages import Body, Nothing, new_page
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.contexts import Context
-from jaegpt.turing.rounds import SIDES, Round, Side, make_rounds, save_picks, verdict
+from jaegpt.turing.rounds import Round, Side, make_rounds, save_picks, verdict
 
 MOST_GAMES = 1000  # that are remembered; of more, the one started first is forgotten
 
@@ -52,7 +52,7 @@ class Games:
     """
 
     def __init__(
-        self, contexts: Sequence[Context], generated: Sequence[str], count: int, seed: int, folder: Path
+        self, contexts: Sequence[Context], generated: Sequence[Sequence[str]], count: int, seed: int, folder: Path
     ) -> None:
         self.contexts = contexts
         self.generated = generated
@@ -87,7 +87,7 @@ class Games:
         A round counts once: a second pick, as a double click or a repeated request sends it, changes nothing.
 
         Raises:
-            JaegptError: there is no such game or round, or the disk does not take the pick.
+            JaegptError: there is no such game, round or reply, or the disk does not take the pick.
         """
         with self._lock:
             game = self._games.get(name)
@@ -96,6 +96,8 @@ class Games:
             if number > min(len(game.picks) + 1, len(game.rounds)):
                 raise JaegptError(f"Round {number:,} of this game is not open.")
             if number == len(game.picks) + 1:
+                if side not in game.rounds[0].replies:
+                    raise JaegptError(f"There is no reply {side} in this game.")
                 picks = [*game.picks, side]
                 path = self.folder / _file(game.number)
                 try:
@@ -128,8 +130,7 @@ def _shown(name: str, game: _Game) -> dict[str, Any]:
         return {"game": name, "count": count, "verdict": verdict(game.rounds, game.picks), "file": _file(game.number)}
     now = game.rounds[done]
     history = [{"own": is_owner, "text": text} for is_owner, text in now.history]
-    replies = {side: now.replies[side] for side in SIDES}  # a round names the real one first
-    return {"game": name, "round": done + 1, "count": count, "history": history, "replies": replies}
+    return {"game": name, "round": done + 1, "count": count, "history": history, "replies": now.replies}
 
 
 def _file(number: int) -> str:

@@ -2,11 +2,21 @@
 
 import {element, make, post, tell} from "./page.js";
 
-const SIDES = ["A", "B"];
 let shown = null; // what the server sent last
 let waiting = false; // for the server: a second click in the meantime is no pick
 
-const button = side => element(`pick-${side.toLowerCase()}`);
+const sides = () => Object.keys(shown?.replies ?? {}); // A, B and so on; none when a game is over
+const name = side => `pick-${side.toLowerCase()}`;
+
+// A side's button, which stays from round to round, so that the keyboard's focus does.
+function button(side) {
+  if (!element(name(side))) {
+    const made = {type: "button", id: name(side), className: "pick", onclick: () => pick(side)};
+    element("picks").append(
+      make("button", made, make("span", {className: "side"}, side), make("span", {className: "said"})));
+  }
+  return element(name(side));
+}
 
 function draw() {
   const over = "verdict" in shown;
@@ -21,10 +31,8 @@ function draw() {
     make("li", {className: own ? "own" : "other"},
       make("b", {}, own ? "The person" : "Someone"), make("span", {className: "said"}, text)));
   element("context").replaceChildren(...turns);
-  for (const side of SIDES) {
-    button(side).hidden = over;
-    button(side).lastChild.textContent = over ? "" : shown.replies[side] || "(nothing)";
-  }
+  for (const side of sides()) button(side).lastChild.textContent = shown.replies[side] || "(nothing)";
+  for (const made of element("picks").children) made.hidden = !sides().includes(made.firstChild.textContent);
   element("again").hidden = !over;
   if (over) element("again").focus();
 }
@@ -48,11 +56,10 @@ function pick(side) {
   if (shown && !("verdict" in shown)) ask("pick", {game: shown.game, round: shown.round, side});
 }
 
-for (const side of SIDES) button(side).onclick = () => pick(side);
 element("again").onclick = () => ask("start", {});
 document.addEventListener("keydown", event => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   const side = event.key.toUpperCase();
-  if (SIDES.includes(side)) pick(side);
+  if (sides().includes(side)) pick(side);
 });
 await ask("start", {});
