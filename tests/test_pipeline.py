@@ -271,7 +271,16 @@ def test_replies_of_another_model_are_no_game(project: Path, monkeypatch: pytest
             check_model()
     finally:
         card.write_text(original, encoding="utf-8")
-    check_model()
+    params = (project / "params.yaml").read_text(encoding="utf-8")
+    assert "  top_k: 0\n" in params
+    try:
+        (project / "params.yaml").write_text(params.replace("  top_k: 0\n", "  top_k: 7\n"), encoding="utf-8")
+        check_model()
+        with pytest.raises(JaegptError, match="generate changed since the replies were made"):
+            check_model(more=True)  # the first reply of a pool would be drawn in one way and the others in another
+    finally:
+        (project / "params.yaml").write_text(params, encoding="utf-8")
+    check_model(more=True)
 
 
 def test_nothing_changed_runs_nothing(project: Path) -> None:
