@@ -9,7 +9,7 @@ import pytest
 from helpers.export_fixtures import read
 
 from jaegpt.exports.text import repair
-from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_PER_FILE, OWNER_NAME, contact_name, write_sample
+from jaegpt.sample import FIRST_NAMES, LAST_NAMES, MESSAGES_PER_FILE, OWNER_NAME, contact_name, double_encode, write_sample
 
 PARTNERS, MESSAGES = 132, 31_479
 
@@ -77,3 +77,12 @@ def test_copies_are_other_threads(tmp_path: Path) -> None:
     assert write_sample(tmp_path / "export", copies=2) == {"threads": 2 * PARTNERS, "messages": 2 * MESSAGES}
     report, table = read(tmp_path / "export", tmp_path / "out")
     assert report.threads == len(set(table["thread_id"].to_pylist())) == 2 * PARTNERS
+
+
+def test_the_second_most_prolific_speaker_is_another_person(tmp_path: Path) -> None:
+    counts = write_sample(tmp_path, rank=2)
+    assert counts == {"threads": 140, "messages": 28_853}
+    files = [orjson.loads(path.read_bytes()) for path in tmp_path.rglob("message_*.json")]
+    owner = double_encode(OWNER_NAME)
+    written = sum(message["sender_name"] == owner for content in files for message in content["messages"])
+    assert 0.3 < written / counts["messages"] < 0.7
