@@ -29,7 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def said(folder: Path) -> str:
-    """What `jaegpt use` says, which sets params.yaml up."""
+    """What `jaegpt use` says, which sets params.yaml up; with the base model there, it counts tokens."""
+    call(folder / "jaegpt", "dvc", "repro", "base_model")
     return call(folder / "jaegpt", "jaegpt", "use", "../chats", "--yes", COLUMNS="100")
 
 
@@ -95,6 +96,6 @@ def test_the_run_does_what_use_said_and_the_model_answers(folder: Path, said: st
     assert {name: steps_shown[f"of which {name}"] for name in KEPT} == {name: str(n) for name, n in KEPT.items()}
     assert steps_shown["examples"] == str(dataset["examples"])
 
-    answer = json.loads(call(project, "jaegpt", "chat", "--once", "hello", "--json", "--seed", "1").splitlines()[-1])
+    answer = json.loads(call(project, "jaegpt", "chat", "--once", "hello", "--json").splitlines()[-1])
     print(answer)
     assert answer
