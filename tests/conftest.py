@@ -52,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = {item.path.stem for item in items}
     assert len(found) < len(SLOW) or found >= SLOW, f"no test files any more: {SLOW - found}"
@@ -65,6 +66,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shared = {item.path for item in functions if "project" in item.fixturenames and not hasattr(item.module, "project")}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("project" if item.path in shared else item.path.stem))
+    # The longest first, so that no process waits at the end for another's.
+    items.sort(key=lambda item: (item.path not in shared, item.path.stem not in SLOW))
 
 
 @pytest.fixture(scope="session")
