@@ -118,6 +118,14 @@ def test_what_gives_a_model_away_is_found_and_not_chosen(bad, by, least) -> None
     assert choice.satisfied
 
 
+def test_the_best_of_bad_settings_is_no_match() -> None:
+    good = {"fit": 1.0, "context_words": OWNER.figures["context_words"]}
+    bad = [tried(five_sentences(), seed) for seed in (1, 2)]
+    choice = choose([dataclasses.replace(one, figures=one.figures | good) for one in bad], OWNER)
+    assert choice.chosen == bad[0].config
+    assert not choice.satisfied
+
+
 def test_the_figures_beside_the_judges_show_what_is_wrong() -> None:
     own = OWNER.figures
     assert tried(shuffled()).figures["fit"] < 0.8

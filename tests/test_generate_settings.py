@@ -39,6 +39,7 @@ def test_auto_is_what_was_found_and_a_number_overrides_it(tmp_path: Path) -> Non
     assert settings(temperature=0.5, top_k=7).resolved(found) == dataclasses.replace(CHOSEN, temperature=0.5, top_k=7)
     alone = dataclasses.replace(CHOSEN, rerank="none", candidates=1)
     assert settings(rerank="none").resolved(found) == alone, "one reply is drawn where nothing may choose"
+    assert settings(rerank="head").resolved(None).candidates == 4, "a choice has something to choose from"
     with pytest.raises(JaegptError, match=r"^generate\.rerank is none, so nothing chooses among 5 candidates"):
         settings(candidates=5).resolved(None)
 

@@ -39,6 +39,7 @@ COLUMNS = (
     "fit",
     "owner_context_words",
 )
+FIGURES = {"both": "told_apart", "text": "told_apart_text", "reading": "told_apart_reading"}  # of each judge
 CLOSE = (0.8, 1.25)  # of the owner's context words and fit
 
 
@@ -143,9 +144,8 @@ def try_setting(config: GenerateConfig, replies: Sequence[str], readings: Readin
     won = wins(owner.replies, replies, names, owner.seed, (owner.readings, readings))
     shares = {name: share(won[name], owner.seed) for name in JUDGES}
     figures: dict[str, Any] = {"settings": {name: getattr(config, name) for name in NAMES}}
-    for name, (value, interval) in shares.items():
-        key = "told_apart" if name == "both" else f"told_apart_{name}"
-        figures |= {key: value, f"{key}_ci": interval}
+    for name, key in FIGURES.items():
+        figures[key], figures[f"{key}_ci"] = shares[name]
     figures |= {
         "f1": float(np.mean([token_f1(*pair) for pair in zip(replies, owner.replies, strict=True)])),
         "fit": fit(readings, owner.readings),
@@ -162,7 +162,9 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
 
     A setting matches when no judge tells it apart clearly more often than the setting which that judge tells apart
     least, or than a coin (the 95 % interval of the difference, the same contexts resampled, lies above 0), and when its
-    context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model.
+    context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model. It
+    satisfies all conditions when, besides, no judge finds it clearly more often than a coin would: the best of bad
+    settings is no match.
     """
     words = owner.context_words(owner.replies)
 
@@ -174,8 +176,9 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
         return max(matching, key=lambda row: float(row.figures["likelihood"])), nearest == 0
 
     best, satisfied = best_of(tried)
+    found_out = any(best.figures[f"{name}_ci"][0] > 0.5 for name in FIGURES.values())
     plain, _ = best_of([row for row in tried if row.config.guidance == 1])
-    return Choice(chosen=best.config, without_guidance=plain.config, satisfied=satisfied)
+    return Choice(chosen=best.config, without_guidance=plain.config, satisfied=satisfied and not found_out)
 
 
 def _excesses(row: Tried, least: Mapping[str, Tried], words: float | None, seed: int) -> Iterator[float]:

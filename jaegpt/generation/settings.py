@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from jaegpt.errors import JaegptError
 
 MOST_CANDIDATES = 32
+TO_CHOOSE_FROM = 4  # candidates where `rerank` is given and they are not
 FOUND = Path("models/generation_config.json")  # written by stage `calibrate`, beside the model's folder
 
 Rerank = Literal["none", "head", "fit"]
@@ -108,8 +109,8 @@ class GenerateSettings:
             JaegptError: a given value does not go with one that was found.
         """
         values = {**(dataclasses.asdict(DEFAULT) if found is None else found), **self._given()}
-        if self.rerank == "none" and self.candidates == "auto":
-            values["candidates"] = 1
+        if self.candidates == "auto" and self.rerank != "auto":
+            values["candidates"] = 1 if self.rerank == "none" else max(values["candidates"], TO_CHOOSE_FROM)
         try:
             return GenerateConfig(**values)
         except ValueError as error:
