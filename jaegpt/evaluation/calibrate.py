@@ -162,8 +162,8 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
 
     A setting matches when no judge tells it apart clearly more often than the setting which that judge tells apart
     least, or than a coin (the 95 % interval of the difference, the same contexts resampled, lies above 0), and when its
-    context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model. It
-    satisfies all conditions when, besides, no judge finds it clearly more often than a coin would: the best of bad
+    context words and fit are within CLOSE of the owner's. The most sensible one is the likeliest under the base model.
+    It satisfies all conditions when, besides, no judge finds it clearly more often than a coin would: the best of bad
     settings is no match.
     """
     words = owner.context_words(owner.replies)
