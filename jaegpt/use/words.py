@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaegpt.evaluation.judges import MIN_CONTEXTS
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.owner_sources import METAS
@@ -65,6 +66,8 @@ def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
     yield from _line("To learn", f"{text}; {counts.valid:,} of them for measuring")
     if learn == "sessions":
         yield from _line("", f"whole sessions teach {outlook.learned_turns:,} turns, first words included")
+    if counts.valid < MIN_CONTEXTS:
+        yield from _line("", f"fewer than {MIN_CONTEXTS} for measuring: it is not judged whether it sounds like you")
     if languages := +outlook.languages:
         listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(languages.items()))
         yield from _line("", f"not used for their language: {listed}")
