@@ -347,7 +347,8 @@ def _fidelity(
     try:
         text = [*_noted_old("fidelity", old), *sentences(found)]
     except KeyError as error:  # a file of another version of this program
-        return Section(title, [f"metrics/fidelity.json has no {error}: `dvc repro` makes these figures again."])
+        said = f"metrics/fidelity.json has no {error}: `dvc repro` makes these figures again."
+        return Section(title, [said], pictures=dict(ways))
     drawn = {"Style": pictures.style(found["style"])} if found["style"] else {}
     if lengths and "fidelity" not in old:
         drawn["Lengths of replies"] = pictures.lengths(lengths)
