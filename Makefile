@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
+# Each process of the tests takes up to 3 GB.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
 # DVC reads export.path before any stage does, and says of null or a number only that it did not expect it.
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
 	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
@@ -26,10 +29,10 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (about 20 minutes on 2 cores).
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep and other long tests.
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m "not slow"
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL) -m "not slow"
 
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -34,15 +34,16 @@ _BOXES = {7: "archived_threads", 15: "e2ee_cutover", 20: "filtered_threads", 26:
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
 
-def write_sample(folder: str | Path, copies: int = 1) -> dict[str, int]:
+def write_sample(folder: str | Path, copies: int = 1, rank: int = 1) -> dict[str, int]:
     """Write the sample export under `folder` and return its counts (`threads`, `messages`).
 
     Conversations in which the owner is alone are left out: nobody answered them, so they belong to no thread. The first
     CONVERSATIONS of the others are taken.
-    With `copies` > 1 the same threads are written again under other thread numbers, for measurements of speed.
+    With `copies` > 1 the same threads are written again under other thread numbers, for measurements of speed. With
+    `rank` 2 the owner is the second most prolific speaker, to see what holds for another person.
     """
     folder = Path(folder)
-    threads = _threads_by_partner()
+    threads = _threads_by_partner(rank)
     for copy in range(copies):
         for index, (partner, messages) in enumerate(threads):
             _write_thread(folder, index, f"{partner}/{copy}" if copy else partner, messages)
@@ -61,12 +62,12 @@ def contact_name(index: int) -> str:
     return f"{FIRST_NAMES[index % len(FIRST_NAMES)]} {LAST_NAMES[(index // len(FIRST_NAMES)) % len(LAST_NAMES)]}"
 
 
-def _threads_by_partner() -> list[tuple[str, list[dict[str, Any]]]]:
-    """(partner, messages oldest first) of the most prolific speaker, the busiest partner first."""
+def _threads_by_partner(rank: int) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(partner, messages oldest first) of the speaker with the `rank`-th most messages, the busiest partner first."""
     content = orjson.loads(Path(chitchat_dataset.__file__).with_name("dataset.json").read_bytes())
     conversations = [[message for turn in talk["messages"] for message in turn] for talk in content.values()]
     written = Counter(message["sender"] for talk in conversations for message in talk)
-    owner = min(written, key=lambda speaker: (-written[speaker], speaker))
+    owner = sorted(written, key=lambda speaker: (-written[speaker], speaker))[rank - 1]
     threads: dict[str, list[dict[str, Any]]] = defaultdict(list)
     shared = [talk for talk in conversations if len(speakers := _speakers(talk)) == 2 and owner in speakers]
     for talk in sorted(shared, key=lambda talk: talk[0]["timestamp"])[:CONVERSATIONS]:

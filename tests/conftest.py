@@ -1,5 +1,6 @@
 """Fixtures that several test files share, and what `make test-fast` leaves out, beside tests marked `slow`."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ SLOW_TESTS = {
 }
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # one of pytest-xdist's processes: they share the cores, and so do theirs
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = {item.path.stem for item in items}
     assert len(found) < len(SLOW) or found >= SLOW, f"no test files any more: {SLOW - found}"
@@ -54,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, name in zip(items, names, strict=True):
         if item.path.stem in SLOW or name in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
+    # One process makes what a file makes once, and one the run that several files look at.
+    functions = [item for item in items if isinstance(item, pytest.Function)]
+    shared = {item.path for item in functions if "project" in item.fixturenames and not hasattr(item.module, "project")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("project" if item.path in shared else item.path.stem))
+    # The longest first, so that no process waits at the end for another's.
+    items.sort(key=lambda item: (item.path not in shared, item.path.stem not in SLOW))
 
 
 @pytest.fixture(scope="session")

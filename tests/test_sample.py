@@ -77,3 +77,11 @@ def test_copies_are_other_threads(tmp_path: Path) -> None:
     assert write_sample(tmp_path / "export", copies=2) == {"threads": 2 * PARTNERS, "messages": 2 * MESSAGES}
     report, table = read(tmp_path / "export", tmp_path / "out")
     assert report.threads == len(set(table["thread_id"].to_pylist())) == 2 * PARTNERS
+
+
+def test_the_second_most_prolific_speaker_is_another_person(tmp_path: Path) -> None:
+    counts = write_sample(tmp_path, rank=2)
+    assert counts == {"threads": 140, "messages": 28_853}
+    files = [orjson.loads(path.read_bytes()) for path in tmp_path.rglob("message_*.json")]
+    written = sum(repair(message["sender_name"]) == OWNER_NAME for content in files for message in content["messages"])
+    assert 0.3 < written / counts["messages"] < 0.7
