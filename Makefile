@@ -14,11 +14,13 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
 	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
 
-.PHONY: help repro test test-fast lint lock bench-data bench-train bench-gpu tpu clean-venv
+.PHONY: help venv repro test test-fast lint lock bench-data bench-train bench-gpu tpu clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.installed  ## Make the environment alone.
 
 repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-tuned model, figures.
 	@test -s dvc.lock || test ! -e dvc.lock || { echo "error: dvc.lock: empty, as a kill leaves it while DVC writes it." \

@@ -1,6 +1,7 @@
 """`jaegpt inspect`: what is in a download, for someone who has to decide what to do with it."""
 
 import json
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -203,7 +204,14 @@ def left_out_in_words(dropped: Mapping[str, int]) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent=f"{_INDENT}  ", break_long_words=False, break_on_hyphens=False)
+    return wrapped(line, indent=f"{_INDENT}  ")
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    """The text in lines of WIDTH columns at most, later ones indented; a command between backticks stays in one."""
+    whole = re.sub("`[^`]+`", lambda command: command[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines]
 
 
 def _table(rows: dict[str, str]) -> Iterable[str]:

@@ -22,6 +22,7 @@ from helpers.export_fixtures import (
 from jaegpt.cli import main
 from jaegpt.dialogue.cuts import CutCounts, advice, cost_in_words, usual_and_advised
 from jaegpt.errors import JaegptError
+from jaegpt.inspection import WIDTH
 from jaegpt.tables import iterate_parts
 
 
@@ -177,4 +178,7 @@ def test_inspect_says_what_the_usual_cut_costs(
     assert found["percentile"] == 90
     assert found["owner_turns_with_context"] == {"now": now.with_context(), "then": then.with_context()}
     _jaegpt(monkeypatch, "inspect", str(path))
-    assert f" sessions {cost_in_words(now, then)} " in " ".join(capsys.readouterr().out.split())
+    lines = capsys.readouterr().out.splitlines()
+    assert f" sessions {cost_in_words(now, then)} " in " ".join(" ".join(lines).split())
+    assert any("`dvc exp run -S session.percentile=90`" in line for line in lines), "a command that can be copied"
+    assert max(map(len, lines)) <= WIDTH

@@ -1,6 +1,7 @@
 """The plots: any clone can draw them, without network or `make`, and they can be read, alone and side by side."""
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from helpers.commands import call
 from helpers.paths import ROOT
 
 from jaegpt.files import write_csv
+from jaegpt.runs.pictures import svg
 from jaegpt.runs.plots_page import PATH, plots_page
 from jaegpt.sweep.results import COLUMNS
 from jaegpt.yaml12 import load_yaml
@@ -93,10 +95,12 @@ def check(page: Any, titles: list[str]) -> None:
 
 def test_the_committed_run_is_drawn_before_anything_has_run(project: Path) -> None:
     assert "failed" not in call(project, "dvc", "plots", "show")
-    for width in (390, 1500):
+    for width in (390, 800, 1500):
         with open_page((project / "dvc_plots/index.html").as_uri(), width) as (page, errors, requests):
             check(page, TITLES)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            widest = page.locator("svg.marks").evaluate_all("ps => Math.max(...ps.map(p => p.clientWidth))")
+            assert widest < 760, "none is cut on a small screen"
             assert errors == []
             assert requests == [], "the page needs no network"
             words = page.locator("svg.marks").first.text_content()
@@ -162,6 +166,37 @@ def test_a_sweep_is_drawn_with_the_values_of_its_settings(project: Path) -> None
 def test_the_page_in_git_is_the_one_that_is_made() -> None:
     assert (ROOT / PATH).read_text(encoding="utf-8") == plots_page(), "python -m jaegpt.runs.plots_page"
     assert not re.search(r"<script[^>]+src=", plots_page())
+
+
+def drawn(template: str, y: str, rows: list[dict[str, Any]]) -> str:
+    """A template of ours with data, as SVG."""
+    text = (ROOT / f".dvc/plots/{template}.json").read_text(encoding="utf-8")
+    names = {"TITLE": "t", "X": "step", "Y": y, "X_LABEL": "step", "Y_LABEL": y}
+    for name, value in names.items():
+        text = text.replace(f"<DVC_METRIC_{name}>", value)
+    return svg(json.loads(text.replace('"<DVC_METRIC_DATA>"', json.dumps(rows))))
+
+
+def test_a_curve_that_never_moves_has_its_value_on_the_axis() -> None:
+    picture = drawn("curve", "share", [{"step": step, "share": 0.25, "rev": "workspace"} for step in range(3)])
+    assert ">0.25<" in picture
+    assert ">undefined<" not in picture
+
+
+@pytest.mark.parametrize(("steps", "points"), [(7, 7), (25, 25), (41, 41), (437, 22), (445, 22)])
+def test_a_training_of_any_length_has_its_curve(steps: int, points: int) -> None:
+    rows = [
+        {"step": step, "mc_loss": loss, "rev": run, "filename": f"plots/{file}.csv"}
+        for run in "ab"
+        for step in range(1, steps + 1)
+        for file, loss in (("train", 1 + step / 100), ("valid", 1.5))
+    ]
+    # A step whose examples carry no candidates has no loss of choosing, which is written as 0.
+    rows.append({"step": 2, "mc_loss": 0, "rev": "a", "filename": "plots/train.csv"})
+    picture = drawn("learning", "mc_loss", rows)
+    curves = re.findall(r'<path aria-label[^>]* d="([^"]*)"[^>]* opacity="0.5"', picture)
+    assert [curve.count("L") + 1 for curve in curves] == [points] * 2
+    assert ">0.0<" not in picture
 
 
 def test_counts_and_steps_have_whole_numbers_on_their_axes() -> None:

@@ -128,6 +128,27 @@ def test_what_is_missing_says_what_makes_it(project: Path) -> None:
         assert re.search("`dvc repro", said[title]), title
 
 
+def test_a_short_run_of_little_says_what_it_could_not_measure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaegpt.runs.report.changed_since", lambda root, stages: {})
+    metrics: dict[str, Any] = {"train": METRICS["train"] | {"wall_s": 31, "examples": 98, "device": "cpu"}}
+    few = {"contexts": 8, "needed": 100}
+    metrics["fidelity"] = FIDELITY | {"told_apart": None, "leak": None, "reasons": {"told_apart": few, "leak": few}}
+    metrics["sessions"] = METRICS["sessions"] | {"threshold_ms": {"p50": 82_916_000}}
+    sections = make_sections(project, metrics, [])
+    assert sections[0].text == [
+        "It learned from 98 pieces of sessions and examples in 31 seconds on CPU.",
+        "Whether it can be told from the person was not measured (contexts 8, needed 100).",
+        "Whether it repeats messages of the training data was not measured (contexts 8, needed 100).",
+    ]
+    assert "The middle thread is cut at gaps of 23.0 hours." in sections[3].text[0]
+
+
+def test_figures_of_another_version_are_said_to_be_so(project: Path) -> None:
+    older = {name: figure for name, figure in FIDELITY.items() if name != "told_apart_text"}
+    (sound,) = (one for one in make_sections(project, {"fidelity": older}, []) if one.title.startswith("Does it sound"))
+    assert sound.text == ["metrics/fidelity.json has no 'told_apart_text': `dvc repro` makes these figures again."]
+
+
 def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
     evaluate = METRICS["evaluate"]
     for interval, said in (([0.3, 0.5], "the head helps"), ([0.2, 0.5], "the head does not help")):

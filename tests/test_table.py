@@ -73,7 +73,7 @@ def test_the_base_model_stands_once_for_each_set_of_replies() -> None:
 
 
 def test_a_table_fits_a_terminal() -> None:
-    runs = [run_of("a", 0.123, lm_loss=3.6), run_of("b", 100.0, lm_loss=13.7)]
+    runs = [run_of("xeric-doge = workspace", 0.123, lm_loss=3.6), run_of("b", 100.0, lm_loss=13.7)]
     narrow = table_text(make_table(runs))
     assert max(map(len, narrow.splitlines())) <= WIDTH
     assert narrow.count("w_mc") == 1, "nothing stands below"

@@ -32,6 +32,7 @@ _CONFIG = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
+        "titlePadding": 14,  # for wider fonts, as above
         "labelOverlap": True,
         "labelColor": "currentColor",
         "titleColor": "currentColor",
@@ -46,6 +47,7 @@ _CONFIG = {
         "title": None,
         "labelLimit": 400,
         "labelFontSize": 12,
+        "columnPadding": 36,
         "columns": 3,
     },
     "text": {"color": "currentColor"},

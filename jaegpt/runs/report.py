@@ -161,8 +161,9 @@ def _in_short(metrics: Mapping[str, Any], old: Collection[str]) -> list[str]:
     sounds = metrics.get("fidelity") if "fidelity" not in old else None
     text = []
     if train:
-        minutes = f"{train['wall_s'] / 60:.0f} minutes"
-        text.append(f"It learned from {train['examples']:,} examples in {minutes} on {train['device']}.")
+        text.append(
+            f"It learned from {_learned_from(train)} in {_duration(train['wall_s'])} on {train['device'].upper()}."
+        )
     if found and found.get("base"):
         text.append(
             f"On new replies it wavers among {found['perplexity']:.0f} words (perplexity); the untouched base model "
@@ -178,9 +179,31 @@ def _in_short(metrics: Mapping[str, Any], old: Collection[str]) -> list[str]:
             f"A judge who has read both sides finds the person's real reply beside the model's in "
             f"{sounds['told_apart']:.0%} of the cases; 50% would be a perfect likeness."
         )
+    elif counts := (sounds or {}).get("reasons", {}).get("told_apart"):
+        text.append(f"Whether it can be told from the person was not measured ({_counted(counts)}).")
     if sounds and sounds.get("leak"):
         text.append(f"{sounds['leak']['tuned']:.1%} of its replies repeat messages of the training data word for word.")
+    elif counts := (sounds or {}).get("reasons", {}).get("leak"):
+        text.append(f"Whether it repeats messages of the training data was not measured ({_counted(counts)}).")
     return text or ["Nothing has been measured yet: `dvc repro` makes all figures."]
+
+
+def _learned_from(train: Mapping[str, Any]) -> str:
+    """What the steps read, in all epochs together."""
+    return f"{train['examples']:,} " + ("pieces of sessions and examples" if "segments" in train else "examples")
+
+
+def _duration(seconds: float) -> str:
+    """A time as people say it: 45 seconds, 12 minutes, 23.0 hours, 4.5 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} second" + "s" * (round(seconds) != 1)
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
+def _counted(counts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in counts.items())
 
 
 def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:
@@ -247,7 +270,7 @@ def _sessions(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return ["Not measured yet: `dvc repro sessionize` makes these figures."]
     seconds = {key: value / 1000 for key, value in found["threshold_ms"].items() if value is not None}
-    middle = f" The middle thread is cut at gaps of {seconds['p50']:,.0f} s." if "p50" in seconds else ""
+    middle = f" The middle thread is cut at gaps of {_duration(seconds['p50'])}." if "p50" in seconds else ""
     return [
         f"{found['sessions']:,} sessions with {found['mean_turns']:.1f} turns each.{middle} "
         "`dvc exp run -S session.percentile=95` tries longer ones."
@@ -269,10 +292,10 @@ def _training(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return ["Not measured yet: `dvc repro` makes these figures."]
     return [
-        f"{found['examples']:,} examples, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device']} "
-        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} examples/s in "
-        f"{found['examples'] / found['examples_per_second'] / 60:.1f} minutes of training, {found['wall_s'] / 60:.1f} "
-        f"minutes with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"{_learned_from(found)}, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device'].upper()} "
+        f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} of them per second "
+        f"in {_duration(found['examples'] / found['examples_per_second'])} of training, {_duration(found['wall_s'])} "
+        f"with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
         f"rows {found['pack_fill']:.1%} full."
     ]
 
@@ -321,7 +344,11 @@ def _fidelity(
     title = "Does it sound like the person, and what does it give away?"
     if found is None:
         return _missing(title, _COMMAND["fidelity"])
-    text = [*_noted_old("fidelity", old), *sentences(found)]
+    try:
+        text = [*_noted_old("fidelity", old), *sentences(found)]
+    except KeyError as error:  # a file of another version of this program
+        said = f"metrics/fidelity.json has no {error}: `dvc repro` makes these figures again."
+        return Section(title, [said], pictures=dict(ways))
     drawn = {"Style": pictures.style(found["style"])} if found["style"] else {}
     if lengths and "fidelity" not in old:
         drawn["Lengths of replies"] = pictures.lengths(lengths)

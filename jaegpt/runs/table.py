@@ -72,7 +72,10 @@ def table_text(table: Mapping[str, Any]) -> str:
     """The table for a terminal; `*` marks the best of a column."""
     lines = ["No run has figures yet. `dvc exp run -S w_mc=1` makes one."]
     if table["rows"]:
-        text = frame_of(table).rename_axis(None).to_string(line_width=WIDTH)
+        frame = frame_of(table).rename_axis(None)
+        text = frame.to_string()
+        if max(map(len, text.splitlines())) > WIDTH:  # pandas alone would break a line that just fits
+            text = frame.to_string(line_width=WIDTH)
         lines = [*(line.rstrip() for line in text.splitlines()), "", f"* {STARRED}"]
     notes = notes_on(table)
     if table["trials_left_out"]:

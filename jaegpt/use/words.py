@@ -1,14 +1,14 @@
 """What `jaegpt use` says, as lines of at most 100 columns."""
 
 import shutil
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaegpt.evaluation.judges import MIN_CONTEXTS
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.owner_sources import METAS
-from jaegpt.inspection import WIDTH, left_out_in_words
+from jaegpt.inspection import left_out_in_words, wrapped
 from jaegpt.use.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
     yield from _line("To learn", f"{text}; {counts.valid:,} of them for measuring")
     if learn == "sessions":
         yield from _line("", f"whole sessions teach {outlook.learned_turns:,} turns, first words included")
+    if counts.valid < MIN_CONTEXTS:
+        yield from _line("", f"fewer than {MIN_CONTEXTS} for measuring: it is not judged whether it sounds like you")
     if languages := +outlook.languages:
         listed = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in sorted(languages.items()))
         yield from _line("", f"not used for their language: {listed}")
@@ -114,13 +116,8 @@ def _shown(value: Any) -> str:
 
 def _line(title: str, text: str, further: int = 0) -> list[str]:
     """A title and a text, whose later lines begin `further` columns further right."""
-    return textwrap.wrap(
-        f"{title:<{len(_INDENT)}}{text}" if len(title) < len(_INDENT) else f"{title} {text}",
-        WIDTH,
-        subsequent_indent=f"{_INDENT}  {' ' * further}",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    line = f"{title:<{len(_INDENT)}}{text}" if len(title) < len(_INDENT) else f"{title} {text}"
+    return wrapped(line, indent=f"{_INDENT}  {' ' * further}")
 
 
 def _count(number: int, noun: str) -> str:
