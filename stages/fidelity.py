@@ -1,6 +1,7 @@
 """Does the model sound like the person, and what does it give away? Run: python -m stages.fidelity"""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ def main() -> None:
     write_json("metrics/fidelity.json", content)
     write_json("metrics/voice.json", {key: content[key] for key in ("told_apart", "style_score")})  # for `dvc exp show`
     write_text("models/fidelity.md", card_section(content))
-    print("\n  ".join(["fidelity:", *sentences(content)]))
+    print("fidelity:")
+    for sentence in sentences(content):
+        print(textwrap.fill(sentence, 100, initial_indent="  ", subsequent_indent="    "))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ settings are judged by several figures at once, and are to match the owner, not 
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -268,10 +269,11 @@ def summary(content: Mapping[str, Any]) -> str:
     """What was found, for the terminal."""
     chosen = f"{_in_words(content['chosen'])}, max_tokens {content['chosen']['max_tokens']}"
     if not content["grid"]:
-        return (
+        why = (
             f"{content['contexts']:,} contexts are left beside those of fidelity, and {MIN_CONTEXTS} are needed to try "
             f"ways to draw (fidelity.calibrate_contexts, dataset.valid_fraction). Taken unmeasured: {chosen}"
         )
+        return textwrap.fill(why, 88, subsequent_indent="  ")
     lines = ["told apart: both, text, reading; fit; context words; likelihood; different"]
     for row in content["grid"]:
         figures = [row[name] for name in ("told_apart", "told_apart_text", "told_apart_reading", "fit",
