@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.reader_checks import head_of
 from helpers.reader_fixtures_text import FRIEND, OWNER, Read, check_damaged, expected, read
 from helpers.reader_fixtures_whatsapp import LOCALES, LRM, chat, write
 
@@ -86,7 +87,7 @@ def test_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / f"WhatsApp Chat with {FRIEND}.txt"
     path.write_bytes(chat(LOCALES["android es"]).encode(encoding))
     assert read(READER, path).messages == expected(60_000)
-    assert READER.sniff("a.txt", path.read_bytes()[:HEAD_BYTES]) > 0.5
+    assert READER.sniff("a.txt", head_of(path)) > 0.5
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ _OWN_SIDE = (
 
 def sniff(name: str, head: bytes) -> float:
     """Sure where the server and the channel stand before the messages."""
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") or not _GUILD.search(head):
+    if not head.lstrip().startswith(b"{") or not _GUILD.search(head):
         return 0.0
     return 0.95 if _CHANNEL.search(head) else 0.6 if b'"iconUrl"' in head else 0.0
 
@@ -192,7 +192,6 @@ class _Channel:
 
 def sniff_package(name: str, head: bytes) -> float:
     """Sure by the four columns of its messages, and fairly so by its index of channels."""
-    head = head.removeprefix(b"\xef\xbb\xbf")
     if _PACKAGE_CSV.match(head) or _PACKAGE_JSON.match(head):
         return 0.95
     return 0.8 if _PACKAGE_INDEX.match(head) and name.rpartition("/")[2].lower() == "index.json" else 0.0

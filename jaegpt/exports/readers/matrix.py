@@ -28,7 +28,7 @@ _MEDIA = ("m.image", "m.video", "m.audio", "m.file")
 
 
 def sniff(name: str, head: bytes) -> float:
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if not head.lstrip().startswith(b"{"):
         return 0.0
     if all(key in head for key in _KEYS):
         return 0.95
