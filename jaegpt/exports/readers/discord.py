@@ -24,6 +24,8 @@ _DIRECT = "DirectTextChat"
 
 _GUILD = re.compile(rb'"guild"\s*:\s*\{\s*"id"\s*:\s*"')
 _CHANNEL = re.compile(rb'"channel"\s*:\s*\{\s*"id"\s*:\s*"')
+# Block quotes, with which people quoted before there were replies; three signs quote all that follows.
+_QUOTE = re.compile(r"^>>> (?s:.*)|^> .*(?:\n|\Z)", re.MULTILINE)
 # What stays of markup where the exporter was asked not to process it.
 _RAW = re.compile(r"<(?:@!?(\d+)|#(\d+)|@&(\d+)|a?:(\w+):\d+|t:(-?\d{1,12})(?::\w)?|/([^:<>]+):\d+)>")
 
@@ -155,6 +157,10 @@ class _Channel:
             raise ValueError(f"`content` is {kind_of(text)} instead of a text")
         sender = self.names.of(author["id"], author["name"])
         self._meet(author)
+        if "> " in text and (without := _QUOTE.sub("", text)) != text:
+            text = without.strip()
+            if not text:
+                return "quoted"
         if not text.strip():
             return "sticker" if message.get("stickers") else "media" if message.get("attachments") else "empty"
         if "<" in text:
