@@ -200,6 +200,7 @@ ANDROID = "13.03.24, 15:00 - "
         ("null", "view_once"), ("", "view_once"), ("Waiting for this message. This may take a while.", "waiting"),
         ("location: https://maps.google.com/?q=52.5200,13.4050", "location"), ("live location shared", "location"),
         ("Café Ö (Street 1): https://foursquare.com/v/4b0588", "location"), ("Missed voice call", "call"),
+        ("Voice call, 5 min", "call"), ("Video call, \u200e1 hr 20 min", "call"), ("Voice call, \u200e12 sec", "call"),
         ("POLL:\nWhen?\nOPTION: Monday (2 votes)\nOPTION: never (0 votes)", "poll"),
         ("ENCUESTA:\n¿Cuándo?\nOPCIÓN: lunes (1 voto)\nOPCIÓN: nunca (0 votos)", "poll"),
     ],
@@ -247,7 +248,7 @@ def test_messages_that_can_be_seen_once(tmp_path: Path, line: str) -> None:
         ("[13.03.24, 15:00:00] Cleo: copied", None), ("👨\u200d👩\u200d👧 ❤\ufe0f", None),
         ("hi @\u2068Cleo Marsh\u2069!", "hi @Cleo Marsh!"), ("@\u2068~\u202fCleo\u2069", "@Cleo"),
         ("\u200fשלום", None), ("two  spaces ", None), ("first\n\nthird\n", None),
-        ("Call me later", None), ("=HYPERLINK(1)", None),
+        ("Call me later", None), ("Voice call, 5 min?", None), ("Video call, ok", None), ("=HYPERLINK(1)", None),
     ],
 )  # fmt: skip
 def test_what_people_write_is_kept_as_it_is(tmp_path: Path, text: str, kept: str | None) -> None:
