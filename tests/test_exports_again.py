@@ -81,6 +81,7 @@ LIKE_CHATS = {
     "chat.json": as_json([{"author": "Anna", "time": "2024-03-05T14:03:21", "message": "hi"}]),
     "Anna_12.json": as_json({"rows": [{"from": "Anna", "date": "2024-03-05T14:03:21", "text": "hi"}]}),
     "log.csv": b"date;who;message\n2024-01-01;Anna;hi\n",
+    "marked.csv": b"\xef\xbb\xbfdate;message\n2024-01-01;hi\n",
     "talk.xml": b"<?xml version='1.0'?><log><message from='anna'>hi</message></log>",
 }
 UNLIKE_CHATS = {

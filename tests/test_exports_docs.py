@@ -6,12 +6,14 @@ import shlex
 from dataclasses import fields
 from pathlib import Path
 
+import pandas
 import pytest
 from helpers.paths import ROOT
+from helpers.reader_checks import messages, read_path
 
 from jaegpt.cli import main
 from jaegpt.exports.config import ExportConfig
-from jaegpt.exports.readers.table import COLUMNS
+from jaegpt.exports.readers.table import COLUMNS, READER
 from jaegpt.exports.registry import all_readers
 
 PAGE = (ROOT / "docs/exports.md").read_text(encoding="utf-8")
@@ -37,6 +39,21 @@ def test_the_example_is_read_by_the_commands_beside_it(
     report = json.loads(shown[1])
     assert (report["owner"], report["owner_messages"], report["problems"]) == ("Ben Ødeby", 2, [])
     assert set(report["sources"]) == {"viber"}
+
+
+def test_the_example_is_the_same_as_json_lines_and_as_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```csv\n(.*?)```", PAGE, re.DOTALL)
+    (line,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    (command,) = re.findall(r"`(pandas\..*?)`", PAGE)
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    (folder / "viber.csv").write_text(example, encoding="utf-8")
+    (folder / "viber.jsonl").write_text(line, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    eval(command, {"pandas": pandas})
+    found = {path.suffix: messages(read_path(READER, path)[0]) for path in folder.iterdir()}
+    assert len(found[".csv"]) == 3
+    assert found == {".csv": found[".csv"], ".jsonl": found[".csv"][:1], ".parquet": found[".csv"]}
 
 
 def test_it_speaks_of_all_columns_parameters_and_messengers() -> None:

@@ -137,8 +137,8 @@ class Reader:
     Attributes:
         source: the value of the column `source`: whatsapp, telegram, ...
         name: for people: "WhatsApp, exported chat (text)".
-        sniff: (file's name, its first HEAD_BYTES bytes) -> how sure it is, 0 to 1, that the file is of this format. The
-            name alone is never enough.
+        sniff: (file's name, its first HEAD_BYTES bytes without UTF-8's byte order mark) -> how sure it is, 0 to 1, that
+            the file is of this format. The name alone is never enough.
         read: the threads of a file, one after the other, so that memory is bounded by a thread; threads whose messages
             lie scattered over the file may be handed over in pieces of one key. Raises `BadFileError` (reason, detail,
             byte or line) where the file cannot be read.

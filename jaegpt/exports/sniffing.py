@@ -9,6 +9,7 @@ from jaegpt.exports.message_files import BOXES
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.registry import all_readers
 from jaegpt.exports.streams import open_entry
+from jaegpt.exports.text import BYTE_ORDER_MARK
 
 SURE = 0.5  # a reader that is surer than this gets the file
 MAYBE = 0.3  # of a database the first bytes show little more than that it is one: these are tried in turn
@@ -74,7 +75,7 @@ def sniff(entry: Entry) -> Verdict:
         return Verdict()
     try:
         with open_entry(entry, HEAD_BYTES) as stream:
-            head = stream.read(HEAD_BYTES)
+            head = stream.read(HEAD_BYTES).removeprefix(BYTE_ORDER_MARK)
     except BadFileError as problem:
         hint = hint_of(entry.name, b"")
         return Verdict(hint=hint or (problem.detail if _TELLING.search(entry.name) else None), is_damaged=not hint)

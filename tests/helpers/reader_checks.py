@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.text import BYTE_ORDER_MARK
 
 NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "150"))
 FRIEND, OWNER = "Anna Berg", "Ben Ødeby"
@@ -75,7 +76,12 @@ def dropped(threads: list[SourceThread]) -> dict[str, int]:
 
 
 def head_of(path: Path) -> bytes:
-    return path.read_bytes()[:HEAD_BYTES]
+    return as_sniffed(path.read_bytes())
+
+
+def as_sniffed(content: bytes) -> bytes:
+    """What sniffing shows the readers of a file."""
+    return content[:HEAD_BYTES].removeprefix(BYTE_ORDER_MARK)
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:

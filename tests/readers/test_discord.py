@@ -92,6 +92,24 @@ def test_what_is_no_human_text_is_counted(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("> are you coming?\nyes", "yes"),
+        ("> are you\n> coming?\n@Anna yes\n> and when\nlate", "@Anna yes\nlate"),
+        ("look:\n>>> hers\n\nhers too", "look:"),
+        ("> hers alone", None),
+        (">>> hers alone\nall of it", None),
+        (">be me", ">be me"),
+        (">:( a > b", ">:( a > b"),
+    ],
+)
+def test_quotes_are_cut(tmp_path: Path, text: str, kept: str | None) -> None:
+    thread = read_messages(tmp_path, message(1, OWNER, TIME, text))
+    assert thread.texts == ([kept] if kept else [])
+    assert thread.dropped == ({} if kept else {"quoted": 1})
+
+
 def test_markup_becomes_what_people_see(tmp_path: Path) -> None:
     mentions = [person("anna_b", id=IDS[FRIEND], nickname="Anna")]
     raw = f"<@{IDS[FRIEND]}> <@!{IDS[OWNER]}> <@123> <#{CHANNEL}> <#5> <@&7> <a:party:99> <:cake:98> <t:1618953630:R> "

@@ -7,11 +7,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from helpers.reader_checks import as_sniffed
 from helpers.reader_fixtures_table import CONVERSATION, FRIEND, OWNER, as_csv, as_json_lines, as_parquet, rows
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.message_files import SOURCES
-from jaegpt.exports.reader import HEAD_BYTES, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.reader import ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.table import READER
 from jaegpt.exports.registry import all_readers
 
@@ -45,7 +46,7 @@ EXPECTED = [
 @pytest.mark.parametrize("form", FORMS)
 def test_the_conversation(tmp_path: Path, form: str) -> None:
     content = FORMS[form](rows(is_owner=""))
-    assert READER.sniff("chat.bin", content[:HEAD_BYTES]) > 0.5
+    assert READER.sniff("chat.bin", as_sniffed(content)) > 0.5
     (thread,), said = read(content, tmp_path)
     assert messages([thread]) == EXPECTED
     assert (thread.key, thread.title, thread.owner, thread.owner_is_marked) == (FRIEND, FRIEND, (), False)

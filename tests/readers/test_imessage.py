@@ -78,6 +78,26 @@ def test_the_newest_messages_are_in_the_log_and_nothing_is_changed(tmp_path: Pat
         read_path(READER, path)
 
 
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_a_locked_database_is_read_as_it_was_before_what_is_half_written(tmp_path: Path, mode: str) -> None:
+    path = conversation(tmp_path / "chat.db", "2026")
+    whole = messages(read_path(READER, path)[0])
+    base = sqlite3.connect(path, isolation_level=None)
+    base.execute(f"PRAGMA journal_mode = {mode}")
+    base.execute("PRAGMA cache_size = 1")  # pages are written before the transaction ends
+    base.execute("BEGIN EXCLUSIVE")
+    base.execute("UPDATE message SET text = 'half written', attributedBody = NULL")
+    base.execute("CREATE TABLE filler (x)")
+    base.executemany("INSERT INTO filler VALUES (randomblob(3000))", [()] * 100)
+    journal = Path(f"{path}-{'wal' if mode == 'WAL' else 'journal'}")
+    assert journal.stat().st_size > 5000
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        sqlite3.connect(path, timeout=0).execute("DELETE FROM message")
+    assert messages(read_path(READER, path)[0]) == whole
+    base.execute("ROLLBACK")
+    base.close()
+
+
 @pytest.mark.parametrize("length", [1, 127, 128, 200, 255, 256, 65_535, 65_536, 300_000])
 def test_bodies_of_any_length(tmp_path: Path, length: int) -> None:
     text = ("é+" * length)[: length // 2] + "x" * (length - length // 2)

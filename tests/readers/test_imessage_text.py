@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.reader_checks import (
     FRIEND,
+    as_sniffed,
     check_mutations,
     dropped,
     expected,
@@ -27,7 +28,7 @@ NOON = "2024-03-05T12:00:00Z"
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_the_conversation(tmp_path: Path, zone: str, mark: bytes) -> None:
     content = mark + conversation(zone).encode()
-    assert READER.sniff("+4915112345678.txt", content[:8192]) > 0.5
+    assert READER.sniff("+4915112345678.txt", as_sniffed(content)) > 0.5
     (thread,), said = read_bytes(READER, content, tmp_path, zone, "+4915112345678.txt")
     assert messages([thread]) == expected(FRIEND, "Me")
     assert (dropped([thread]), said) == ({"media": 1, "unsent": 1}, [])

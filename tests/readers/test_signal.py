@@ -69,6 +69,13 @@ def test_notes_to_oneself_and_channels_are_no_talk(tmp_path: Path) -> None:
     assert not messages(threads)
 
 
+@pytest.mark.parametrize(("archived", "box"), [(True, "archived"), (False, "inbox"), ("x", "inbox")])
+def test_archived_chats_are_in_their_box(tmp_path: Path, archived: object, box: str) -> None:
+    chat = {"chat": {"id": "7", "recipientId": "3", "archived": archived}}
+    (thread,), _ = read([*(frame for frame in FRAMES if "chat" not in frame), chat, said("3", NOON, "hi")], tmp_path)
+    assert (thread.box, messages([thread])) == (box, [(FRIEND, NOON, "hi")])
+
+
 def test_groups_mentions_and_people_of_one_name(tmp_path: Path) -> None:
     other = {"aci": "b3RoZXI=", "nickname": {"given": "Anna", "family": "Berg"}}
     snapshot = {"title": {"title": "Ski"}, "members": [{"userId": ANNA_ACI}, {"userId": "b3RoZXI="}, {"userId": "x"}]}

@@ -182,6 +182,13 @@ def test_matrix_replies_lose_their_quotation(tmp_path: Path, body: str, text: st
     assert [found for *_, found in messages(threads)] == [*([text] if text else []), "> typed"]
 
 
+def test_matrix_texts_lose_what_they_quote(tmp_path: Path) -> None:
+    quoting = {"formatted_body": "<blockquote>\n<p>are you</p>\n</blockquote>\n<p>yes</p>\n"}
+    bodies = ("> are you\n\nyes", "> are you")
+    threads = read(ROOM, matrix(*(said("@b:x", NOON, body, **quoting) for body in bodies)), tmp_path)
+    assert ([text for *_, text in messages(threads)], dropped(threads)) == (["yes"], {"quoted": 1})
+
+
 def test_matrix_edits_change_what_their_own_sender_wrote(tmp_path: Path) -> None:
     anna, ben = MATRIX.values()
     original = said(anna, NOON, "helo")

@@ -5,6 +5,8 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from helpers import reader_fixtures_discord as discord
@@ -15,9 +17,12 @@ from helpers.export_fixtures import ERAS, TALKS, encrypted_files, files_of
 from helpers.paths import ROOT
 
 from benchmarks.bench_readers import fixture_names
-from jaegpt.exports.reader import HEAD_BYTES
-from jaegpt.exports.registry import all_readers
-from jaegpt.exports.sniffing import MAYBE, SQLITE, SURE
+from jaegpt.exports.archives import list_entries
+from jaegpt.exports.reader import HEAD_BYTES, ReadOptions, SourceThread
+from jaegpt.exports.registry import all_readers, reader_named
+from jaegpt.exports.sniffing import MAYBE, SQLITE, SURE, sniff
+from jaegpt.exports.source_pass import source_file
+from jaegpt.exports.text import BYTE_ORDER_MARK
 
 METAS = {f"{era} {name}": raw for era in ERAS for name, raw in files_of(era).items()} | encrypted_files(TALKS)
 
@@ -68,6 +73,32 @@ def test_large_files_are_taken_by_their_own_reader_alone(name: str, tmp_path: Pa
         others = [sure[reader] for reader in sure if reader.source != surest.source]
         assert max(others) < MAYBE, (path, others)
     assert taken, "no reader takes what its own fixture writes"
+
+
+def _read_folder(folder: Path) -> list[Any]:
+    """The reader of each file that has one, and all that it finds."""
+    found: list[Any] = []
+    for entry in list_entries(str(folder), lambda name: True).entries:
+        if verdict := sniff(entry).sniffed:
+            threads = reader_named(verdict.readers[0]).read(
+                source_file(entry), ReadOptions(timezone=ZoneInfo("UTC")), found.append
+            )
+            found += [entry.name, verdict.readers, verdict.certainty, *threads]
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in fixture_names() if name not in ("imessage", "whatsapp_db")])
+def test_a_byte_order_mark_changes_nothing(name: str, tmp_path: Path) -> None:
+    importlib.import_module(f"helpers.reader_fixtures_{name}").write_large(tmp_path / name, 100_000)
+    plain = _read_folder(tmp_path)
+    marked = []
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        if not path.read_bytes().startswith(b"PAR1"):
+            path.write_bytes(BYTE_ORDER_MARK + path.read_bytes())
+            marked.append(path)
+    assert marked
+    assert sum(len(thread.texts) for thread in plain if isinstance(thread, SourceThread)) > 20
+    assert _read_folder(tmp_path) == plain
 
 
 @pytest.mark.parametrize("name", METAS)

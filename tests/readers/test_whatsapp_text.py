@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers.reader_checks import head_of
 from helpers.reader_fixtures_text import FRIEND, OWNER, Read, check_damaged, expected, read
 from helpers.reader_fixtures_whatsapp import LOCALES, LRM, chat, write
 
@@ -86,7 +87,7 @@ def test_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / f"WhatsApp Chat with {FRIEND}.txt"
     path.write_bytes(chat(LOCALES["android es"]).encode(encoding))
     assert read(READER, path).messages == expected(60_000)
-    assert READER.sniff("a.txt", path.read_bytes()[:HEAD_BYTES]) > 0.5
+    assert READER.sniff("a.txt", head_of(path)) > 0.5
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,7 @@ ANDROID = "13.03.24, 15:00 - "
         ("null", "view_once"), ("", "view_once"), ("Waiting for this message. This may take a while.", "waiting"),
         ("location: https://maps.google.com/?q=52.5200,13.4050", "location"), ("live location shared", "location"),
         ("Café Ö (Street 1): https://foursquare.com/v/4b0588", "location"), ("Missed voice call", "call"),
+        ("Voice call, 5 min", "call"), ("Video call, \u200e1 hr 20 min", "call"), ("Voice call, \u200e12 sec", "call"),
         ("POLL:\nWhen?\nOPTION: Monday (2 votes)\nOPTION: never (0 votes)", "poll"),
         ("ENCUESTA:\n¿Cuándo?\nOPCIÓN: lunes (1 voto)\nOPCIÓN: nunca (0 votos)", "poll"),
     ],
@@ -246,7 +248,7 @@ def test_messages_that_can_be_seen_once(tmp_path: Path, line: str) -> None:
         ("[13.03.24, 15:00:00] Cleo: copied", None), ("👨\u200d👩\u200d👧 ❤\ufe0f", None),
         ("hi @\u2068Cleo Marsh\u2069!", "hi @Cleo Marsh!"), ("@\u2068~\u202fCleo\u2069", "@Cleo"),
         ("\u200fשלום", None), ("two  spaces ", None), ("first\n\nthird\n", None),
-        ("Call me later", None), ("=HYPERLINK(1)", None),
+        ("Call me later", None), ("Voice call, 5 min?", None), ("Video call, ok", None), ("=HYPERLINK(1)", None),
     ],
 )  # fmt: skip
 def test_what_people_write_is_kept_as_it_is(tmp_path: Path, text: str, kept: str | None) -> None:

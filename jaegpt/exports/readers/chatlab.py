@@ -21,15 +21,14 @@ _HEADER = re.compile(rb'"_type"\s*:\s*"header"')
 
 
 def sniff_json(name: str, head: bytes) -> float:
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.lstrip()
     if not start.startswith(b"{") or _HEADER.search(start.partition(b"\n")[0]):
         return 0.0
     return 0.95 if re.search(rb'"chatlab"\s*:\s*\{[^{}]*"version"', start) else 0.0
 
 
 def sniff_lines(name: str, head: bytes) -> float:
-    lines = head.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    first = next((line for line in lines if line.strip() and not line.startswith(b"#")), b"")
+    first = next((line for line in head.split(b"\n") if line.strip() and not line.startswith(b"#")), b"")
     return 0.95 if first.startswith(b"{") and _HEADER.search(first) and b'"chatlab"' in first else 0.0
 
 

@@ -23,7 +23,9 @@ def sniff_tables(head: bytes, *names: bytes) -> float:
 
 @contextmanager
 def opened(file: SourceFile, tables: Collection[str]) -> Iterator[sqlite3.Connection]:
-    """A connection to a private copy of the database and its write-ahead log, which holds the newest messages.
+    """A connection to a private copy of the database and of its write-ahead log, which holds the newest messages.
+
+    A program that is writing to it may have locked it; a journal beside it undoes what is half written in the copy.
 
     Raises:
         BadFileError: it lacks one of the tables (`not_this_format`), or it is damaged or encrypted: also while it is
@@ -31,7 +33,8 @@ def opened(file: SourceFile, tables: Collection[str]) -> Iterator[sqlite3.Connec
     """
     try:
         # The copy is opened for writing, since only then SQLite takes in the log whatever state it was left in.
-        with file.copied("-wal", "-shm") as path, closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as base:
+        companions = ("-wal", "-shm", "-journal")
+        with file.copied(*companions) as path, closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as base:
             base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             base.text_factory = partial(str, encoding="utf-8", errors="replace")
             base.execute("PRAGMA query_only = ON")

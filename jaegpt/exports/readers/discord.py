@@ -24,6 +24,8 @@ _DIRECT = "DirectTextChat"
 
 _GUILD = re.compile(rb'"guild"\s*:\s*\{\s*"id"\s*:\s*"')
 _CHANNEL = re.compile(rb'"channel"\s*:\s*\{\s*"id"\s*:\s*"')
+# Block quotes, with which people quoted before there were replies; three signs quote all that follows.
+_QUOTE = re.compile(r"^>>> (?s:.*)|^> .*(?:\n|\Z)", re.MULTILINE)
 # What stays of markup where the exporter was asked not to process it.
 _RAW = re.compile(r"<(?:@!?(\d+)|#(\d+)|@&(\d+)|a?:(\w+):\d+|t:(-?\d{1,12})(?::\w)?|/([^:<>]+):\d+)>")
 
@@ -38,7 +40,7 @@ _OWN_SIDE = (
 
 def sniff(name: str, head: bytes) -> float:
     """Sure where the server and the channel stand before the messages."""
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") or not _GUILD.search(head):
+    if not head.lstrip().startswith(b"{") or not _GUILD.search(head):
         return 0.0
     return 0.95 if _CHANNEL.search(head) else 0.6 if b'"iconUrl"' in head else 0.0
 
@@ -155,6 +157,10 @@ class _Channel:
             raise ValueError(f"`content` is {kind_of(text)} instead of a text")
         sender = self.names.of(author["id"], author["name"])
         self._meet(author)
+        if "> " in text and (without := _QUOTE.sub("", text)) != text:
+            text = without.strip()
+            if not text:
+                return "quoted"
         if not text.strip():
             return "sticker" if message.get("stickers") else "media" if message.get("attachments") else "empty"
         if "<" in text:
@@ -192,7 +198,6 @@ class _Channel:
 
 def sniff_package(name: str, head: bytes) -> float:
     """Sure by the four columns of its messages, and fairly so by its index of channels."""
-    head = head.removeprefix(b"\xef\xbb\xbf")
     if _PACKAGE_CSV.match(head) or _PACKAGE_JSON.match(head):
         return 0.95
     return 0.8 if _PACKAGE_INDEX.match(head) and name.rpartition("/")[2].lower() == "index.json" else 0.0

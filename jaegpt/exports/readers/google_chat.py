@@ -37,7 +37,7 @@ _CREATED = re.compile(rb'"created_date"\s*:\s*"')
 
 def sniff(name: str, head: bytes) -> float:
     """Sure by the first message's keys; one whose creator is gone begins with its date."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.lstrip()
     if not start.startswith(b"{") or b'"messages"' not in head:
         return 0.0
     if _FIRST.search(head) and (_CREATED.search(head) or b'"user_type"' in head):

@@ -21,7 +21,7 @@ _Message = tuple[int, str, str]  # ms since 1970, identity of the sender, text
 
 def sniff(name: str, head: bytes) -> float:
     """Sure by how the list of conversations begins."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.lstrip()
     return 0.95 if start.startswith(b"{") and _BEGINNING.search(head) else 0.0
 
 

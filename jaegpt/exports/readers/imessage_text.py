@@ -55,7 +55,7 @@ _LOCATION = re.compile(r"St(?:art|opp)ed sharing location!")
 
 
 def sniff(name: str, head: bytes) -> float:
-    start = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\r\n", "\n").lstrip("\n")
+    start = head.decode("utf-8", "replace").replace("\r\n", "\n").lstrip("\n")
     if not _START.match(f"\n{start}"):
         return 0.0
     return 0.9 if re.search(rf"^{_TIME}(?: \(Read by [^\n]*\))?\n\S", start, re.MULTILINE | re.ASCII) else 0.4

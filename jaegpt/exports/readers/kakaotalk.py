@@ -22,7 +22,7 @@ _END = r"(?=\n|\Z)"
 _REST = rf"(, |: |{_END})(?:(?<=, )([^\n]*?) : )?"
 _DAY_LINE = rf"\d{{4}}년 \d{{1,2}}월 \d{{1,2}}일(?: .요일)?{_END}|(?:[A-Z][a-z]+day, )?{_ENGLISH}{_END}"
 # Each captures four things, in the order of _GROUPS; a day line captures the day alone, or nothing.
-_SHAPES = {
+_LAYOUTS = {
     "windows": rf"{_HEAD}(?:-{{3,}} ([^\n]*\d[^\n]*?) -{{3,}}{_END}|\[([^\n]{{1,100}}?)\] \[({_CLOCK})\]( ?))",
     "korean": rf"{_HEAD}(?:({_KOREAN}),? ({_CLOCK}){_REST}|{_DAY_LINE})",
     "english": rf"{_HEAD}(?:({_ENGLISH})(?:,| at)? ({_CLOCK}){_REST}|{_DAY_LINE})",
@@ -32,7 +32,7 @@ _GROUPS = {
     "windows": ("date", "name", "clock", "mark"), "korean": ("date", "clock", "mark", "name"),
     "english": ("date", "clock", "mark", "name"), "old english": ("clock", "date", "mark", "name"),
 }  # fmt: skip
-_COMPILED = {shape: re.compile(pattern) for shape, pattern in _SHAPES.items()}
+_COMPILED = {layout: re.compile(pattern) for layout, pattern in _LAYOUTS.items()}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SAVED = re.compile(r"(?:저장한 날짜|Date Saved|Save date|내보낸 날짜) ?:")
 
@@ -43,13 +43,13 @@ def sniff(name: str, head: bytes) -> float:
     if CSV_HEAD.match(text):
         return 0.95
     text = "\n" + text.replace("\r\n", "\n").lstrip()
-    shape, count = _shape_of(text)
+    layout, count = _layout_of(text)
     if not count:
         return 0.0
     first = text[1:].partition("\n")[0]
     if any(pattern.fullmatch(first) for pattern in TITLES) or _SAVED.search(text[:500]):
         return 0.95
-    return 0.7 if count > 1 or shape == "korean" else 0.4
+    return 0.7 if count > 1 or layout == "korean" else 0.4
 
 
 def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> Iterator[SourceThread]:
@@ -64,16 +64,16 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     if CSV_HEAD.match(text):
         yield from csv_threads(file, options)
         return
-    shape, _ = _shape_of("\n" + text.replace("\r\n", "\n"))
+    layout, _ = _layout_of("\n" + text.replace("\r\n", "\n"))
     survey = Survey()
-    for block, _ in blocks(file, _COMPILED[shape]):
-        columns = _Columns.of(shape, block)
+    for block, _ in blocks(file, _COMPILED[layout]):
+        columns = _Columns.of(layout, block)
         survey.look_at(columns.before, columns.names, columns.texts)
     if not survey.senders:
         raise BadFileError(file.name, "not_this_format", "no line begins as KakaoTalk's messages do")
-    reading = _Reading(survey, shape, LocalTimes(options.timezone, "ymd", survey.clocks))
+    reading = _Reading(survey, layout, LocalTimes(options.timezone, "ymd", survey.clocks))
     thread = survey.thread(60_000)
-    for block, line in blocks(file, _COMPILED[shape]):
+    for block, line in blocks(file, _COMPILED[layout]):
         reading.add_block(thread, block, line)
         if len(thread.texts) >= PIECE:
             yield thread
@@ -82,10 +82,10 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         yield thread
 
 
-def _shape_of(text: str) -> tuple[str, int]:
-    """The shape that most messages of `text` have, and how many there are."""
-    counts = {shape: sum(bool(name) for name in _Columns.of(shape, text).names) for shape in _SHAPES}
-    best = max(counts, key=lambda shape: counts[shape])
+def _layout_of(text: str) -> tuple[str, int]:
+    """The layout that most messages of `text` have, and how many there are."""
+    counts = {layout: sum(bool(name) for name in _Columns.of(layout, text).names) for layout in _LAYOUTS}
+    best = max(counts, key=lambda layout: counts[layout])
     return best, counts[best]
 
 
@@ -107,9 +107,9 @@ class _Columns:
     texts: list[str]
 
     @classmethod
-    def of(cls, shape: str, text: str) -> "_Columns":
-        parts = _COMPILED[shape].split(text)
-        groups = {name: parts[place::5] for place, name in enumerate(_GROUPS[shape], start=1)}
+    def of(cls, layout: str, text: str) -> "_Columns":
+        parts = _COMPILED[layout].split(text)
+        groups = {name: parts[place::5] for place, name in enumerate(_GROUPS[layout], start=1)}
         return cls(parts[0], groups["date"], groups["clock"], groups["mark"], groups["name"], parts[5::5])
 
 
@@ -118,12 +118,12 @@ class _Reading:
     """The second pass; on Windows the day goes on from block to block."""
 
     survey: Survey
-    shape: str
+    layout: str
     times: LocalTimes
     day: str = ""
 
     def add_block(self, thread: SourceThread, text: str, line: int) -> None:
-        columns = _Columns.of(self.shape, text)
+        columns = _Columns.of(self.layout, text)
         plain = {date: _plain_day(date) for date in set(columns.dates) if date}
         dates: list[str] = []
         for date in columns.dates:
@@ -142,7 +142,7 @@ class _Reading:
             if not columns.clocks[index] or not (columns.marks[index] or name):
                 reasons[index] = None  # a day line
                 continue
-            if self.shape == "windows" and "\n" in texts[index]:
+            if self.layout == "windows" and "\n" in texts[index]:
                 texts[index] = self._without_own_lines(thread, texts[index])
             if sent_at[index] is None:
                 reasons[index] = "malformed"
@@ -159,7 +159,7 @@ class _Reading:
         add_columns(thread, map(whole.get, names), sent_at, texts, reasons)  # type: ignore[arg-type]  # names may lack
 
     def _start_of(self, text: str, index: int) -> int:
-        starts = [match.start() for match in _COMPILED[self.shape].finditer(text)]
+        starts = [match.start() for match in _COMPILED[self.layout].finditer(text)]
         return starts[index]
 
     def _without_own_lines(self, thread: SourceThread, text: str) -> str:

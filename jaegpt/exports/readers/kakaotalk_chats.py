@@ -13,7 +13,7 @@ from jaegpt.exports.readers.local_times import ClockWords, LocalTimes
 from jaegpt.exports.readers.names import NameParts
 
 PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
-CSV_HEAD = re.compile(r'\ufeff?"?Date"?,"?User"?,"?Message"?\r?\n')
+CSV_HEAD = re.compile(r'"?Date"?,"?User"?,"?Message"?\r?\n')
 TITLES = [
     re.compile(pattern)
     for pattern in (

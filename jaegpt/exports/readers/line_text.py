@@ -20,12 +20,12 @@ _DATE = r"(?:R|H|令和|平成)?\d{1,4}+[/.]\d{1,2}+[/.]\d{1,4}+"
 _DAY = rf"((?:{_WORD}{{2,12}}\.?, {_DATE}|{_DATE} ?(?:[(（][^()（）\n]{{1,12}}[)）]|{_WORD}[^\n\d:]{{0,20}})))(?=\n|\Z)"
 _CLOCK = rf"((?:{_WORD}{{2,4}}\.? ?)?\d{{1,2}}+:\d{{2}}(?: ?[AaPp]\.?[Mm]\.?)?)"
 # What follows the clock, and what stands between name and text; a line without the second was written by LINE.
-_SHAPES = {
+_LAYOUTS = {
     "tabs": r"\t([^\t\n]*+)(?:(\t)|(?=\n|\Z))",
     "wide": r" {2,4}([^\n]*?)(?:( {2,4})|(?=\n|\Z))",
     "desktop": r" ([^ \n]*+)(?:( )|(?=\n|\Z))",
 }
-_COMPILED = {shape: re.compile(rf"{_HEAD}(?:{_DAY}|{_CLOCK}{rest})") for shape, rest in _SHAPES.items()}
+_COMPILED = {layout: re.compile(rf"{_HEAD}(?:{_DAY}|{_CLOCK}{rest})") for layout, rest in _LAYOUTS.items()}
 _ERA = re.compile(r"(?:R|令和|(H|平成))(\d{1,2})(?=/)")
 _TITLE = re.compile(rf"[{MARKS}]*\[LINE\] ?([^\n]*)")
 # In turn with one person and with a group.
@@ -45,12 +45,12 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 def sniff(name: str, head: bytes) -> float:
     """By LINE's first line, or by day lines with clocks and tabs under them."""
     text = "\n" + head.decode(decoder_of(head), "ignore").replace("\r\n", "\n").lstrip()
-    found = _COMPILED[_shape_of(text)].split(text)
+    found = _COMPILED[_layout_of(text)].split(text)
     days, clocks = [day for day in found[1::5] if day], [clock for clock in found[2::5] if clock]
     is_named = _TITLE.match(text, 1) is not None
     if is_named and days and clocks:
         return 0.95
-    if is_named or (_shape_of(text) != "desktop" and days and len(clocks) > 1):
+    if is_named or (_layout_of(text) != "desktop" and days and len(clocks) > 1):
         return 0.6
     return 0.0
 
@@ -63,9 +63,9 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     """
     with file.open() as stream:
         raw = stream.read(2**16)
-    shape = _shape_of("\n" + raw.decode(decoder_of(raw), "ignore").replace("\r\n", "\n"))
-    pattern = _COMPILED[shape]
-    survey = _Survey(NameParts(" ") if shape == "desktop" else NameParts("\t"))
+    layout = _layout_of("\n" + raw.decode(decoder_of(raw), "ignore").replace("\r\n", "\n"))
+    pattern = _COMPILED[layout]
+    survey = _Survey(NameParts(" ") if layout == "desktop" else NameParts("\t"))
     for text, _ in blocks(file, pattern):
         survey.look_at(pattern.split(text))
     if not survey.days or not survey.clocks_seen:
@@ -76,7 +76,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         say(f"days such as {shown} may have the day or the month first; the day was taken as first. "
             "If that is wrong, set export.date_order.")  # fmt: skip
     survey.clocks.learn()
-    chat = _Reading(survey, shape == "desktop", LocalTimes(options.timezone, verdict.order, survey.clocks))
+    chat = _Reading(survey, layout == "desktop", LocalTimes(options.timezone, verdict.order, survey.clocks))
     thread = survey.thread()
     for text, line in blocks(file, pattern):
         chat.add_block(thread, pattern.split(text), line)
@@ -87,10 +87,10 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         yield thread
 
 
-def _shape_of(text: str) -> str:
-    for shape in ("tabs", "wide"):
-        if any(match[2] for match in _COMPILED[shape].finditer(text)):
-            return shape
+def _layout_of(text: str) -> str:
+    for layout in ("tabs", "wide"):
+        if any(match[2] for match in _COMPILED[layout].finditer(text)):
+            return layout
     return "desktop"
 
 

@@ -28,7 +28,7 @@ _MEDIA = ("m.image", "m.video", "m.audio", "m.file")
 
 
 def sniff(name: str, head: bytes) -> float:
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if not head.lstrip().startswith(b"{"):
         return 0.0
     if all(key in head for key in _KEYS):
         return 0.95
@@ -129,8 +129,9 @@ class _Room:
             return (body, None) if body and name and name != body else ("", "media")
         if message not in ("m.text", "m.emote"):
             return "", "system"
-        if body and isinstance(relation, dict) and "m.in_reply_to" in relation:
+        if body and _has_quotation(content, relation):
             body = _without_quotation(body)
+            return (body, None) if body and not body.isspace() else ("", "quoted")
         return (body, None) if body and not body.isspace() else ("", "empty")
 
     def _replace(self, event: Any, content: Any, sender: Any) -> None:
@@ -153,6 +154,13 @@ class _Room:
         elif by:
             thread.owner = tuple(account for account, name in self._people.items() if name == by)
         return thread
+
+
+def _has_quotation(content: dict[str, Any], relation: object) -> bool:
+    """Whether a text may begin with what it answers: a reply, or one to which Element's button Quote was used."""
+    formatted = content.get("formatted_body")
+    is_quoting = isinstance(formatted, str) and formatted.lstrip().startswith("<blockquote>")
+    return is_quoting or (isinstance(relation, dict) and "m.in_reply_to" in relation)
 
 
 def _without_quotation(body: str) -> str:

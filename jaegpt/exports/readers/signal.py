@@ -35,7 +35,7 @@ _FRAME = re.compile(rb'^\{"(?:account|recipient|chat|chatItem|stickerPack|adHocC
 
 
 def sniff(name: str, head: bytes) -> float:
-    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    first = head.partition(b"\n")[0]
     if not first.startswith(b"{"):
         return 0.0
     if all(key in first for key in _FIRST_LINE):
@@ -88,6 +88,7 @@ class _Export:
     recipients: dict[str, _Recipient] = field(default_factory=dict)
     of_chat: dict[str, _Recipient] = field(default_factory=dict)
     of_key: dict[str, _Recipient] = field(default_factory=dict)
+    archived: set[str] = field(default_factory=set)  # keys of chats
     members: dict[str, list[str]] = field(default_factory=dict)  # group's key -> accounts
     account_name: str = "Me"
 
@@ -105,6 +106,8 @@ class _Export:
                 if recipient is not None:
                     self.of_chat[str(content.get("id"))] = recipient
                     self.of_key[recipient.key] = recipient
+                    if content.get("archived") is True:
+                        self.archived.add(recipient.key)
 
     def _learn_recipient(self, content: dict[str, Any]) -> None:
         number = str(content.get("id"))
@@ -128,7 +131,8 @@ class _Export:
     def begin(self, key: str) -> SourceThread:
         recipient = self.of_key.get(key)
         owner = (self.owner,) if self.owner else ()
-        thread = SourceThread(key, owner=owner, owner_is_marked=bool(owner))
+        box = "archived" if key in self.archived else "inbox"
+        thread = SourceThread(key, owner=owner, owner_is_marked=bool(owner), box=box)
         if recipient is not None:
             others = [recipient.name]
             thread.is_group = recipient.kind == "group"

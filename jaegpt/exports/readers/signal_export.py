@@ -31,13 +31,13 @@ _DELETED = "(This message was deleted)"
 
 
 def sniff_json(name: str, head: bytes) -> float:
-    first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    first = head.partition(b"\n")[0]
     return 0.9 if first.startswith(b'{"date"') and all(key in first for key in _KEYS) else 0.0
 
 
 def sniff_text(name: str, head: bytes) -> float:
     """WhatsApp on an iPhone writes such times too, but neither empty lines nor line breaks of Markdown's."""
-    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").replace("\r\n", "\n")
+    text = head.decode("utf-8", "replace").replace("\r\n", "\n")
     if not _START.match(f"\n{text}"):
         return 0.0
     is_markdown = re.search(rf"(?:  |\))\n\n(?:{_STAMP}|\Z)", text, re.ASCII) is not None

@@ -39,7 +39,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d\.json")
 
 def sniff(name: str, head: bytes) -> float:
     """Sure by the times, which are texts of seconds and microseconds; a first message with files may hide them."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = head.lstrip()
     if start.startswith(b"[") and start[1:].lstrip().startswith(b"{"):
         if _HAS_TS.search(head) and (_MESSAGE.search(head) or b'"subtype"' in head or b'"user"' in head):
             return 0.9

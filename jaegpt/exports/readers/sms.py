@@ -26,7 +26,7 @@ _UNKNOWN = "unknown"  # the thread of messages without an address
 
 
 def sniff(name: str, head: bytes) -> float:
-    return 0.95 if re.search(rb"<smses[\s>/]", head) and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<") else 0.0
+    return 0.95 if re.search(rb"<smses[\s>/]", head) and head.lstrip().startswith(b"<") else 0.0
 
 
 def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> Iterator[SourceThread]:

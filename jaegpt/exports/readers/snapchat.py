@@ -28,7 +28,7 @@ _KEYS = (b'"Media Type"', b'"Created"')
 
 def sniff(name: str, head: bytes) -> float:
     """Sure by its keys; the list of snaps beside it has the same ones, but no texts."""
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if not head.lstrip().startswith(b"{"):
         return 0.0
     if re.search(rb'"(?:Received|Sent) (?:Saved|Unsaved) Chat History"\s*:', head):
         return 0.95

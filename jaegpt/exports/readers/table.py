@@ -20,6 +20,7 @@ from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.message_files import RESERVED_SOURCES
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS
+from jaegpt.exports.text import BYTE_ORDER_MARK
 
 NEEDED = ("thread", "sender", "sent_at", "text")
 COLUMNS = (*NEEDED, "is_owner", "source")
@@ -30,7 +31,6 @@ _MILLISECONDS_FROM = 10**11
 _SOURCE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no", "")
 _PARQUET = b"PAR1"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MINUTES_FROM = 20  # messages at whole minutes before that is no coincidence
 
 Row = Sequence[Any]  # in the order of COLUMNS; None where a value is missing
@@ -41,7 +41,7 @@ def sniff(name: str, head: bytes) -> float:
     """Sure where the first line names the columns; a Parquet file's columns stand at its end."""
     if head.startswith(_PARQUET):
         return 0.6
-    line = head.removeprefix(_BYTE_ORDER_MARK).lstrip().partition(b"\n")[0]
+    line = head.lstrip().partition(b"\n")[0]
     if line.startswith(b"{"):
         return 0.9 if all(re.search(rb'"%s"\s*:' % column.encode(), line) for column in NEEDED) else 0.0
     header = _header(line.decode("utf-8", "replace"))
@@ -56,11 +56,11 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     """
     table = _Table(file.name, options.timezone, say)
     with file.open() as stream:
-        start = stream.read(len(_BYTE_ORDER_MARK) + 1)
+        start = stream.read(len(BYTE_ORDER_MARK) + 1)
         if start == _PARQUET:
             rows = _parquet_rows(file)
         else:
-            stream.seek(len(_BYTE_ORDER_MARK) if start.startswith(_BYTE_ORDER_MARK) else 0)
+            stream.seek(len(BYTE_ORDER_MARK) if start.startswith(BYTE_ORDER_MARK) else 0)
             rows = _json_rows(file, stream) if _first_sign(start) == b"{" else _csv_rows(file, stream)
         for number, row in rows:
             table.add(number, row)
@@ -187,7 +187,7 @@ def _resolution_ms(times: Sequence[int]) -> int:
 
 
 def _first_sign(start: bytes) -> bytes:
-    return start.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1]
+    return start.removeprefix(BYTE_ORDER_MARK).lstrip()[:1]
 
 
 def _header(line: str) -> tuple[str, list[str]] | None:

@@ -60,7 +60,7 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|.)", re.DOTALL)
 
 def sniff(name: str, head: bytes) -> float:
     """Sure by the type of a chat, or by what stands before the chats of an account."""
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if not head.lstrip().startswith(b"{"):
         return 0.0
     if _ACCOUNT.search(head) or (b'"about"' in head and b"Telegram" in head and _SECTION.search(head)):
         return 0.9

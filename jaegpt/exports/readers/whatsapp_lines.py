@@ -1,4 +1,4 @@
-"""How a message of WhatsApp's exported chats begins: the shapes of lines, and whether a file is such a chat at all."""
+"""How a message of WhatsApp's exported chats begins: the layouts of lines, and whether a file is such a chat at all."""
 
 import re
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _BETWEEN = rf"[{MARKS}]*+[,،]?[{SPACES}]{{1,2}}+[{MARKS}]*+"
 _NAME = "(?:([^\\n:]++(?::(?! )[^\\n:]*+)*+): )?"
 # Each begins at a line break and captures date, clock and name. In turn: [DATE, CLOCK] of iOS, DATE, CLOCK - of
 # Android, DATE CLOCK: of 2012 to 2014.
-_SHAPES = {
+_LAYOUTS = {
     "ios": rf"{_HEAD}\[[{MARKS}]*+({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*+\][{SPACES}]?{_NAME}",
     "android": rf"{_HEAD}({DATE}){_BETWEEN}({CLOCK})[{MARKS}]*+[{SPACES}][-–][{SPACES}]{_NAME}",
     "old": rf"{_HEAD}({DATE}){_BETWEEN}({CLOCK}):[{SPACES}]{_NAME}",
 }
-_COMPILED = {shape: re.compile(pattern) for shape, pattern in _SHAPES.items()}
+_COMPILED = {layout: re.compile(pattern) for layout, pattern in _LAYOUTS.items()}
 MAX_NAME = 150  # letters
 _QUOTES = re.compile('["“”„«»「」『』]')  # in lines such as: Ben changed the subject to "Ski: 2024"
 _LOG_LEVELS = re.compile(r"(?:[\w.]+\.)?(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\b")
@@ -33,10 +33,10 @@ def sniff(name: str, head: bytes) -> float:
     ):
         return 0.0
     text = "\n" + head.decode(decoder_of(head), "ignore").replace("\r\n", "\n").lstrip()
-    shape = _shape_of(text)
-    if not shape or not (first := _COMPILED[shape].match(text)):
+    layout = _layout_of(text)
+    if not layout or not (first := _COMPILED[layout].match(text)):
         return 0.0
-    lines = Lines.of(_COMPILED[shape], text)
+    lines = Lines.of(_COMPILED[layout], text)
     names = [name_of for name_of in lines.names if name_of]
     if any(_LOG_LEVELS.match(sender) for sender in names):
         return 0.0
@@ -44,37 +44,37 @@ def sniff(name: str, head: bytes) -> float:
     if LRM in text or "WhatsApp" in text or "WhatsApp" in name or file_name.endswith("_chat.txt"):
         return 0.95
     has_seconds = len(re.findall(r"\d+", first[2])) > 2
-    if not names or (has_seconds and shape == "android"):  # Android has none, but logs do
+    if not names or (has_seconds and layout == "android"):  # Android has none, but logs do
         return 0.2
     return 0.8 if len(set(names)) < len(names) else 0.6
 
 
 @dataclass(frozen=True)
 class Header:
-    """`shape` is ios, android or old; `pattern` captures date and clock of a message's first line."""
+    """`layout` is ios, android or old; `pattern` captures date and clock of a message's first line."""
 
-    shape: str
+    layout: str
     pattern: re.Pattern[str]
 
 
-def _shape_of(text: str) -> str | None:
-    """The shape whose header comes first in `text`."""
-    found = {shape: match.start() for shape, pattern in _COMPILED.items() if (match := pattern.search(text))}
-    return min(found, key=lambda shape: found[shape]) if found else None
+def _layout_of(text: str) -> str | None:
+    """The layout whose header comes first in `text`."""
+    found = {layout: match.start() for layout, pattern in _COMPILED.items() if (match := pattern.search(text))}
+    return min(found, key=lambda layout: found[layout]) if found else None
 
 
 def header_of(file: SourceFile) -> Header:
-    """The file's own header: of one shape, with one separator in its dates, so that pasted lines stay text."""
+    """The file's own header: of one layout, with one separator in its dates, so that pasted lines stay text."""
     with file.open() as stream:
         raw = stream.read(2**16)
     text = "\n" + raw.decode(decoder_of(raw), "ignore").replace("\r\n", "\n")
-    shape = _shape_of(text)
-    first = _COMPILED[shape].search(text) if shape else None
-    if not shape or not first:
+    layout = _layout_of(text)
+    first = _COMPILED[layout].search(text) if layout else None
+    if not layout or not first:
         raise BadFileError(file.name, "not_this_format", "no line begins as WhatsApp's messages do")
     separator = next(sign for sign in first[1] if sign in "/.-")
     own = DATE.replace(rf"(?:[/-]|\.[{SPACES}]?)", "[/]" if separator == "/" else rf"{re.escape(separator)}[{SPACES}]?")
-    return Header(shape, re.compile(_SHAPES[shape].replace(DATE, own)))
+    return Header(layout, re.compile(_LAYOUTS[layout].replace(DATE, own)))
 
 
 @dataclass

@@ -46,7 +46,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         BadFileError: no message begins anywhere, or it is no UTF-8.
     """
     header = header_of(file)
-    survey = _Survey(header.shape)
+    survey = _Survey(header.layout)
     for text, _ in blocks(file, header.pattern):
         survey.look_at(Lines.of(header.pattern, text))
     if not survey.dates:
@@ -94,7 +94,7 @@ class _Chat:
 class _Survey:
     """What the first pass finds."""
 
-    shape: str
+    layout: str
     dates: dict[str, None] = field(default_factory=dict)  # in the order of their first appearance
     stamps: dict[str, None] = field(default_factory=dict)  # the first headers of the first two days
     clocks: ClockWords = field(default_factory=ClockWords)
@@ -110,7 +110,7 @@ class _Survey:
         if len(self.stamps) < 2:
             first_of_days = dict(zip(reversed(lines.dates), reversed(lines.clocks), strict=True))
             self.stamps |= {plain_name(f"{day} {clock}"): None for day, clock in list(first_of_days.items())[::-1][:2]}
-        if self.shape == "ios":
+        if self.layout == "ios":
             for index, text in enumerate(lines.texts):
                 if text[:1] == LRM and (name := lines.names[index]):
                     self._own_line(name, text)
@@ -154,7 +154,7 @@ class _Survey:
             tuple(people),
             True if is_group else False if len(people) == 2 and other else None,
             tuple(owner),
-            self.shape == "ios",
+            self.layout == "ios",
             1000 if self.clocks.has_seconds else 60_000,
             self.names,
         )

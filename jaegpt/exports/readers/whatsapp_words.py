@@ -169,6 +169,7 @@ _OWN_FILE = re.compile(r"(?:IMG|VID|PTT|AUD|STK|DOC)-\d{8}-WA\d+\.")
 _FILE_NAME = re.compile(r"[^\n/]+\.(?:pdf|docx?|xlsx?|pptx?|txt|csv|zip|rar|apk|mp[34]|m4a|opus|jpe?g|png|vcf|ics)")
 _PAGES = re.compile(r"[^\n]+\.\w{1,5} • [^\n]+")  # "Report.pdf • 3 pages"
 _CALL = re.compile(r"(?:Missed |Silenced )?(?:Group )?(?:voice|video) call\b.*|Call\. .*", re.IGNORECASE)
+_CALL_LENGTH = re.compile(r"(?:Voice|Video) call, \d+ (?:sec|min|hr)s?(?:,? \d+ (?:sec|min)s?)*", re.IGNORECASE)
 _PLACE = re.compile(
     rf"[{MARKS}]*(?:[^\n:：]{{1,30}}[:：] ?https?://maps\.google\.com/\?q=-?[\d.]+,-?[\d.]+|"
     r"[^\n]{1,300}[:：] ?https?://(?:www\.)?foursquare\.com/v/\S+)\s*"
@@ -183,7 +184,11 @@ def find_suspects(texts: Sequence[str]) -> list[int]:
     found = {
         index
         for index, text in enumerate(texts)
-        if text[:1] in starts or text[-1:] in ends or text[-3:] in endings or text[:12] == "This message"
+        if text[:1] in starts
+        or text[-1:] in ends
+        or text[-3:] in endings
+        or text[5:11] == " call,"  # "Voice call, 5 min"
+        or text[:12] == "This message"
     }
     whole = "\0".join(texts)
     for sign, pattern in _INNER_SIGNS:
@@ -279,6 +284,8 @@ def _kind_of(text: str, bare: str) -> str | None:
         return "location"
     if _BY_ADMIN.fullmatch(bare):
         return "deleted"
+    if _CALL_LENGTH.fullmatch(bare):
+        return "call"
     lines = [line.strip() for line in bare.split("\n") if line.strip()]
     if len(lines) >= 4 and lines[0].endswith((":", "：")):  # a head, the question, two options or more
         options = [_OPTION.fullmatch(line) for line in lines[2:]]
