@@ -29,7 +29,7 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (about 20 minutes on 2 cores).
-	PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)
+	JAEGPT_MUTATIONS=2000 PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep and other long tests.
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL) -m "not slow"

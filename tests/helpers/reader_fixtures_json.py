@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from helpers.reader_checks import NUM_MUTATIONS
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "150"))
 OWNER, FRIEND = "Ben Ødeby", "Anna Berg"
 PHOTO, DELETED = "photo", "deleted"
 # (sender, time in UTC, text, what it is beside a text): what every format that can hold it is read to.

@@ -1,13 +1,12 @@
 """The generic reader: CSV, JSON lines and Parquet, their traps, and what mutated ones end in."""
 
-import os
 import random
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers.reader_checks import as_sniffed
+from helpers.reader_checks import NUM_MUTATIONS, as_sniffed
 from helpers.reader_fixtures_table import CONVERSATION, FRIEND, OWNER, as_csv, as_json_lines, as_parquet, rows
 
 from jaegpt.exports.archives import BadFileError
@@ -16,7 +15,6 @@ from jaegpt.exports.reader import ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.table import READER
 from jaegpt.exports.registry import all_readers
 
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "150"))
 FORMS = {
     "csv": lambda table: as_csv(table),
     "csv with ; and LF": lambda table: as_csv(table, ";", line_end="\n"),

@@ -1,10 +1,9 @@
 """KakaoTalk's exported chats: every form gives the same conversation; traps; damaged files."""
 
-import os
 from pathlib import Path
 
 import pytest
-from helpers.reader_checks import head_of
+from helpers.reader_checks import NUM_MUTATIONS, head_of
 from helpers.reader_fixtures_kakaotalk import SHAPES, chat, chat_csv
 from helpers.reader_fixtures_text import FRIEND, OWNER, Read, check_damaged, expected, read
 
@@ -12,7 +11,6 @@ from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.readers.kakaotalk import READER
 
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "175"))
 WINDOWS = "--------------- 2024년 3월 5일 화요일 ---------------\n"
 PHONE = "2024년 3월 5일 오후 2:30, "
 

@@ -1,9 +1,9 @@
 """LINE's exported chats: every language gives the same conversation; traps; damaged files."""
 
-import os
 from pathlib import Path
 
 import pytest
+from helpers.reader_checks import NUM_MUTATIONS
 from helpers.reader_fixtures_line import SHAPES, chat
 from helpers.reader_fixtures_text import FRIEND, OWNER, Read, check_damaged, expected, read
 
@@ -11,7 +11,6 @@ from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.readers.line_text import READER
 
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "160"))
 DAY = "2024/03/05(火)\n"
 
 

@@ -1,11 +1,11 @@
 """WhatsApp's databases: both of Android and the iPhone's give the same conversation; traps; damage."""
 
-import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.reader_checks import NUM_MUTATIONS
 from helpers.reader_fixtures_text import FRIEND, OWNER, check_damaged, expected, read
 from helpers.reader_fixtures_whatsapp_db import APPLE_EPOCH, GROUP, JID, android, contacts, ios, make, old_android
 
@@ -13,7 +13,6 @@ from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES
 from jaegpt.exports.readers.whatsapp_db import READER
 
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "150"))
 MAKERS: dict[str, Callable[[Path], Path]] = {
     "msgstore.db": android,
     "msgstore-2019.db": old_android,

@@ -1,20 +1,17 @@
 """WhatsApp's exported chats: every locale gives the same conversation; each trap of the format; damaged files."""
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import pytest
-from helpers.reader_checks import head_of
+from helpers.reader_checks import NUM_MUTATIONS, head_of
 from helpers.reader_fixtures_text import FRIEND, OWNER, Read, check_damaged, expected, read
 from helpers.reader_fixtures_whatsapp import LOCALES, LRM, chat, write
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, SourceFile
 from jaegpt.exports.readers.whatsapp_text import READER
-
-NUM_MUTATIONS = int(os.environ.get("JAEGPT_MUTATIONS", "200"))
 
 
 def read_text(folder: Path, text: str, name: str = "chat of mine.txt", **options: str) -> Read:
