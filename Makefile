@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 
-# Each process of the tests takes up to 3 GB.
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+# Whole files go to each process, in the order of tests/conftest.py. Each process takes up to 3 GB.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # DVC reads export.path before any stage does, and says of null or a number only that it did not expect it.
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \

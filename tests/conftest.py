@@ -52,7 +52,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     found = {item.path.stem for item in items}
     assert len(found) < len(SLOW) or found >= SLOW, f"no test files any more: {SLOW - found}"
@@ -61,13 +60,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, name in zip(items, names, strict=True):
         if item.path.stem in SLOW or name in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
-    # One process makes what a file makes once, and one the run that several files look at.
+    # The longest first, so that no process waits at the end for another's: files on a whole run, then slow ones.
     functions = [item for item in items if isinstance(item, pytest.Function)]
-    shared = {item.path for item in functions if "project" in item.fixturenames and not hasattr(item.module, "project")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("project" if item.path in shared else item.path.stem))
-    # The longest first, so that no process waits at the end for another's.
-    items.sort(key=lambda item: (item.path not in shared, item.path.stem not in SLOW))
+    whole = {item.path for item in functions if "project" in item.fixturenames and not hasattr(item.module, "project")}
+    items.sort(key=lambda item: (item.path not in whole, item.path.stem not in SLOW))
 
 
 @pytest.fixture(scope="session")
