@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.clones import clone, stages_run
 from helpers.commands import call
 from helpers.models import save_tiny
@@ -48,8 +49,10 @@ SLOW_TESTS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):  # one of pytest-xdist's processes: they share the cores, and so do theirs
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # One of pytest-xdist's processes: they share the cores, and so do theirs. Torch has read the variable by now.
+    if hasattr(config, "workerinput") and "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """The house stays a house: what may import what, dvc.yaml lists exactly what a stage needs, files stay short."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.paths import ROOT
 from helpers.stage_imports import imported_modules
 
@@ -147,3 +149,8 @@ for name in {stages}:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="a process alone takes all cores")
+def test_processes_of_tests_side_by_side_do_not_take_each_others_cores() -> None:
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])

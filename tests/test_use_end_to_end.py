@@ -98,5 +98,5 @@ def test_the_run_does_what_use_said_and_the_model_answers(folder: Path, said: st
     assert steps_shown["examples"] == str(dataset["examples"])
 
     answer = json.loads(call(project, "jaegpt", "chat", "--once", "hello", "--json").splitlines()[-1])
-    print(answer)
-    assert answer
+    assert answer["reply"]
+    assert answer["base_reply"]

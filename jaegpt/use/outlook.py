@@ -66,7 +66,9 @@ class Ruler:
         starts = np.cumsum(counts := _lengths(history)) - counts
         context = np.add.reduceat(turns, starts) if len(starts) else starts
         replies = self._about(column(examples, "reply"))
-        others = self._about(distractors.flatten()).reshape(len(examples), -1)  # [examples, num_distractors]
+        others = self._about(distractors.flatten())
+        # [examples, num_distractors]; of no examples, -1 could be any number, which NumPy refuses.
+        others = others.reshape(len(examples), len(others) // max(len(examples), 1))
         longest = np.maximum(others.max(axis=1, initial=0), replies)
         columns = (context + longest, context + others.sum(axis=1) + replies, _lengths(distractors) + 1)
         return Sizes(*(values.astype(np.int32) for values in columns)), replies
