@@ -13,6 +13,7 @@ from jaegpt.dialogue.turns import SessionConfig
 from jaegpt.errors import JaegptError
 from jaegpt.params import Params
 from jaegpt.use.outlook import Ruler, Settings, keep_part, look_ahead
+from jaegpt.use.steps import common_languages
 
 LATER = 24 * 3_600_000
 TALK = [(1000 if number % 6 else LATER, number % 2 == 0) for number in range(240)]
@@ -49,3 +50,8 @@ def test_a_part_without_examples_adds_none(tmp_path: Path, tiny: Path, has_base:
         np.testing.assert_array_equal(getattr(both.sizes, name), getattr(alone.sizes, name))
     with pytest.raises(JaegptError, match="none of the owner's 4 turns gives an example"):
         look_ahead([lonely], settings(), ruler)
+
+
+def test_of_many_languages_mixed_the_most_frequent_is_kept() -> None:
+    assert common_languages({"de": 0.6, "nl": 0.35, "af": 0.05}) == ["de", "nl"]
+    assert common_languages({f"x{number}": 1 / 12 for number in range(12)}) == ["x0"]

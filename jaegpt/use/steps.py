@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,8 +109,8 @@ def _propose_settings(
     language, session = params.section("language", LanguageConfig), params.section("session", SessionConfig)
     shares = languages_of(report.samples)
     if shares and sum(shares.get(code, 0.0) for code in language.keep) < language.min_share:
-        common = [code for code, share in shares.items() if share >= COMMON_SHARE]
-        shown = ", ".join(f"{code} {share:.0%}" for code, share in shares.items() if share >= COMMON_SHARE)
+        common = common_languages(shares)
+        shown = ", ".join(f"{code} {shares[code]:.0%}" for code in common)
         proposed.set("language.keep", common, language.keep, f"what is written here: {shown}")
         language = dataclasses.replace(language, keep=common)
     used, advised = compare_cuts(parts, language, session)
@@ -143,6 +143,11 @@ def _propose_settings(
         reason += "; estimated, as the base model is not unpacked yet"
     proposed.set("block_size", block, params.value("block_size"), reason)
     return outlook, base
+
+
+def common_languages(shares: Mapping[str, float]) -> list[str]:
+    """Those of `shares`, the most frequent first, that are worth keeping; the first where many are mixed and none is."""
+    return [code for code, share in shares.items() if share >= COMMON_SHARE] or list(shares)[:1]
 
 
 def _unpacked_base(model: str) -> Path | None:
