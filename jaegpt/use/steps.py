@@ -146,7 +146,7 @@ def _propose_settings(
 
 
 def common_languages(shares: Mapping[str, float]) -> list[str]:
-    """Those of `shares`, the most frequent first, that are worth keeping; the first where many are mixed and none is."""
+    """Those of `shares` (the most frequent first) worth keeping; the first where many are mixed and none is."""
     return [code for code, share in shares.items() if share >= COMMON_SHARE] or list(shares)[:1]
 
 
