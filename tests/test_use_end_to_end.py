@@ -49,7 +49,7 @@ def test_use_sets_params_up_and_keeps_what_was_there(folder: Path, said: str) ->
     assert now == before | changed
     for value in ("data/sample_export -> ", "50 -> 90", "128 -> 512"):
         assert value in " ".join(said.split()), "long paths stand on a line of their own"
-    changed_files = call(project, "git", "status", "--porcelain").split()
+    changed_files = call(project, "git", "status", "--porcelain", "--untracked-files=no").split()
     assert changed_files == ["M", "dvc.lock", "M", "params.yaml"], "the lock by the base model's stage"
     again = call(project, "jaegpt", "use", "../chats", "--yes")
     assert "params.yaml is as it was." in again
