@@ -13,7 +13,7 @@ from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import choose_device
 from jaegpt.training.model_folder import load_tuned
 from jaegpt.training.packing import examples_from_table
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import Measurement, measure
 
 

@@ -11,7 +11,7 @@ from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.intervals import MIN_CONTEXTS, need
 from jaegpt.evaluation.judges import NUM_FOLDS, deal_folds, text_scores
-from jaegpt.evaluation.shape import words
+from jaegpt.evaluation.surface import words
 from jaegpt.tables import column
 
 if TYPE_CHECKING:

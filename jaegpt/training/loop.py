@@ -24,7 +24,7 @@ from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Learned, subset
 from jaegpt.training.progress import note
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import measure
 
 Made = TypeVar("Made")

@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, iso_ms, kind_of, malformed
+from jaegpt.exports.readers.clocks import iso_ms
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
 from jaegpt.exports.readers.json_stream import open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import near
 
 _WITH_TEXT = ("Default", "Reply")

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, checked_time, iso_ms, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time, iso_ms
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
 from jaegpt.exports.readers.json_stream import open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import content_of, matching, near
 
 _DELETED_USER = "Deleted User"

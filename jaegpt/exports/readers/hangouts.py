@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import kind_of, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
 
 _WITH_TEXT = ("REGULAR_CHAT_MESSAGE", "SMS")
 _REASONS = {"HANGOUT_EVENT": "call", "PHONE_CALL": "call", "VOICEMAIL": "media", "GOOGLE_VOICE_VOICEMAIL": "media"}

@@ -12,9 +12,9 @@ from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces
 from jaegpt.exports.readers.database import FETCH_ROWS, columns_of, opened, sniff_tables
 from jaegpt.exports.readers.joined import Joined
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.typedstream import APP, ATTACHMENT, text_of
 from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS

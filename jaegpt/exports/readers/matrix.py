@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
 from jaegpt.exports.readers.json_heads import batches_with_head
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, kind_of, malformed
 from jaegpt.exports.readers.json_lines import json_lines
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
+from jaegpt.exports.readers.names import Names
 
 _MENTION = "\ufffc"  # stands in a text where somebody is mentioned
 # What a message can be besides a text, and why it is left out.

@@ -9,8 +9,8 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.clocks import HourClock
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
-from jaegpt.exports.readers.hours import HourClock
 from jaegpt.exports.readers.json_lines import json_lines
 from jaegpt.exports.readers.text_blocks import blocks
 

@@ -10,10 +10,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import LocalClock, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import LocalClock, checked_time
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, kind_of, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
 from jaegpt.exports.readers.neighbours import content_of
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
 
 _OLD_LIST = re.compile(r"(Received|Sent) (?:Saved|Unsaved) Chat History")
 _MS = "Created(microseconds)"  # milliseconds, whatever its name

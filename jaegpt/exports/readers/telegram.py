@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import LocalClock, checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.text import replace_lone_surrogates
 
 # What the number of a chat is the number of. Those of one kind are unique, those of several are not.

@@ -24,7 +24,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NONE = "none"
 
 
-def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def surface_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Feature -> writer -> distance to `owner`; None for a writer without texts.
 
     A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is how much
