@@ -40,7 +40,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
         _note_time()
-        sys.stdout.flush()  # a full disk shows here, and not after the last line that could say so
+        sys.stdout.flush()  # a full disk shows here, while it can still be reported
     except JaegptError as error:
         _end(f"error: {error}")
     except BrokenPipeError:
@@ -83,7 +83,7 @@ def make_private() -> None:
     notes on the project's files lie elsewhere, in a folder per project.
     """
     if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir()):
-        return  # `jaegpt inspect` may be typed anywhere, and folders of these names be anything there
+        return  # `jaegpt inspect` may be typed in any folder, where these names may be somebody's own folders
     shared = [os.environ["DVC_SITE_CACHE_DIR"]] if os.environ.get("DVC_SITE_CACHE_DIR") else _DVC_NOTES
     notes = [path for place in shared for path in Path(place).glob("repo/*")]
     for path in [*map(Path, _PRIVATE), *notes]:
@@ -117,7 +117,7 @@ def _prepare_process() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
-    """Leave by the way of every `with` and `finally`, which remove what is temporary."""
+    """Exit through every `with` and `finally`, which remove temporary files."""
     raise SystemExit(128 + number)
 
 

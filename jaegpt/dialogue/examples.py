@@ -6,7 +6,7 @@ The distractors and the side of the split are drawn from the seed and the row's 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jaegpt.tables import SCHEMAS, column, thread_starts
 
 # Why a turn of the owner gives no example.
 REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "left_out_of_train")
+REPEATED = "reply_repeated_in_train"  # and why an example is left out again (`repeats.py`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,18 @@ class ExampleCounts:
         """
         shared = np.isin(self.valid_replies, self.train_distractors)
         return round(float(shared.mean()), 4) if len(shared) else 0.0
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics/dataset.json."""
+        return {
+            "owner_turns": self.owner_turns,
+            "examples": self.train + self.valid,
+            "train": self.train,
+            "valid": self.valid,
+            "valid_replies_in_train": self.valid_replies_in_train(),
+            "valid_share_in_train_distractors": self.valid_share_in_train_distractors(),
+            "dropped": {reason: self.dropped[reason] for reason in (*REASONS, REPEATED)},
+        }
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Said:
 class Owner:
     """What the settings are to match.
 
-    contexts, readings: those that are replied to, and what the base model made of the owner's replies to them.
+    contexts, readings: the contexts to reply to, and what the base model made of the owner's replies to them.
     train: the owner's training replies. judge: knows them and other people's, and base: its mean for the base model's
         replies; None where there are too few to learn from.
     """

@@ -116,5 +116,5 @@ def owner_repetition(sessions: pa.Table) -> tuple[int, int]:
 
 
 def _plain(text: str) -> str:
-    """A text by its words alone: "Yeah!" is "yeah" again; one without a word is itself."""
+    """A text by its words alone: "Yeah!" is "yeah" again; one without a word stays as it is."""
     return " ".join(words(text)) or text

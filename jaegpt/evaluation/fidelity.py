@@ -81,7 +81,7 @@ class Figures:
 
 
 def text_figures(material: Material, figures: Figures) -> None:
-    """Style, outside, content and leak: what the replies themselves show."""
+    """Style, surface, content and leak: what the replies themselves show."""
     replies = replies_by_writer(material)
     judged = cache(partial(_judged, material, replies))
     real, owner = replies["owner"], [context.reply for context in material.train]
@@ -89,7 +89,7 @@ def text_figures(material: Material, figures: Figures) -> None:
     def enough() -> None:
         need(MIN_CONTEXTS, contexts=len(material.contexts))
 
-    def outside() -> dict[str, Any]:
+    def surface() -> dict[str, Any]:
         enough()
         return {"shape": surface_distances(replies, owner)}
 
@@ -110,7 +110,7 @@ def text_figures(material: Material, figures: Figures) -> None:
     figures.add(("drift",), lambda: {"drift": _drift(material)})
     if not replies["others"]:
         figures.reasons["others"] = {"held_out_replies_of_others": 0}
-    figures.add(("shape",), outside)
+    figures.add(("shape",), surface)
     figures.add(("content",), content)
     figures.add(("leak", "leak_ci", "leak_replies", "leak_spans", "identifiers"), leak)
 

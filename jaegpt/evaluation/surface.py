@@ -1,4 +1,4 @@
-"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
+"""The surface of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
 
 Each is a distribution over replies or their marks, and what is reported is its Jensen-Shannon distance to that of the
 owner's training replies: 0 is the same, 1 has nothing in common (base 2; Endres and Schindelin 2003).

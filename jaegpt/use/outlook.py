@@ -37,7 +37,7 @@ TOKENS_PER_TURN = 5  # what a chat template puts around a text
 class Ruler:
     """How many tokens texts have: by the tokenizer in the folder `base`, or about, where that is None.
 
-    What is about right is seen in SmolLM2's tokenizer: on the sample, a token for 3.5 letters; in Russian, Arabic,
+    The estimate is what SmolLM2's tokenizer takes: on the sample, a token for 3.5 letters; in Russian, Arabic,
     Chinese and Japanese, and on emoji, 0.7 tokens for each byte of a letter after its first.
     """
 

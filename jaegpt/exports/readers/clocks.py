@@ -1,5 +1,6 @@
-"""Times of messages: by ISO 8601, and by a wall clock without its zone, where the file's order settles what is doubled.
+"""Times of messages: by ISO 8601, and by wall clocks without a zone.
 
+In an hour that comes twice, at the end of daylight saving, the file's order decides which one is meant.
 Formats that write other clocks than one to the second have `local_times`.
 """
 
@@ -8,8 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from jaegpt.exports.readers.collecting import kind_of
-from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS
+from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[T ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)", re.ASCII)
@@ -44,7 +44,7 @@ def iso_ms(value: object, key: str) -> int:
 
 
 class LocalClock:
-    """Wall clock times as UTC. In the hour that daylight saving doubles, time goes on as the file does."""
+    """Wall clock times as UTC. In the hour that comes twice at the end of daylight saving, the file's order decides."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
@@ -85,8 +85,8 @@ class HourClock:
     """Clock times of one file, in its order, as ms since 1970.
 
     Args:
-        zone: where the clock hung.
-        iso: from the hour as the file writes it to `2024-03-05T14`; ValueError for one that is none.
+        zone: the clock's.
+        iso: from the hour as the file writes it to `2024-03-05T14`; ValueError where it is not one.
     """
 
     def __init__(self, zone: ZoneInfo, iso: Callable[[str], str] = str) -> None:

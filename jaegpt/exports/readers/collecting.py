@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
-from typing import cast
+from typing import Any, cast
 
 from jaegpt.exports.reader import SourceThread
 
@@ -36,9 +36,19 @@ def malformed(thread: SourceThread, where: str, what: object) -> None:
     thread.fault = thread.fault or f"{where}: {what}"
 
 
-def kind_of(value: object) -> str:
-    """What a value of a wrong type is, for people."""
-    return "missing" if value is None else type(value).__name__
+def settle(thread: SourceThread, where: str, number: int, judge: Callable[..., str | None], *arguments: Any) -> None:
+    """Have `judge` add a message or say why not; count it under that reason, or as malformed where it raises.
+
+    Args:
+        where: the list in which the message stands, at `number`.
+    """
+    try:
+        reason = judge(*arguments)
+    except (ValueError, OverflowError) as fault:
+        malformed(thread, f"{where}[{number}]", fault)
+    else:
+        if reason:
+            thread.dropped[reason] += 1
 
 
 class Pieces(dict[str, SourceThread]):
