@@ -130,6 +130,6 @@ def _reading_judge(features: Floats, held_out: Bools) -> Pipeline:
     components = min(MAX_COMPONENTS, 2 * int((~held_out).sum()) - 1, features.shape[-1])
     return make_pipeline(
         StandardScaler(),
-        PCA(components, svd_solver="randomized", random_state=0),
+        PCA(components, svd_solver="full"),
         LogisticRegression(C=0.05, solver="liblinear", random_state=0),
     )
