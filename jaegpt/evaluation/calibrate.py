@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaegpt.arrays import Floats
 from jaegpt.evaluation.content import common_words, context_words, token_f1
-from jaegpt.evaluation.contexts import Context, answer_contexts, longest_replies
+from jaegpt.evaluation.contexts import Context, longest_replies
 from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95, need, rounded
 from jaegpt.evaluation.judges import JUDGES, MIN_CONTEXTS, told_apart, wins
 from jaegpt.evaluation.reading import Reader, Readings, fit
@@ -210,7 +209,8 @@ def calibrate(
         choice = Choice(chosen=default, without_guidance=default, satisfied=None)
         return _content([], choice, None, len(contexts), {"grid": reason.counts}), choice
     grid = settings_to_try(speaker.learn == "sessions", max_tokens)
-    drawn = [answer_contexts(speaker, contexts, config, seed) for config in tqdm(grid, desc="drawing", disable=None)]
+    histories = [context.history for context in contexts]
+    drawn = [[reply.text for reply in replies] for replies in speaker.replies_under(histories, grid, seed)]
     real = [context.reply for context in contexts]
     own, *readings = reader.read({"owner": real, **dict(zip(map(str, grid), drawn, strict=True))}, contexts).values()
     owner = Owner.known(contexts, own, said, seed)

@@ -24,6 +24,7 @@ from jaegpt.dialogue.pieces import numbered
 from jaegpt.dialogue.repeats import learned_turns
 from jaegpt.dialogue.separators import JOINTS
 from jaegpt.dialogue.sessions import session_begins, sessionize
+from jaegpt.dialogue.speakers import with_speakers
 from jaegpt.dialogue.turns import SessionConfig, Timeline, merge_turns
 from jaegpt.errors import JaegptError
 from jaegpt.parallel import map_parts
@@ -216,7 +217,7 @@ def _outlook_of_part(path: str, settings: Settings, ruler: Ruler) -> Outlook:
     # [turns] the number of each turn's session, and whether anything is learned there
     session = np.cumsum(session_begins(sessions)) - 1
     is_used = (np.bincount(session, weights=learned) > 0)[session] if len(session) else learned
-    lengths = ruler.texts(column(sessions, "text"), joint)
+    lengths = ruler.texts(column(with_speakers(sessions, settings.dataset.speakers), "text"), joint)
     is_train = pc.equal(column(examples, "split"), "train").to_numpy(zero_copy_only=False)
     return Outlook(
         counts,
