@@ -27,6 +27,7 @@ from helpers.export_fixtures import (
     write_folder,
     write_zip,
 )
+from helpers.reader_checks import places
 
 from jaegpt.errors import JaegptError
 from jaegpt.exports.extract import read_export
@@ -51,22 +52,10 @@ CUTS = (slice(None, 2), slice(1, None))  # both have the second message
 EXCLUDED: tuple[list[str], ...] = ([], [], [], ["Bo Łęck"], ["Ski trip"], ["Anaïs Sølvay", "skitrip_1003"], ["No one"])
 
 
-def _nodes(value: Any, parent: Any = None, key: Any = None) -> list[tuple[Any, Any]]:
-    """(container, key) of every value in a JSON tree."""
-    found = [] if parent is None else [(parent, key)]
-    if isinstance(value, dict):
-        for name in value:
-            found += _nodes(value[name], value, name)
-    elif isinstance(value, list):
-        for index in range(len(value)):
-            found += _nodes(value[index], value, index)
-    return found
-
-
 def _mutate_tree(raw: bytes, rng: random.Random) -> bytes:
     content = json.loads(raw)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        nodes = _nodes(content)
+        nodes = places(content)
         if not nodes:
             break
         parent, key = rng.choice(nodes)

@@ -28,7 +28,7 @@ def sentences(figures: Mapping[str, Any]) -> list[str]:
     return [
         f"Measured on {figures['contexts']:,} conversations that the model was not trained on.",
         *(sentence for fact in facts for sentence in fact(figures)),
-        *(f"Not measured: {_NAMES[name]} ({_found(counts)})." for name, counts in figures["reasons"].items()),
+        *(f"Not measured: {_NAMES[name]} ({counts_in_words(counts)})." for name, counts in figures["reasons"].items()),
     ]
 
 
@@ -182,5 +182,6 @@ def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else f" (95 % interval {of_100(ends[0])} to {of_100(ends[1])})"
 
 
-def _found(counts: Mapping[str, float]) -> str:
+def counts_in_words(counts: Mapping[str, float]) -> str:
+    """What was found and needed for a figure that could not be measured: "contexts 12, needed 20"."""
     return ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in counts.items())

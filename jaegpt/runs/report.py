@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from jaegpt.dvc_status import changed_since
 from jaegpt.errors import JaegptError
-from jaegpt.evaluation.plain_words import sentences
+from jaegpt.evaluation.plain_words import counts_in_words, sentences
 from jaegpt.files import write_text, writing_folder
 from jaegpt.params import Params
 from jaegpt.runs import pictures
@@ -180,11 +180,11 @@ def _in_short(metrics: Mapping[str, Any], old: Collection[str]) -> list[str]:
             f"{sounds['told_apart']:.0%} of the cases; 50% would be a perfect likeness."
         )
     elif counts := (sounds or {}).get("reasons", {}).get("told_apart"):
-        text.append(f"Whether it can be told from the person was not measured ({_counted(counts)}).")
+        text.append(f"Whether it can be told from the person was not measured ({counts_in_words(counts)}).")
     if sounds and sounds.get("leak"):
         text.append(f"{sounds['leak']['tuned']:.1%} of its replies repeat messages of the training data word for word.")
     elif counts := (sounds or {}).get("reasons", {}).get("leak"):
-        text.append(f"Whether it repeats messages of the training data was not measured ({_counted(counts)}).")
+        text.append(f"Whether it repeats messages of the training data was not measured ({counts_in_words(counts)}).")
     return text or ["Nothing has been measured yet: `dvc repro` makes all figures."]
 
 
@@ -200,10 +200,6 @@ def _duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
-
-
-def _counted(counts: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {number:g}" for name, number in counts.items())
 
 
 def _evaluation(found: Mapping[str, Any] | None, notes: Sequence[str]) -> Section:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from jaegpt.training.devices import Device
-from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, round_weights
+from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
-from jaegpt.training.runtime import Runtime
+from jaegpt.training.runtime import FETCH_EVERY, Runtime
 
-FETCH_EVERY = 16  # steps; the card works on while the host waits for the losses of a step long done
 WARM_UP = 3  # steps before the recording, in which libraries choose their kernels and ask for their memory
 # Attention computes width x width scores of a row, so rows are kept about this narrow; matrix products see all rows.
 ROW_TOKENS = 768
@@ -55,10 +54,6 @@ class CudaRuntime(Runtime):
         self.fetch_every = FETCH_EVERY if alone else 1
         self.recorded: list[Recorded] = []
         self._placing = threading.Lock()
-
-    def place_model(self, model: DoubleHeads) -> DoubleHeads:
-        round_weights(model, self.device.dtype)
-        return model.to(self.device.torch_device)
 
     def place_batch(self, batch: Batch) -> TensorBatch:
         """The batch in one copy, out of memory that the card reads by itself while the host goes on."""

@@ -12,6 +12,7 @@ from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_te
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
 
+FETCH_EVERY = 16  # steps, where a device works on while the host waits for the losses of a step long done
 Step = Callable[..., Any]  # losses and gradient norm, from a step's parts, its learning rate, and its counts or None
 
 

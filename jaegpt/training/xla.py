@@ -27,10 +27,9 @@ from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_tensors
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
-from jaegpt.training.runtime import Runtime
+from jaegpt.training.runtime import FETCH_EVERY, Runtime
 
 AXIS = "data"
-FETCH_EVERY = 16  # steps; the devices work on while the host waits for the losses of a step long done
 
 
 class XlaRuntime(Runtime):

@@ -110,30 +110,30 @@ def mutated_tree(value: Any, rng: random.Random) -> Any:
     """A JSON value, some of whose members are gone, doubled or of the wrong type."""
     value = copy.deepcopy(value)
     for _ in range(rng.choice((1, 1, 2, 5))):
-        places = _places(value)
-        parent, key = rng.choice(places)
+        found = places(value)
+        parent, key = rng.choice(found)
         kind = rng.randrange(4)
         if kind == 0:
             del parent[key]
         elif kind == 1 and isinstance(parent, list):
             parent.insert(key, copy.deepcopy(rng.choice((*_HOSTILE, parent[key]))))
         elif kind == 2:
-            other, place = rng.choice(places)
+            other, place = rng.choice(found)
             try:
                 parent[key] = copy.deepcopy(other[place])
             except (KeyError, IndexError):
                 continue
         else:
             parent[key] = copy.deepcopy(rng.choice(_HOSTILE))  # not itself: a list would grow from case to case
-        if not _places(value):
+        if not places(value):
             break
     return value
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def places(value: Any) -> list[tuple[Any, Any]]:
     """(container, key) of every value inside."""
     keys: Any = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [place for key in keys for place in [(value, key), *_places(value[key])]]
+    return [place for key in keys for place in [(value, key), *places(value[key])]]
 
 
 def check_mutations(

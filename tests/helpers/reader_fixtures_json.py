@@ -4,15 +4,14 @@ import copy
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from helpers.reader_checks import NUM_MUTATIONS
+from helpers.reader_checks import NUM_MUTATIONS, messages, places, read_path
 from jaegpt.exports.archives import BadFileError
-from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.reader import Reader, SourceThread
 
 OWNER, FRIEND = "Ben Ødeby", "Anna Berg"
 PHOTO, DELETED = "photo", "deleted"
@@ -46,46 +45,16 @@ def as_json(content: Any) -> bytes:
     return json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
 
 
-def read(reader: Reader, path: Path, zone: str = "UTC") -> tuple[list[SourceThread], list[str]]:
-    """The threads of a file, each of which accounts for its messages, and the lines for people."""
-    said: list[str] = []
-    threads = list(reader.read(SourceFile(str(path)), ReadOptions(timezone=ZoneInfo(zone)), said.append))
-    for thread in threads:
-        assert len(thread.senders) == len(thread.sent_at) == len(thread.texts)
-        assert bool(thread.fault) == bool(thread.dropped["malformed"])
-    return threads, said
-
-
 def read_content(reader: Reader, folder: Path, content: Any, zone: str = "UTC") -> list[SourceThread]:
     path = folder / "file.json"
     path.write_bytes(content if isinstance(content, bytes) else as_json(content))
-    return read(reader, path, zone)[0]
-
-
-def messages(threads: Iterable[SourceThread]) -> list[Message]:
-    return [row for thread in threads for row in zip(thread.senders, thread.sent_at, thread.texts, strict=True)]
-
-
-def dropped(threads: Iterable[SourceThread]) -> dict[str, int]:
-    return dict(sum((thread.dropped for thread in threads), Counter()))
-
-
-def _nodes(value: Any, parent: Any = None, key: Any = None) -> Iterator[tuple[Any, Any]]:
-    """(container, key) of every value in a JSON tree."""
-    if parent is not None:
-        yield parent, key
-    if isinstance(value, dict):
-        for name in value:
-            yield from _nodes(value[name], value, name)
-    elif isinstance(value, list):
-        for index in range(len(value)):
-            yield from _nodes(value[index], value, index)
+    return read_path(reader, path, zone)[0]
 
 
 def _mutated_tree(raw: bytes, rng: random.Random) -> bytes:
     content = json.loads(raw)
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        nodes = list(_nodes(content))
+        nodes = places(content)
         if not nodes:
             break
         parent, key = rng.choice(nodes)
@@ -136,7 +105,7 @@ def check_mutations(reader: Reader, name: str, folder: Path, forms: list[Callabl
         mutate = rng.choice((_mutated_tree, _mutated_tree, _mutated_bytes))
         victim.write_bytes(mutate(victim.read_bytes(), rng))
         try:
-            threads, _ = read(reader, path)
+            threads, _ = read_path(reader, path)
         except BadFileError as error:
             ends["refused" if error.detail and str(place) in str(error) else "unclear"] += 1
             continue

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.reader_checks import messages, read_path
 from helpers.reader_fixtures_discord import (
     CHANNEL,
     IDS,
@@ -15,18 +16,7 @@ from helpers.reader_fixtures_discord import (
     write_large,
     write_package,
 )
-from helpers.reader_fixtures_json import (
-    EXPECTED,
-    FOREIGN,
-    FRIEND,
-    OWNER,
-    as_json,
-    check_mutations,
-    messages,
-    ms,
-    read,
-    read_content,
-)
+from helpers.reader_fixtures_json import EXPECTED, FOREIGN, FRIEND, OWNER, as_json, check_mutations, ms, read_content
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, ReadOptions, SourceFile, SourceThread
@@ -142,7 +132,7 @@ def test_parts_have_one_key_and_long_files_come_in_pieces(tmp_path: Path, monkey
     assert keys == {CHANNEL}
     monkeypatch.setattr(discord, "PIECE_MESSAGES", 100)
     write_large(tmp_path / "large.json", 1_000_000)
-    threads, _ = read(READER, tmp_path / "large.json")
+    threads, _ = read_path(READER, tmp_path / "large.json")
     assert len(threads) > 2
     assert {(thread.key, thread.owner, thread.num_read > 0) for thread in threads} == {(CHANNEL, (OWNER,), True)}
 
@@ -206,7 +196,7 @@ def test_messages_of_a_package_without_its_index_are_refused_themselves(tmp_path
     path, index = write_package(tmp_path)
     index.unlink()
     with pytest.raises(BadFileError, match="DiscordChatExporter, format JSON"):
-        read(PACKAGE, path)
+        read_path(PACKAGE, path)
 
 
 def test_mutated_exports(tmp_path: Path) -> None:

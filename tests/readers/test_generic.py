@@ -3,15 +3,13 @@
 import random
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
-from helpers.reader_checks import NUM_MUTATIONS, as_sniffed
+from helpers.reader_checks import NUM_MUTATIONS, as_sniffed, messages, read_bytes
 from helpers.reader_fixtures_table import CONVERSATION, FRIEND, OWNER, as_csv, as_json_lines, as_parquet, rows
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.message_files import SOURCES
-from jaegpt.exports.reader import ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.table import READER
 from jaegpt.exports.registry import all_readers
 
@@ -24,18 +22,6 @@ FORMS = {
 }
 
 
-def read(content: bytes, folder: Path, timezone: str = "UTC") -> tuple[list[SourceThread], list[str]]:
-    path = folder / "file"
-    path.write_bytes(content)
-    said: list[str] = []
-    threads = list(READER.read(SourceFile(str(path)), ReadOptions(timezone=ZoneInfo(timezone)), said.append))
-    return threads, said
-
-
-def messages(threads: list[SourceThread]) -> list[tuple[str, int, str]]:
-    return [row for thread in threads for row in zip(thread.senders, thread.sent_at, thread.texts, strict=True)]
-
-
 EXPECTED = [
     (sender, int(datetime.fromisoformat(time).timestamp() * 1000), text) for sender, time, text in CONVERSATION if text
 ]
@@ -45,7 +31,7 @@ EXPECTED = [
 def test_the_conversation(tmp_path: Path, form: str) -> None:
     content = FORMS[form](rows(is_owner=""))
     assert READER.sniff("chat.bin", as_sniffed(content)) > 0.5
-    (thread,), said = read(content, tmp_path)
+    (thread,), said = read_bytes(READER, content, tmp_path)
     assert messages([thread]) == EXPECTED
     assert (thread.key, thread.title, thread.owner, thread.owner_is_marked) == (FRIEND, FRIEND, (), False)
     assert (dict(thread.dropped), thread.num_read, said) == ({"empty": 1}, len(CONVERSATION), [])
@@ -55,7 +41,7 @@ def test_the_conversation(tmp_path: Path, form: str) -> None:
 def test_the_owner_and_the_source_as_the_file_says(tmp_path: Path) -> None:
     table = [{**row, "is_owner": row["sender"] == OWNER} for row in rows(source="Viber", colour="red")]
     for form in FORMS.values():
-        (thread,), _ = read(form(table), tmp_path)
+        (thread,), _ = read_bytes(READER, form(table), tmp_path)
         assert (thread.owner, thread.owner_is_marked, thread.source) == ((OWNER,), True, "viber")
         assert messages([thread]) == EXPECTED
 
@@ -66,11 +52,11 @@ def test_numbers_are_seconds_or_milliseconds_by_their_size_once_for_the_file(
 ) -> None:
     table = [{**row, "sent_at": 1_709_647_401 * unit} for row in rows()]
     for form in FORMS.values():
-        threads, said = read(form(table), tmp_path)
+        threads, said = read_bytes(READER, form(table), tmp_path)
         assert {time for _, time, _ in messages(threads)} == {1_709_647_401_000}
         assert said == [f"its times were read as Unix {name}, by their size"]
     table[3]["sent_at"] = 1_709_647_401_000 // unit  # of the other kind
-    (thread,), _ = read(as_json_lines(table), tmp_path)
+    (thread,), _ = read_bytes(READER, as_json_lines(table), tmp_path)
     assert thread.dropped == {"empty": 1, "malformed": 1}
     assert thread.fault == "line 4: `sent_at` lies outside the years 1990 to 2099"
 
@@ -78,10 +64,12 @@ def test_numbers_are_seconds_or_milliseconds_by_their_size_once_for_the_file(
 def test_local_times_and_the_doubled_hour(tmp_path: Path) -> None:
     clock = ["2023-10-29 01:59:00", "2023-10-29T02:30:00", "2023-10-29 02:10:00", "2023-10-29 03:00:00"]
     table = [{"thread": "a", "sender": "b", "sent_at": time, "text": "x"} for time in clock]
-    (thread,), _ = read(as_csv(table), tmp_path, "Europe/Berlin")
+    (thread,), _ = read_bytes(READER, as_csv(table), tmp_path, "Europe/Berlin")
     utc = [datetime.fromtimestamp(time / 1000, UTC).strftime("%H:%M") for time in thread.sent_at]
     assert utc == ["23:59", "00:30", "01:10", "02:00"]
-    (thread,), _ = read(as_csv([{**table[0], "sent_at": "2023-10-29 02:10:00+05:30"}]), tmp_path, "Europe/Berlin")
+    (thread,), _ = read_bytes(
+        READER, as_csv([{**table[0], "sent_at": "2023-10-29 02:10:00+05:30"}]), tmp_path, "Europe/Berlin"
+    )
     assert thread.sent_at == [1_698_525_600_000]
 
 
@@ -89,7 +77,7 @@ def test_formulas_stay_texts_and_quoted_lines_stay_whole(tmp_path: Path) -> None
     formula = '=HYPERLINK("http://x.example","a")'
     table = [{**rows()[0], "text": text} for text in (formula, "a\r\nb;c,d\t\te", '"', "@x", "-1")]
     for form in FORMS.values():
-        threads, _ = read(form(table), tmp_path)
+        threads, _ = read_bytes(READER, form(table), tmp_path)
         assert [text for *_, text in messages(threads)] == [str(row["text"]) for row in table]
 
 
@@ -98,7 +86,7 @@ def test_damaged_rows_are_counted_and_named(tmp_path: Path) -> None:
     bad = [{**good, "sent_at": "yesterday"}, {**good, "sender": " "}, {**good, "thread": ""}, {**good, "source": "a b"}]
     bad += [{**good, "source": "folder"}, {**good, "is_owner": "maybe"}, {**good, "sent_at": "0001-01-01"}]
     table = [{"source": "", "is_owner": "", **row} for row in (good, *bad, good)]
-    threads, _ = read(as_csv(table), tmp_path)
+    threads, _ = read_bytes(READER, as_csv(table), tmp_path)
     assert len(messages(threads)) == 2
     assert sum(thread.dropped["malformed"] for thread in threads) == len(bad)
     assert threads[0].fault == "line 3: `sent_at` 'yesterday' is neither a time by ISO 8601 nor a number"
@@ -117,7 +105,7 @@ def test_damaged_rows_are_counted_and_named(tmp_path: Path) -> None:
 )
 def test_damaged_files_are_refused_with_the_place(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(BadFileError, match=says) as error:
-        read(content, tmp_path)
+        read_bytes(READER, content, tmp_path)
     assert error.value.path.startswith(str(tmp_path))
 
 
@@ -140,15 +128,13 @@ def test_mutated_tables_end_in_messages_or_in_one_clear_error(tmp_path: Path, fo
     rng = random.Random(f"table {form}")
     table = [{**row, "is_owner": row["sender"] == OWNER, "source": "viber"} for row in rows()] * 3
     ends = {"read": 0, "refused": 0}
-    for case in range(-(-NUM_MUTATIONS // len(FORMS))):
+    for _ in range(-(-NUM_MUTATIONS // len(FORMS))):
         content = _mutated(FORMS[form](table), rng)
         try:
-            threads, _ = read(content, tmp_path)
+            read_bytes(READER, content, tmp_path)
         except BadFileError:
             ends["refused"] += 1
             continue
-        assert all(thread.num_read == len(thread.texts) + sum(thread.dropped.values()) for thread in threads), case
-        assert all(thread.fault for thread in threads if thread.dropped["malformed"]), case
         ends["read"] += 1
     assert ends["refused"] > 0, ends
     assert ends["read"] > 0 or form == "parquet", ends

@@ -6,18 +6,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from helpers.reader_checks import messages, read_path
 from helpers.reader_fixtures_google_chat import DIRECT, conversation, message, person, write_chat, write_large
-from helpers.reader_fixtures_json import (
-    EXPECTED,
-    FOREIGN,
-    FRIEND,
-    OWNER,
-    as_json,
-    check_mutations,
-    messages,
-    ms,
-    read,
-)
+from helpers.reader_fixtures_json import EXPECTED, FOREIGN, FRIEND, OWNER, as_json, check_mutations, ms
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, ReadOptions, SourceFile, SourceThread
@@ -28,14 +19,14 @@ TIME = "2024-03-05T14:03:21"
 
 
 def read_messages(root: Path, *rows: Any, **extra: Any) -> SourceThread:
-    ((thread,), _) = read(READER, write_chat(root, list(rows), **extra))
+    ((thread,), _) = read_path(READER, write_chat(root, list(rows), **extra))
     return thread
 
 
 def test_the_conversation(tmp_path: Path) -> None:
     path = write_chat(tmp_path, conversation())
     assert READER.sniff(str(path), path.read_bytes()[:HEAD_BYTES]) > 0.5
-    (thread,), _ = read(READER, path)
+    (thread,), _ = read_path(READER, path)
     assert messages([thread]) == EXPECTED
     assert (thread.key, thread.title, thread.is_group, thread.resolution_ms) == (DIRECT, FRIEND, False, 1000)
     assert (thread.owner, thread.owner_is_marked, set(thread.people)) == ((OWNER,), True, {OWNER, FRIEND})
@@ -78,7 +69,7 @@ def test_a_topic_of_several_messages_is_a_conversation_of_its_own(
         message(3, FRIEND, TIME, "the big one", "t1"),
         message(4, OWNER, TIME, "here too", "t3"),
     ]
-    threads, _ = read(READER, write_chat(tmp_path, rows))
+    threads, _ = read_path(READER, write_chat(tmp_path, rows))
     assert {thread.key: thread.texts for thread in threads} == {
         f"{DIRECT}/t1": ["which cake?", "the big one"],
         DIRECT: ['it rains, "topic_id": "t3"', "here too"],
@@ -144,7 +135,7 @@ def test_people_without_a_name_and_people_of_one_name(tmp_path: Path) -> None:
 def test_malformed_messages_are_counted_and_the_first_is_described(tmp_path: Path) -> None:
     good = message(1, FRIEND, TIME, "kept")
     bad = [{**good, "created_date": 5}, {**good, "creator": "x"}, {**good, "text": []}, 5, None]
-    threads, _ = read(READER, write_chat(tmp_path, [*bad, good]))
+    threads, _ = read_path(READER, write_chat(tmp_path, [*bad, good]))
     assert sum(thread.dropped["malformed"] for thread in threads) == len(bad)
     assert threads[0].fault == "messages[0]: `created_date` is int instead of a time"
 
@@ -153,14 +144,14 @@ def test_damaged_descriptions_are_named(tmp_path: Path) -> None:
     path = write_chat(tmp_path, conversation())
     (path.parent / "group_info.json").write_bytes(b"{")
     with pytest.raises(BadFileError, match=r"group_info\.json: not JSON"):
-        read(READER, path)
+        read_path(READER, path)
 
 
 def test_large_files_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(google_chat, "PIECE_MESSAGES", 500)
     path = write_chat(tmp_path, [])
     write_large(path, 1_000_000)
-    threads, _ = read(READER, path)
+    threads, _ = read_path(READER, path)
     assert len([thread for thread in threads if thread.key == DIRECT]) > 2
     assert sum(thread.num_read for thread in threads) % 1000 == 0
 

@@ -5,18 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.reader_checks import messages, read_path
 from helpers.reader_fixtures_hangouts import NUMBERS, TALK, event, events, hangouts, identity, write_large
-from helpers.reader_fixtures_json import (
-    EXPECTED,
-    FOREIGN,
-    FRIEND,
-    OWNER,
-    as_json,
-    check_mutations,
-    messages,
-    read,
-    read_content,
-)
+from helpers.reader_fixtures_json import EXPECTED, FOREIGN, FRIEND, OWNER, as_json, check_mutations, read_content
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, SourceThread
@@ -101,7 +92,7 @@ def test_layers_without_end_are_refused_or_skipped(tmp_path: Path) -> None:
 
 def test_many_conversations(tmp_path: Path) -> None:
     write_large(tmp_path / "large.json", 3_000_000)
-    threads, _ = read(READER, tmp_path / "large.json")
+    threads, _ = read_path(READER, tmp_path / "large.json")
     assert len(threads) > 1
     assert all(len(thread.texts) == 2000 and thread.sent_at == sorted(thread.sent_at) for thread in threads)
 

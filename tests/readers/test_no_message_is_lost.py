@@ -32,7 +32,7 @@ from helpers import reader_fixtures_table as table
 from helpers import reader_fixtures_telegram as telegram
 from helpers import reader_fixtures_whatsapp as whatsapp
 from helpers import reader_fixtures_whatsapp_db as whatsapp_db
-from helpers.reader_checks import FRIEND, read_path
+from helpers.reader_checks import FRIEND, places, read_path
 from helpers.reader_fixtures_json import HOSTILE as ANY_HOSTILE
 from helpers.reader_fixtures_json import as_json
 
@@ -109,12 +109,6 @@ FORMS = {
 }
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every value inside."""
-    keys: Any = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [place for key in keys for place in [(value, key), *_places(value[key])]]
-
-
 def _read(path: Path, reader: Reader | None = None) -> list[SourceThread]:
     """What the given or the surest reader finds, in bounded time."""
     head = path.read_bytes()[:HEAD_BYTES]
@@ -151,7 +145,7 @@ def test_an_odd_value_costs_one_message(tmp_path: Path, name: str) -> None:
         rows = copy.deepcopy(form.messages)
         # Not the first: by that the format is known.
         row = rng.randrange(1, len(rows))
-        parent, key = rng.choice([(rows, row), *_places(rows[row])])
+        parent, key = rng.choice([(rows, row), *places(rows[row])])
         parent[key] = copy.deepcopy(rng.choice(HOSTILE))
         folder = tmp_path / str(case)
         folder.mkdir()

@@ -6,18 +6,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from helpers.reader_fixtures_json import (
-    EXPECTED,
-    FOREIGN,
-    FRIEND,
-    OWNER,
-    as_json,
-    check_mutations,
-    dropped,
-    messages,
-    ms,
-    read,
-)
+from helpers.reader_checks import dropped, messages, read_path
+from helpers.reader_fixtures_json import EXPECTED, FOREIGN, FRIEND, OWNER, as_json, check_mutations, ms
 from helpers.reader_fixtures_slack import (
     DIRECT,
     LISTS,
@@ -39,7 +29,7 @@ TIME = "2024-03-05T14:03:21"
 
 
 def read_messages(folder: Path, *rows: Any, where: str = "cakes") -> SourceThread:
-    ((thread,), _) = read(READER, write_export(folder, rows, where))
+    ((thread,), _) = read_path(READER, write_export(folder, rows, where))
     return thread
 
 
@@ -48,7 +38,7 @@ def read_messages(folder: Path, *rows: Any, where: str = "cakes") -> SourceThrea
 def test_the_conversation(tmp_path: Path, write: Any, only_blocks: bool) -> None:
     path = write(tmp_path, conversation(only_blocks))
     assert READER.sniff(str(path), path.read_bytes()[:HEAD_BYTES]) > 0.5
-    (thread,), said = read(READER, path)
+    (thread,), said = read_path(READER, path)
     assert messages([thread]) == EXPECTED
     assert (thread.key, thread.resolution_ms, said) == (DIRECT, 1000, [])
     assert (dict(thread.dropped), thread.num_read) == ({"media": 1, "deleted": 1}, 7)
@@ -78,7 +68,7 @@ def test_the_owner_is_in_every_direct_chat_or_is_not_known(tmp_path: Path) -> No
     ]
     for number, (dms, owner) in enumerate(by_lists):
         (tmp_path / str(number)).mkdir()
-        (thread,), _ = read(READER, write_export(tmp_path / str(number), conversation(), dms=dms))
+        (thread,), _ = read_path(READER, write_export(tmp_path / str(number), conversation(), dms=dms))
         assert thread.owner == owner
         assert thread.key == DIRECT
 
@@ -106,7 +96,7 @@ def test_threads_are_conversations_of_their_own(tmp_path: Path) -> None:
         message(OWNER, "2024-03-05T10:04:00", "fine", thread_ts=root, subtype="thread_broadcast"),
         message(OWNER, "2024-03-05T10:04:00", "fine", thread_ts=root, subtype="thread_broadcast"),
     ]
-    threads, _ = read(READER, write_export(tmp_path, rows, "cakes"))
+    threads, _ = read_path(READER, write_export(tmp_path, rows, "cakes"))
     assert {thread.key: thread.texts for thread in threads} == {
         f"C01CAKES/{root}": ["which cake?", "the big one", "fine"],
         "C01CAKES": ["it rains", "here too"],
@@ -114,7 +104,7 @@ def test_threads_are_conversations_of_their_own(tmp_path: Path) -> None:
     assert dropped(threads) == {"repeated": 1}
     nested = [{**rows[0], "slackdump_thread_replies": [rows[2], rows[4]]}, rows[1], rows[3], rows[4]]
     (tmp_path / "dump").mkdir()
-    threads, _ = read(READER, write_dump(tmp_path / "dump", nested, "C01CAKES"))
+    threads, _ = read_path(READER, write_dump(tmp_path / "dump", nested, "C01CAKES"))
     assert {thread.key: thread.texts for thread in threads}[f"C01CAKES/{root}"] == [
         "which cake?",
         "the big one",
@@ -211,7 +201,7 @@ def test_people_without_a_list_and_people_of_one_name(tmp_path: Path) -> None:
     expected = [f"{FRIEND} (U05ANNA)", FRIEND, f"{FRIEND} (U77)", "U78", "U78"]
     assert read_messages(tmp_path, *rows).senders == expected
     (tmp_path / "dump").mkdir()
-    (thread,), said = read(READER, write_dump(tmp_path / "dump", rows, has_users=False))
+    (thread,), said = read_path(READER, write_dump(tmp_path / "dump", rows, has_users=False))
     assert thread.senders[:2] == ["U05ANNA", "U02ANNA"]
     assert said == ["there is no users.json beside it, so that people go by their ids; export it with slackdump too"]
 
@@ -234,10 +224,10 @@ def test_malformed_messages_are_counted_and_the_first_is_described(tmp_path: Pat
 def test_damaged_lists_are_named(tmp_path: Path) -> None:
     path = write_export(tmp_path, conversation(), users={"ok": False})
     with pytest.raises(BadFileError, match=r"users\.json: found dict where a list was expected"):
-        read(READER, path)
+        read_path(READER, path)
     (tmp_path / "users.json").write_bytes(as_json(USERS)[:-5])
     with pytest.raises(BadFileError, match=r"users\.json: not JSON"):
-        read(READER, path)
+        read_path(READER, path)
 
 
 @pytest.mark.parametrize(
@@ -246,14 +236,14 @@ def test_damaged_lists_are_named(tmp_path: Path) -> None:
 def test_dumps_without_what_is_needed_are_refused(tmp_path: Path, content: Any) -> None:
     (tmp_path / "x.json").write_bytes(as_json(content))
     with pytest.raises(BadFileError, match="no list `messages` with a `channel_id`"):
-        read(READER, tmp_path / "x.json")
+        read_path(READER, tmp_path / "x.json")
 
 
 def test_large_days_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slack, "PIECE_MESSAGES", 500)
     path = write_export(tmp_path, [], "cakes")
     write_large(path, 2_000_000)
-    threads, _ = read(READER, path)
+    threads, _ = read_path(READER, path)
     pieces = [thread for thread in threads if thread.key == "C01CAKES"]
     assert len(pieces) > 2
     assert sum(thread.num_read for thread in threads) % 1000 == 0

@@ -5,18 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.reader_fixtures_json import (
-    EXPECTED,
-    FOREIGN,
-    FRIEND,
-    OWNER,
-    as_json,
-    check_mutations,
-    messages,
-    ms,
-    read,
-    read_content,
-)
+from helpers.reader_checks import messages, read_path
+from helpers.reader_fixtures_json import EXPECTED, FOREIGN, FRIEND, OWNER, as_json, check_mutations, ms, read_content
 from helpers.reader_fixtures_telegram import (
     ERAS,
     FRIEND_NUMBER,
@@ -201,7 +191,7 @@ def test_long_chats_come_in_pieces_and_are_the_same(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(telegram, "PIECE_MESSAGES", 1000)
     monkeypatch.setattr("jaegpt.exports.readers.json_stream.WINDOW_BYTES", 5000)
     write_large(tmp_path / "large.json", 2_000_000)
-    threads, _ = read(READER, tmp_path / "large.json")
+    threads, _ = read_path(READER, tmp_path / "large.json")
     content = json.loads((tmp_path / "large.json").read_bytes())
     expected = [row for one in content["chats"]["list"] for row in one["messages"]]
     assert [row[0] for row in messages(threads)] == [row["from"] for row in expected]
@@ -215,7 +205,7 @@ def test_an_account_without_chats_says_so(tmp_path: Path) -> None:
     del content["chats"]
     (tmp_path / "x.json").write_bytes(as_json(content))
     assert READER.sniff("x", as_json(content)) > 0.5
-    threads, said = read(READER, tmp_path / "x.json")
+    threads, said = read_path(READER, tmp_path / "x.json")
     assert (threads, len(said)) == ([], 1)
     assert "holds no chats" in said[0]
 

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 
+APPLE_EPOCH_MS = 978_307_200_000  # 2001-01-01 UTC, which Apple's times count from
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[T ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)", re.ASCII)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook
+from jaegpt.exports.readers.clocks import APPLE_EPOCH_MS
 from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.database import FETCH_ROWS, columns_of, opened, sniff_tables
 from jaegpt.exports.readers.joined import Joined
@@ -21,7 +22,6 @@ from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 
 OWNER = "Me"  # the database knows no name of its owner
 TABLES = ("message", "chat", "handle", "chat_message_join", "chat_handle_join")
-_APPLE_EPOCH_MS = 978_307_200_000  # 2001-01-01 UTC, which all times count from
 _NANOSECONDS_FROM = 10**11  # larger times are in nanoseconds (since macOS 10.13, 2017), smaller ones in seconds
 _GROUP_STYLE = 43
 _UNFILED = "unfiled"  # the thread of messages that are in no chat
@@ -246,7 +246,7 @@ def _text_or_reason(text: Any, body: Any, is_edited: int, has_media: int) -> tup
 def _milliseconds(time: object) -> int:
     if type(time) is not int:
         raise ValueError(f"`date` is {kind_of(time)} instead of a whole number")
-    found = _APPLE_EPOCH_MS + (time // 1_000_000 if abs(time) > _NANOSECONDS_FROM else time * 1000)
+    found = APPLE_EPOCH_MS + (time // 1_000_000 if abs(time) > _NANOSECONDS_FROM else time * 1000)
     if time == 0 or not BEGIN_OF_TIME_MS <= found < END_OF_TIME_MS:
         raise ValueError(f"`date` {time} lies outside the years 1990 to 2099")
     return found

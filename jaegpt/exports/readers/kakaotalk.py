@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.collecting import add_columns, malformed
-from jaegpt.exports.readers.kakaotalk_chats import CSV_HEAD, PIECE, TITLES, Survey, csv_threads
+from jaegpt.exports.readers.kakaotalk_chats import CSV_HEAD, TITLES, Survey, csv_threads
 from jaegpt.exports.readers.kakaotalk_words import SYSTEM_LINE, reason_of
 from jaegpt.exports.readers.local_times import MARKS, LocalTimes
-from jaegpt.exports.readers.text_blocks import blocks, decoder_of
+from jaegpt.exports.readers.text_blocks import PIECE, blocks, decoder_of
 
 _HEAD = rf"\n[{MARKS}]*+"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"

@@ -11,8 +11,8 @@ from jaegpt.exports.reader import ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.kakaotalk_words import SYSTEM_LINE, reason_of
 from jaegpt.exports.readers.local_times import ClockWords, LocalTimes
 from jaegpt.exports.readers.names import NameParts
+from jaegpt.exports.readers.text_blocks import PIECE
 
-PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
 CSV_HEAD = re.compile(r'"?Date"?,"?User"?,"?Message"?\r?\n')
 TITLES = [
     re.compile(pattern)

@@ -10,9 +10,8 @@ from jaegpt.exports.readers.collecting import add_columns, malformed
 from jaegpt.exports.readers.line_words import ENDS, STARTS, reason_of, unquoted
 from jaegpt.exports.readers.local_times import MARKS, ClockWords, LocalTimes, day_of, decide_order
 from jaegpt.exports.readers.names import NameParts
-from jaegpt.exports.readers.text_blocks import blocks, decoder_of
+from jaegpt.exports.readers.text_blocks import PIECE, blocks, decoder_of
 
-PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
 _HEAD = rf"\n[{MARKS}]*+"
 _WORD = r"[^\W\d_]"
 # 2026/01/30(金), 2026/1/30周五, 2025.12.10 Wednesday, Fri, 1/30/2026, R7/02/09(日): alone on its line.

@@ -8,6 +8,7 @@ from contextlib import closing
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import SourceFile
 
+PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
 READ_BYTES = 2**18  # read at a time; what is made of it stays in the processor's cache
 MIN_BLOCK = 2**17  # letters; a small file is one block
 MAX_MESSAGE = 64 * 2**20  # characters; a longer stretch without the start of a message is no chat

@@ -11,10 +11,9 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import SourceFile
+from jaegpt.exports.readers.clocks import APPLE_EPOCH_MS
 from jaegpt.exports.readers.database import columns_of, opened
 from jaegpt.exports.readers.names import plain_name
-
-_APPLE_EPOCH_MS = 978_307_200_000  # 2001-01-01
 
 Row = tuple[Any, ...]
 
@@ -167,7 +166,7 @@ def ios_query(schema: Schema) -> str:
     return f"""
         SELECT m.ZCHATSESSION, m.Z_PK, m.ZISFROMME, COALESCE({member}, {jid}),
             CASE WHEN typeof(m.ZMESSAGEDATE) IN ('integer', 'real') AND m.ZMESSAGEDATE > 0
-                THEN CAST(ROUND(m.ZMESSAGEDATE) AS INTEGER) * 1000 + {_APPLE_EPOCH_MS} END,
+                THEN CAST(ROUND(m.ZMESSAGEDATE) AS INTEGER) * 1000 + {APPLE_EPOCH_MS} END,
             CASE WHEN {kind} = 7 THEN 0 ELSE {kind} END,
             m.ZTEXT, CASE WHEN {kind} = 8 THEN NULL ELSE COALESCE({"a.ZTITLE" if media else "NULL"}, m.ZTEXT) END, 0
         FROM ZWAMESSAGE m {"LEFT JOIN ZWAMEDIAITEM a ON a.Z_PK = m.ZMEDIAITEM" if media else ""}

@@ -17,11 +17,10 @@ from jaegpt.exports.readers import whatsapp_words
 from jaegpt.exports.readers.collecting import add_columns, malformed
 from jaegpt.exports.readers.local_times import ClockWords, LocalTimes, decide_order
 from jaegpt.exports.readers.names import NameParts, plain_name
-from jaegpt.exports.readers.text_blocks import blocks
+from jaegpt.exports.readers.text_blocks import PIECE, blocks
 from jaegpt.exports.readers.whatsapp_lines import Header, Lines, header_of, sniff
 from jaegpt.exports.readers.whatsapp_words import LRM
 
-PIECE = 100_000  # messages; what a longer chat has comes in pieces of about that many
 _GROUP_WORDS = re.compile(
     r"created group|created this group|joined using|invite link|hat die Gruppe|creó el grupo|a créé le groupe|"
     r"ha creato il gruppo|criou o grupo|heeft de groep|создал(?:\(?-?а\)?)? группу|utworzył|建立了群組|创建了群组"
