@@ -2,8 +2,6 @@
 
 import jaegpt.environment  # noqa: F401
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +15,9 @@ from jaegpt.training.cuda import decoder_layers
 def recompute_layers(lm: nn.Module, kind: str) -> None:
     """Keep of each decoder layer what went in, alone; the backward pass computes the rest again, one layer at a time.
 
-    The values and gradients stay what they were; a step computes the layers' forward pass twice. A layer's `forward` is
-    wrapped and not the layer, so that on CUDA what is compiled is the layer with this inside: one compilation serves
-    all layers as before, and the compiler plans what is computed again.
+    The values and gradients stay what they were; a step computes the layers' forward pass twice. On CUDA what is
+    compiled is the layer with this inside: one compilation serves all layers as before, and the compiler plans what is
+    computed again.
 
     Args:
         lm: the decoder, with its adapters where it is trained with some.
@@ -38,14 +36,23 @@ def recompute_layers(lm: nn.Module, kind: str) -> None:
         raise JaegptError("train.checkpoint_activations: this base model has no list of layers. Set it to false.")
     # Reading the generator's state is not allowed while a step is recorded, so only where something is drawn.
     draws = any(_draws(layer) for layer in layers)
+    kind_of_layer = _recomputing(type(layers[0]), draws)
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward, draws)
+        layer.__class__ = kind_of_layer
 
 
-def _recomputed(forward: Callable[..., Any], draws: bool, *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=draws, **kwargs)
+def _recomputing(plain: type[nn.Module], draws: bool) -> type[nn.Module]:
+    """A layer of class `plain` whose forward pass keeps its input alone.
+
+    A class for all of them and not a wrapper around each one's method: the compiler would make a program for each.
+    """
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return plain.forward(self, *args, **kwargs)
+        return checkpoint(plain.forward, self, *args, use_reentrant=False, preserve_rng_state=draws, **kwargs)
+
+    return type(f"Recomputing{plain.__name__}", (plain,), {"forward": forward})
 
 
 def _draws(layer: nn.Module) -> bool:
