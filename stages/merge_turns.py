@@ -4,7 +4,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from jaegpt.dialogue.turns import SessionConfig, merge_turns
+from jaegpt.dialogue.session_gaps import SessionConfig
+from jaegpt.dialogue.turns import merge_turns
 from jaegpt.errors import run
 from jaegpt.params import Params
 from jaegpt.transform import transform_table

@@ -17,8 +17,9 @@ from jaegpt.chat.web import Page
 from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.dialogue.separators import one_line, without_blank_lines
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.dialogue.sessions import sessionize
-from jaegpt.dialogue.turns import SessionConfig, merge_turns
+from jaegpt.dialogue.turns import merge_turns
 from jaegpt.errors import JaegptError
 from jaegpt.evaluation.surface import surface_distances
 from jaegpt.training.model_folder import load_base, save_model

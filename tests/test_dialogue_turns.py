@@ -30,8 +30,9 @@ from jaegpt.dialogue.cuts import (
     session_counts,
     session_figures,
 )
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.dialogue.sessions import sessionize
-from jaegpt.dialogue.turns import SessionConfig, merge_turns
+from jaegpt.dialogue.turns import merge_turns
 
 MEDIAN = SessionConfig(percentile=50, fixed_gap_s=None)
 ANN, BO = ("Ann", True), ("Bo", False)

@@ -20,8 +20,9 @@ from helpers.paths import ROOT
 from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.examples import DatasetConfig, build_examples
 from jaegpt.dialogue.language import LanguageConfig, filter_language
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.dialogue.sessions import sessionize
-from jaegpt.dialogue.turns import SessionConfig, merge_turns
+from jaegpt.dialogue.turns import merge_turns
 from jaegpt.errors import JaegptError
 from jaegpt.parallel import map_parts, num_workers
 from jaegpt.tables import SCHEMAS, part_name, write_part

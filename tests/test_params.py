@@ -17,7 +17,7 @@ from jaegpt.yaml12 import load_yaml
 CLASSES = {
     "export": "jaegpt.exports.config.ExportConfig",
     "language": "jaegpt.dialogue.language.LanguageConfig",
-    "session": "jaegpt.dialogue.turns.SessionConfig",
+    "session": "jaegpt.dialogue.session_gaps.SessionConfig",
     "dataset": "jaegpt.dialogue.examples.DatasetConfig",
     "train": "jaegpt.training.config.TrainConfig",
     "tpu": "jaegpt.tpu.report.TpuConfig",

@@ -16,9 +16,10 @@ from jaegpt.dialogue.encode_table import encode_examples, tokenizer_digest
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.dialogue.examples import build_examples
 from jaegpt.dialogue.segments import encode_sessions_part
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.dialogue.speakers import speaker_name, with_speakers
-from jaegpt.dialogue.turns import SessionConfig, merge_turns
+from jaegpt.dialogue.turns import merge_turns
 
 THREE = [
     (0, ("Bo", False), "hey"),

@@ -9,7 +9,7 @@ from helpers.paths import ROOT
 
 from jaegpt.dialogue.examples import DatasetConfig
 from jaegpt.dialogue.language import LanguageConfig
-from jaegpt.dialogue.turns import SessionConfig
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.errors import JaegptError
 from jaegpt.params import Params
 from jaegpt.use.outlook import Ruler, Settings, keep_part, look_ahead

@@ -160,7 +160,7 @@ def load_speakers() -> tuple[dict[str, Speaker], GenerateConfig, int]:
         raise JaegptError(f"no trained model yet: {TUNED_FOLDER} is not here. Run `dvc repro` in the project's folder.")
     from jaegpt.chat.conversation import BASE, TUNED
     from jaegpt.dialogue.examples import DatasetConfig
-    from jaegpt.dialogue.turns import SessionConfig
+    from jaegpt.dialogue.session_gaps import SessionConfig
     from jaegpt.errors import JaegptError
     from jaegpt.generation.settings import GenerateSettings, found_settings
     from jaegpt.generation.speaker import Speaker

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jaegpt.arrays import Bools, Floats, Ints
+from jaegpt.dialogue.session_gaps import SessionConfig, Timeline
 from jaegpt.dialogue.sessions import places, session_begins
-from jaegpt.dialogue.turns import SessionConfig, Timeline
 from jaegpt.tables import column, thread_starts
 
 MAX_CONTEXT = 4  # more turns of context count as this many

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from jaegpt.arrays import Bools, Ints
-from jaegpt.dialogue.turns import starts_session
+from jaegpt.dialogue.session_gaps import starts_session
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 

@@ -1,4 +1,7 @@
-"""Whose export this is: the name in `export.owner`, in the profile, or in most threads; never a guess between two."""
+"""Whose export this is: the name in `export.owner`, in the profile, or in most threads; never a guess between two.
+
+`owner_sources.find_owners` asks for each messenger, by its own rules.
+"""
 
 import difflib
 from collections import Counter

@@ -23,9 +23,10 @@ from jaegpt.dialogue.language import LanguageConfig, filter_language
 from jaegpt.dialogue.pieces import numbered
 from jaegpt.dialogue.repeats import learned_turns
 from jaegpt.dialogue.separators import JOINTS
+from jaegpt.dialogue.session_gaps import SessionConfig, Timeline
 from jaegpt.dialogue.sessions import session_begins, sessionize
 from jaegpt.dialogue.speakers import with_speakers
-from jaegpt.dialogue.turns import SessionConfig, Timeline, merge_turns
+from jaegpt.dialogue.turns import merge_turns
 from jaegpt.errors import JaegptError
 from jaegpt.parallel import map_parts
 from jaegpt.tables import column, read_part, write_part

@@ -14,7 +14,7 @@ from typing import Any
 from jaegpt.dialogue.cuts import ADVISED, worth_a_look
 from jaegpt.dialogue.examples import DatasetConfig
 from jaegpt.dialogue.language import LanguageConfig
-from jaegpt.dialogue.turns import SessionConfig
+from jaegpt.dialogue.session_gaps import SessionConfig
 from jaegpt.errors import JaegptError, make_private
 from jaegpt.exports.account import ExportReport
 from jaegpt.exports.config import ExportConfig
