@@ -75,7 +75,8 @@ def write_tokenizer(writer: GGUFWriter, folder: Path, encoder: Encoder, num_rows
     writer.add_tokenizer_pre(_SPLITS[_split(content)])
     writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(num_rows)])
     writer.add_token_types([kinds.get(number, TokenType.UNUSED) for number in range(num_rows)])
-    writer.add_token_merges(merges)
+    # llama.cpp reads no tokenizer without merges, as `tiny` has one. This one joins what no text consists of.
+    writer.add_token_merges(merges or ["[PAD] [PAD]"])
     named = {name: encoder.tokenizer.token_to_id(text) for name, text in _named(folder).items()}
     if named.get("bos_token") is not None:
         writer.add_bos_token_id(named["bos_token"])
