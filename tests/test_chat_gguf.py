@@ -1,4 +1,4 @@
-"""The GGUF file holds the fine-tuned model: tensor by tensor, and read back by transformers. llama.cpp itself, which CI has not, once wrote the same tokens (docs/serving.md)."""
+"""The GGUF file holds the fine-tuned model: tensor by tensor, and read back by transformers."""
 
 import json
 import shutil
