@@ -57,7 +57,12 @@ def run(project: Path, command: str, quickly: bool) -> None:
     elif words[:2] in (["jaegpt", "web"], ["jaegpt", "serve"]) or words == ["jaegpt", "turing"]:
         assert "Ctrl-C ends" in started(project, *words, "--port", "0")
     elif words[:2] == ["jaegpt", "export"]:
-        assert "convert_hf_to_gguf.py" in call(project, *words, expect=1), "`tiny` is no Llama"
+        said = call(project, *words)
+        path = project / words[-1] / "Modelfile" if "--ollama" in words else project / words[-1]
+        assert path.stat().st_mode & 0o077 == 0
+        assert path.parent.stat().st_mode & 0o077 == 0
+        if "--ollama" in words:
+            assert said.splitlines()[-2:] == [f"ollama create jaegpt -f {words[-1]}/Modelfile", "ollama run jaegpt"]
     elif words == ["dvc", "queue", "start"]:
         call(project, *words)
         wait_for_queue(project)

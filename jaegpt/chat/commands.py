@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaegpt.generation.gguf import Precision
     from jaegpt.generation.settings import GenerateConfig
     from jaegpt.generation.speaker import Speaker
 
@@ -61,12 +63,17 @@ def add_commands(commands: Any) -> None:
         "export",
         help="write the fine-tuned model in another program's format",
         description="Write the fine-tuned model for other programs, with the settings that suit it: as a GGUF file for "
-        "llama.cpp and Ollama, without its second head, or as a folder for transformers, vLLM and the like.",
-        epilog="example: jaegpt export --gguf models/jaegpt.gguf",
+        "llama.cpp, without its second head, the same with a Modelfile for Ollama, or as a folder for transformers, "
+        "vLLM and the like.",
+        epilog="example: jaegpt export --ollama models/ollama",
     )
     form = export.add_mutually_exclusive_group(required=True)
     form.add_argument("--gguf", metavar="FILE", help="the GGUF file to write")
+    form.add_argument("--ollama", metavar="DIR", help="the folder for Ollama's Modelfile and its GGUF file")
     form.add_argument("--folder", metavar="FOLDER", help="the new folder to write")
+    export.add_argument(
+        "--precision", choices=("f16", "q8_0"), help="of a GGUF file: f16, or q8_0, which is half as large (f16)"
+    )
     export.set_defaults(run=_export)
 
 
@@ -79,13 +86,26 @@ def add_root_path(parser: argparse.ArgumentParser) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     if arguments.folder is not None:
+        from jaegpt.errors import JaegptError
         from jaegpt.generation.model_export import export_folder
 
+        if arguments.precision is not None:
+            raise JaegptError(
+                "--precision goes with --gguf and --ollama. The folder's weights are as they were trained."
+            )
         print(export_folder(TUNED_FOLDER, Path(arguments.folder)))
+        return
+    precision: Precision = arguments.precision or "f16"
+    if arguments.ollama is not None:
+        from jaegpt.generation.ollama import NAME, export_ollama
+
+        path = export_ollama(TUNED_FOLDER, Path(arguments.ollama), precision=precision)
+        print(f"ollama create {NAME} -f {shlex.quote(str(path))}")
+        print(f"ollama run {NAME}")
         return
     from jaegpt.generation.gguf import export_gguf
 
-    path = export_gguf(TUNED_FOLDER, Path(arguments.gguf))
+    path = export_gguf(TUNED_FOLDER, Path(arguments.gguf), precision=precision)
     print(f"{path}: {path.stat().st_size / 1e6:,.0f} MB")
 
 

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+NOTICE = """\
+**This is a model of a person, not the person.** It says things the person never said, and it may repeat things they
+did say: messages of the training data, and of the people they chatted with, can be drawn out of it. Keep the weights
+as private as the chats themselves, and do not let others take its words for the person's."""
+
 
 def model_card(
     settings: Mapping[str, Any],
@@ -29,9 +34,7 @@ def model_card(
 
 Base model: {base}. Fine-tuned with jaegpt on {num_train:,} replies of one person; {num_valid:,} were held out.
 
-**This is a model of a person, not the person.** It says things the person never said, and it may repeat things they
-did say: messages of the training data, and of the people they chatted with, can be drawn out of it. Keep the weights
-as private as the chats themselves, and do not let others take its words for the person's.
+{NOTICE}
 
 Figures at the end of training, on the held-out replies that its curves are drawn from:
 
