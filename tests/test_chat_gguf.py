@@ -209,7 +209,10 @@ def test_each_familys_numbers_give_the_same_logits(family: str, tmp_path: Path) 
                 weight.data.zero_()
         original.save_pretrained(source)
         path = export_gguf(source, path)
-    back = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    # With the configuration: transformers reads sizes of heads and of GPT-2's inner layer from no GGUF file.
+    back = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, config=original.config, dtype=torch.float32
+    )
     ids = torch.tensor([list(TEXT.encode()[:40])])
     with torch.no_grad():
         wanted, found = original(ids).logits, back(ids).logits

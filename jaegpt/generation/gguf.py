@@ -1,7 +1,7 @@
 """The fine-tuned model as a GGUF file, for llama.cpp and Ollama.
 
-The families here are those whose every weight and number the tests compare, and that were run by llama.cpp itself. For
-others there is llama.cpp's own converter, which the package `gguf` does not carry.
+The families here are those whose every weight and number the tests compare; GPT-2 and Llama were also run by llama.cpp
+itself. For others there is llama.cpp's own converter, which the package `gguf` does not carry.
 """
 
 import jaegpt.environment  # noqa: F401
