@@ -26,7 +26,7 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	@test -s dvc.lock || test ! -e dvc.lock || { echo "error: dvc.lock: empty, as a kill leaves it while DVC writes it." \
 		"Type \`git checkout dvc.lock\`, then \`make repro\`." >&2; exit 1; }
 	@$(BIN)/python -c "$(EXPORT_IS_NAMED)"
-	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	umask 077; began=$$(date +%s); PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro && $(BIN)/python -m jaegpt.runs.times $$began
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (about 20 minutes on 2 cores).
 	JAEGPT_MUTATIONS=2000 PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)

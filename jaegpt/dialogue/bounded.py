@@ -20,7 +20,7 @@ class WorkFailed(Exception):
 def bounded(work: Callable[[], str]) -> str:
     """What `work` gives, computed in a child process that is killed when it takes too long or too much memory.
 
-    Nothing inside this process bounds it: a single expression, such as 10**10**10, can do both.
+    It could not be stopped inside this process: a single expression, such as 10**10**10, takes endless time and memory.
 
     Raises:
         WorkFailed: it did, or it failed.

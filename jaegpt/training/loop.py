@@ -25,7 +25,7 @@ from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Learned, subset
 from jaegpt.training.progress import note
 from jaegpt.training.recomputing import recompute_layers
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import measure
 
 Made = TypeVar("Made")
