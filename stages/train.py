@@ -11,9 +11,11 @@ from jaegpt.tables import read_table
 from jaegpt.training.checkpoints import Scratch, run_key
 from jaegpt.training.config import Learn, Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
+from jaegpt.training.four_bits import check_four_bits
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
 from jaegpt.training.lora import add_adapters, merged
+from jaegpt.training.memory import Load, described, memory_lines
 from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.model_folder import load_base, load_lm, save_model
 from jaegpt.training.packing import examples_from_table, segments_from_table
@@ -44,6 +46,8 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
     learn = params.field("dataset.learn", Learn)
     check_block("data/base_model", block_size)
+    if config.base_bits == 4:
+        check_four_bits(device.kind)
     tokens = read_table("data/tokens", "tokens")
     task = Task(
         **weights,
@@ -56,6 +60,8 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         note("begun")
         beside = f"{len(task.segments):,} segments of sessions and " if task.segments is not None else ""
         print(f"train: {beside}{len(task.train):,} examples, {len(task.valid):,} held out; {device.reason}")
+        for line in memory_lines(described("data/base_model"), config, device, Load.of(task, config)):
+            print(f"train: {line}")
     model = load_base("data/base_model", seed, config.token_types)
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
     machine = f"{device.num_devices} x {device.reason}"

@@ -44,6 +44,7 @@ SLOW_TESTS = {
     "test_structure::test_no_stage_loads_xla_unasked",
     "test_training_cuda::test_a_compiled_layer_serves_all_layers_and_changes_nothing",
     "test_training_cuda::test_recorded_training_equals_plain_training",
+    "test_training_memory::test_what_is_counted_is_what_a_training_takes",
     "test_training_segments::test_a_recorded_step_trains_as_a_plain_one",
 }
 

@@ -34,6 +34,7 @@ class TrainConfig:
     mc_share: share of the examples that carry their distractors in an epoch, drawn again for each; L_MC is estimated
         from these without bias.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
+    base_bits: 4 holds the frozen weights below adapters in 4 bits; 16: in the run's precision.
     checkpoint_activations: keep of each decoder layer its input alone, and compute the rest again in the backward pass.
     """
 
@@ -51,6 +52,7 @@ class TrainConfig:
     accumulation: int
     mc_share: float
     lora_rank: int
+    base_bits: int
     checkpoint_activations: bool
 
     def __post_init__(self) -> None:
@@ -63,6 +65,10 @@ class TrainConfig:
         for name in ("weight_decay", "pack_width", "evaluations", "valid_examples", "lora_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} cannot be negative, found {getattr(self, name)}.")
+        if self.base_bits not in (4, 16):
+            raise ValueError(f"base_bits must be 16 (as the run computes) or 4, found {self.base_bits}.")
+        if self.base_bits == 4 and not self.lora_rank:
+            raise ValueError("base_bits 4 is for frozen weights, but lora_rank is 0, which trains them. Set it to 16.")
         if not 0 < self.mc_share <= 1:
             raise ValueError(f"mc_share is a share of the examples, above 0 and at most 1, found {self.mc_share}.")
         if not 0 <= self.warmup < 1:

@@ -47,8 +47,11 @@ class Parallel:
 
     def __init__(self, model: nn.Module, processes: Processes) -> None:
         self.count = processes.count
-        # A loss without weight leaves the classification head unused.
-        self.model = DistributedDataParallel(model, find_unused_parameters=True) if self.count > 1 else model
+        # A loss without weight leaves the classification head unused. Buffers never change: they are frequencies and
+        # packed weights.
+        self.model = model
+        if self.count > 1:
+            self.model = DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the sum of the processes' losses: torch takes their mean, so each loss is scaled up."""

@@ -19,6 +19,7 @@ from jaegpt.training.checkpoints import Interruption, Scratch
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, peak_memory_mb
 from jaegpt.training.distributed import Parallel, total
+from jaegpt.training.four_bits import hold_in_four_bits
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
@@ -105,6 +106,8 @@ class _Run:
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
         if config.checkpoint_activations:
             recompute_layers(model.lm, device.kind)
+        if config.base_bits == 4:
+            hold_in_four_bits(model.lm, device)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.update = self.runtime.recording(self.one_update, model)

@@ -10,8 +10,8 @@ def add_command(commands: Any) -> None:
         "use",
         help="set params.yaml up for your own chats",
         description="Read chat exports as `jaegpt inspect` does; say what is used, how much there is to learn from, "
-        "how long training takes on this machine and what disk it needs; and write params.yaml, whose text before is "
-        "kept in params.yaml.before. Nothing is sent.",
+        "how long training takes on this machine and what memory and disk it needs; and write params.yaml, whose text "
+        "before is kept in params.yaml.before. Nothing is sent.",
         epilog="example: jaegpt use ~/chats",
     )
     use.add_argument("path", nargs="+", metavar="PATH", help="a folder, zip or file; several are one export")

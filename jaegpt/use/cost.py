@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from jaegpt.base_model import EMBEDDED, TINY
 from jaegpt.training.devices import Device
+from jaegpt.training.memory import described
 from jaegpt.use.outlook import Work
 
 MEASURE_S = 0.15  # per matrix product
@@ -55,15 +56,13 @@ class ModelShape:
         return cls(matrices=dict(found), head=(head.in_features, head.out_features), num_weights=num_weights)
 
 
-def shape_of(model: str, folder: Path | None) -> ModelShape | None:
-    """The shape of the base model: from its `folder` where it is unpacked; None where only the network knows it."""
+def config_of(model: str, folder: Path | None) -> Any:
+    """The base model's configuration: from its `folder` where it is unpacked; None where only the network knows it."""
     if folder:
-        return ModelShape.of(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+        return described(folder)
     if model == TINY:
-        return ModelShape.of(
-            GPT2Config(
-                vocab_size=257, n_positions=1024, n_embd=32, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
-            )
+        return GPT2Config(
+            vocab_size=257, n_positions=1024, n_embd=32, n_layer=2, n_head=2, bos_token_id=256, eos_token_id=256
         )
     source: dict[str, Any] = {"pretrained_model_name_or_path": model}
     if model == EMBEDDED:
@@ -71,7 +70,7 @@ def shape_of(model: str, folder: Path | None) -> ModelShape | None:
         package = Path(next(iter(spec.submodule_search_locations or []))) if spec else Path()
         source = {"pretrained_model_name_or_path": package, "gguf_file": next(package.glob("*.gguf"), Path()).name}
     try:
-        return ModelShape.of(AutoConfig.from_pretrained(**source, local_files_only=True, trust_remote_code=False))
+        return AutoConfig.from_pretrained(**source, local_files_only=True, trust_remote_code=False)
     except Exception:  # what is no model here is an error of the stage base_model, which says what to do
         return None
 
@@ -160,12 +159,13 @@ class Disk:
     after: int
 
     @classmethod
-    def of(cls, shape: ModelShape, table_bytes: int) -> "Disk":
+    def of(cls, shape: ModelShape, table_bytes: int, lora_rank: int) -> "Disk":
         """From the bytes of the table `messages`.
 
-        Base model and trained model are 4 bytes per weight; a checkpoint is three times that (the weights and AdamW's
-        two moments). DVC's cache links to them and takes nothing more where the disk knows links.
+        Base model and trained model are 4 bytes per weight, into which adapters are merged; a checkpoint is 12 bytes
+        for each weight that is trained (itself and AdamW's two moments). DVC's cache links to them and takes nothing
+        more where the disk knows links.
         """
-        model = 4 * shape.num_weights
-        after = 2 * model + TABLES * table_bytes
-        return cls(after + 3 * model, after)
+        after = 2 * 4 * shape.num_weights + TABLES * table_bytes
+        trained = _lora_weights(shape, lora_rank) if lora_rank else shape.num_weights
+        return cls(after + 12 * trained, after)

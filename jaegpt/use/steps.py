@@ -162,7 +162,8 @@ def _cost_lines(
     params: Params, content: dict[str, Any], outlook: Outlook, base: Path | None, table_bytes: int
 ) -> list[str]:
     from jaegpt.training.devices import choose_device
-    from jaegpt.use.cost import Disk, shape_of, training_seconds
+    from jaegpt.training.memory import Load, memory_lines
+    from jaegpt.use.cost import Disk, ModelShape, config_of, training_seconds
 
     train = params.section("train", TrainConfig)
     work = outlook.work(
@@ -171,9 +172,10 @@ def _cost_lines(
         batch_size=train.batch_size,
         mc_share=train.mc_share if params.value("w_mc") else 0,
     )
-    shape = shape_of(params.value("model"), base)
-    if shape is None:
-        return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", None)
+    config = config_of(params.value("model"), base)
+    if config is None:
+        return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", [], None)
+    shape = ModelShape.of(config)
     device = choose_device(train.precision)
     num_valid = int((~outlook.is_train).sum())
     num_measured = min(num_valid, train.valid_examples or num_valid) * train.evaluations
@@ -186,7 +188,16 @@ def _cost_lines(
         lora_rank=train.lora_rank,
         valid_tokens=int(num_measured * per_example),
     )
-    return cost_lines(work.steps * train.epochs, seconds, device.reason, Disk.of(shape, table_bytes))
+    load = Load.about(
+        tokens=work.tokens // work.steps,
+        labels=work.labels // work.steps,
+        batch_size=train.batch_size,
+        example_tokens=int(per_example),
+        example_labels=int(outlook.replies.mean()),
+    )
+    memory = memory_lines(config, train, device, load)
+    disk = Disk.of(shape, table_bytes, train.lora_rank)
+    return cost_lines(work.steps * train.epochs, seconds, device.reason, memory, disk)
 
 
 def _merged(params: Params, proposed: Proposed) -> dict[str, Any]:

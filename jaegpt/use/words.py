@@ -84,13 +84,17 @@ def setting_lines(now: Mapping[str, Any], values: Mapping[str, Any], reasons: Ma
             yield from _line("", f"{'':<{width}}  {reason}", further=width)
 
 
-def cost_lines(steps: int, seconds: float | None, machine: str, disk: "Disk | None") -> list[str]:
-    """How long, and how much disk."""
+def cost_lines(
+    steps: int, seconds: float | None, machine: str, memory: Sequence[str], disk: "Disk | None"
+) -> list[str]:
+    """How long, how much memory (in words already), and how much disk."""
     if seconds is None:
         lines = [*_line("Training", f"{counted(steps, 'step')}; how long is not known: {machine}")]
     else:
         text = f"about {_duration(seconds)} here, {counted(steps, 'step')}; measuring what it learned comes on top"
         lines = [*_line("Training", text), *_line("", machine)]
+    for number, text in enumerate(memory):
+        lines += _line("" if number else "Memory", text)
     if disk:
         free = shutil.disk_usage(".").free
         text = f"{_size(disk.most)} while it trains, {_size(disk.after)} after; {_size(free)} are free here"

@@ -1,0 +1,61 @@
+"""What a training of a small random model takes and what is counted for it: memory_script.py NAME; prints JSON.
+
+`peak` is what the process had most, `total` what was counted; both in bytes.
+"""
+
+import jaegpt.environment  # noqa: F401
+
+import dataclasses
+import json
+import sys
+
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig
+
+from helpers.models import CPU, TRAIN_CONFIG, random_examples
+from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.devices import peak_memory_mb
+from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.loop import train
+from jaegpt.training.lora import add_adapters
+from jaegpt.training.memory import Load, needs
+
+ONE = dataclasses.replace(TRAIN_CONFIG, epochs=1, evaluations=1, learning_rate=1e-4)
+CASES: dict[str, tuple[PretrainedConfig, TrainConfig]] = {
+    # Most of it is weights, moments and gradients.
+    "whole": (
+        LlamaConfig(
+            vocab_size=32_000, hidden_size=256, intermediate_size=640, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True,
+        ),
+        ONE,
+    ),
+    # Most of it is activations.
+    "adapters": (
+        GPT2Config(vocab_size=8_000, n_positions=256, n_embd=256, n_layer=6, n_head=4),
+        dataclasses.replace(ONE, batch_size=24, lora_rank=8),
+    ),
+}  # fmt: skip
+CASES["recomputed"] = CASES["adapters"][0], dataclasses.replace(CASES["adapters"][1], checkpoint_activations=True)
+
+
+def main() -> None:
+    """Count, then train on random examples."""
+    base, config = CASES[sys.argv[1]]
+    num_steps = 2
+    task = Task(
+        w_lm=1.0, w_mc=0.5, seed=7, valid=random_examples(16, seed=4),
+        train=random_examples(num_steps * config.batch_size, longest_history=80),
+    )  # fmt: skip
+    counted = needs(base, config, CPU, Load.of(task, config))
+    torch.manual_seed(0)
+    lm = AutoModelForCausalLM.from_config(base)
+    model = DoubleHeads(lm, torch.Generator().manual_seed(0))
+    if config.lora_rank:
+        add_adapters(model, config.lora_rank, 0)
+    train(model, task, config, CPU)
+    print(json.dumps({"peak": peak_memory_mb() * 1e6, "total": counted.total}))
+
+
+if __name__ == "__main__":
+    main()
