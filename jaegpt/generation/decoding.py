@@ -52,7 +52,7 @@ def decode(
     """
     device = model.score.weight.device
     k = len(draws) // len(prompts)
-    uniform = torch.from_numpy(draws).to(device, torch.float32)
+    uniform = torch.from_numpy(draws).float().to(device)  # on the host: Apple GPUs know no float64
     cache = DynamicCache(config=model.lm.config)
     ids, mask, positions, types = _padded([*prompts, free] if free else prompts, device)
     logits = _forward(model, cache, ids, mask, positions, types)
