@@ -21,12 +21,19 @@ from jaegpt.training.devices import choose_device
 from jaegpt.training.loop import train
 from jaegpt.training.runtimes import MpsRuntime, runtime_of
 
-# What Windows lacks is hidden before anything is imported, and also the names of `os` and `signal` that it has not,
-# once third parties are imported: those know on which system they are.
+# What Windows lacks is hidden from this project's modules alone: others look on which system they are, as psutil does.
+# The names of `os` and `signal` that it has not go once all is imported.
 HIDDEN = """
-import importlib, sys
-for name in ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "readline", "syslog", "curses"):
-    sys.modules[name] = None
+import builtins, importlib, sys
+missing = "fcntl resource termios tty pty pwd grp readline syslog curses".split()
+real = builtins.__import__
+
+def hiding(name, globals=None, *rest, **named):
+    if name.partition(".")[0] in missing and str((globals or {}).get("__name__")).startswith(("jaegpt", "stages")):
+        raise ImportError(name + " is hidden")
+    return real(name, globals, *rest, **named)
+
+builtins.__import__ = hiding
 imported = []
 for name in sys.argv[1:]:
     importlib.import_module(name)
