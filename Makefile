@@ -6,6 +6,9 @@ FITS := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p $(FITS) >/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# uv, where there is one, fetches and unpacks wheels side by side; it reads no settings of pip, hence the way back to pip.
+UV := $(shell command -v uv)
+LOCKED := --require-hashes -r requirements.lock
 
 # Whole files go to each process, in the order of tests/conftest.py. Each process takes up to 3 GB.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -26,7 +29,7 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	@test -s dvc.lock || test ! -e dvc.lock || { echo "error: dvc.lock: empty, as a kill leaves it while DVC writes it." \
 		"Type \`git checkout dvc.lock\`, then \`make repro\`." >&2; exit 1; }
 	@$(BIN)/python -c "$(EXPORT_IS_NAMED)"
-	umask 077; PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	umask 077; began=$$(date +%s); PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro && $(BIN)/python -m jaegpt.runs.times $$began
 
 test: $(VENV)/.installed lint  ## Lint, type check and test (about 20 minutes on 2 cores).
 	JAEGPT_MUTATIONS=2000 PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)
@@ -70,6 +73,6 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 		exit 1; }
 	@$(BIN)/python $(FITS) 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@echo "Installing the locked packages into $(VENV) (about 8 GB on Linux x86-64; a few minutes)"
-	$(PIP) --require-hashes -r requirements.lock
+	$(if $(UV),$(UV) pip install --quiet --python $(BIN)/python --no-deps $(LOCKED) || )$(PIP) $(LOCKED)
 	$(PIP) --no-build-isolation -e .
 	@touch $@

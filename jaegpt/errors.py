@@ -1,14 +1,17 @@
 """The one error that speaks to the user, and the wrapper that every command and stage runs in.
 
 The wrapper prints that error as a single line with exit code 1, and settles what must hold for the whole process: files
-that only their owner reads, temporary folders that end with the process, and output that every terminal can show.
+that only their owner reads, temporary folders that end with the process, and output that every terminal can show. Of a
+stage it notes how long it took.
 """
 
 import errno
+import json
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -20,6 +23,8 @@ _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _PRIVATE = ("data", "models", "sweeps", "report", "dvc_plots", ".dvc")
 # Where DVC notes the hash of every file of every project, an export's folders by name, in a place that all users share.
 _DVC_NOTES = ("/var/tmp/dvc", "/Library/Caches/dvc")
+STAGE_TIMES = Path(".dvc/tmp/stage_times.jsonl")  # a line for each stage that ran: its name, when it began, seconds
+_BEGAN = time.time()  # stages import this first, so that loading torch counts
 
 
 class JaegptError(ValueError):
@@ -34,7 +39,8 @@ def run(main: Callable[[], None]) -> None:
     _prepare_process()
     try:
         main()
-        sys.stdout.flush()  # a full disk shows here, and not after the last line that could say so
+        _note_time()
+        sys.stdout.flush()  # a full disk shows here, while it can still be reported
     except JaegptError as error:
         _end(f"error: {error}")
     except BrokenPipeError:
@@ -79,7 +85,7 @@ def make_private() -> None:
     if not hasattr(os, "getuid"):
         return  # Windows: a user's files are closed to others as they are
     if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir()):
-        return  # `jaegpt inspect` may be typed anywhere, and folders of these names be anything there
+        return  # `jaegpt inspect` may be typed in any folder, where these names may be somebody's own folders
     shared = [os.environ["DVC_SITE_CACHE_DIR"]] if os.environ.get("DVC_SITE_CACHE_DIR") else _DVC_NOTES
     notes = [path for place in shared for path in Path(place).glob("repo/*")]
     for path in [*map(Path, _PRIVATE), *notes]:
@@ -93,6 +99,15 @@ def make_private() -> None:
 def signals(*names: str) -> list[signal.Signals]:
     """Those of the named signals that this system has; Windows has no SIGHUP."""
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+def _note_time() -> None:
+    """Of a stage that DVC has called; beside the project's files, since no two runs take equally long."""
+    stage = os.environ.get("DVC_STAGE")
+    if stage and STAGE_TIMES.parent.is_dir():
+        line = json.dumps({"stage": stage, "began": round(_BEGAN, 1), "seconds": round(time.time() - _BEGAN, 1)})
+        with STAGE_TIMES.open("a") as file:
+            file.write(line + "\n")
 
 
 def _prepare_process() -> None:
@@ -109,7 +124,7 @@ def _prepare_process() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> NoReturn:
-    """Leave by the way of every `with` and `finally`, which remove what is temporary."""
+    """Exit through every `with` and `finally`, which remove temporary files."""
     raise SystemExit(128 + number)
 
 

@@ -138,19 +138,19 @@ def _as_object(report: ExportReport, languages: dict[str, float]) -> dict[str, A
 def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float], cost: str) -> Iterable[str]:
     yield printable(", ".join(paths))
     for era, count in report.eras.items():
-        yield f"  format     {era}: {_count(count, 'file')}"
-    yield f"  size       {report.num_bytes / 1e3:,.0f} kB in {_count(report.files, 'file')}"
-    yield f"  threads    {report.threads:,}, of which {_count(report.groups, 'group')}"
+        yield f"  format     {era}: {counted(count, 'file')}"
+    yield f"  size       {report.num_bytes / 1e3:,.0f} kB in {counted(report.files, 'file')}"
+    yield f"  threads    {report.threads:,}, of which {counted(report.groups, 'group')}"
     yield from _table({box: f"{count:,}" for box, count in report.boxes.items()})
     yield f"  messages   {report.messages_kept:,} kept of {report.messages_read:,} read"
     yield from _table({str(year): f"{count:,}" for year, count in report.years.items()})
     owner = report.owner
     if owner:
-        yield from _wrapped(f"  owner      {owner}, in {_count(owner.threads, 'thread')}")
-        yield f"             {_count(report.owner_messages, 'message')} of theirs kept"
+        yield from _wrapped(f"  owner      {owner}, in {counted(owner.threads, 'thread')}")
+        yield f"             {counted(report.owner_messages, 'message')} of theirs kept"
         if owner.runner_up:
             name, threads = owner.runner_up
-            yield f"             next in line: {printable(name)}, in {_count(threads, 'thread')}"
+            yield f"             next in line: {printable(name)}, in {counted(threads, 'thread')}"
     else:
         yield "  owner      not clear, see below"
     if languages:
@@ -159,7 +159,7 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     if cost:
         yield from _wrapped(f"  sessions   {cost}")
     if report.dropped:
-        yield f"  left out   {_count(sum(report.dropped.values()), 'message')}"
+        yield f"  left out   {counted(sum(report.dropped.values()), 'message')}"
         rows = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
         yield from _table({REASONS.get(reason, reason): f"{count:,}" for reason, count in rows})
     for name, source in report.sources.items():
@@ -167,10 +167,10 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
     if report.suspects:
         yield "  suspects   lines that look automatic; put the items below those that are into export.system_patterns"
         for line, suspect in list(report.suspects.items())[:NUM_SHOWN]:
-            yield f"             {line!r}: {suspect.count:,} times in {_count(suspect.threads, 'thread')}"
+            yield f"             {line!r}: {suspect.count:,} times in {counted(suspect.threads, 'thread')}"
             yield "    - '" + pattern_of(line).replace("'", "''") + "'"
     if report.ignored:
-        counts = ", ".join(f"{_count(count, 'file')} .{suffix}" for suffix, count in report.ignored.items())
+        counts = ", ".join(f"{counted(count, 'file')} .{suffix}" for suffix, count in report.ignored.items())
         yield from _wrapped(f"  ignored    {counts}, in which no messages were found")
     yield f"  problems   {len(report.problems) or 'none'}"
     for problem in report.problems:
@@ -180,14 +180,12 @@ def _as_lines(paths: list[str], report: ExportReport, languages: dict[str, float
 def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
     """What there is of one messenger, and how to make such an export (again)."""
     title = f"  {name:<10} "
-    years = list(source.years)
-    span = "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
-    kept = f"{source.messages_kept:,} of {_count(source.messages_read, 'message')} kept"
-    yield f"{title}{_count(source.threads, 'thread')}, {kept}{span}"
-    formats = ", ".join(f"{format_name} ({_count(count, 'file')})" for format_name, count in source.formats.items())
+    kept = f"{source.messages_kept:,} of {counted(source.messages_read, 'message')} kept"
+    yield f"{title}{counted(source.threads, 'thread')}, {kept}{years_in_words(source)}"
+    formats = ", ".join(f"{format_name} ({counted(count, 'file')})" for format_name, count in source.formats.items())
     owner = " / ".join(map(printable, source.owner_names)) or "not clear here"
     lines = [f"read as: {formats}, {source.certainty:.0%} sure"]
-    lines.append(f"owner: {owner}, {_count(source.owner_messages, 'message')} of theirs kept")
+    lines.append(f"owner: {owner}, {counted(source.owner_messages, 'message')} of theirs kept")
     if source.dropped:
         lines.append(left_out_in_words(source.dropped))
     if source.problems:
@@ -195,6 +193,12 @@ def _source_lines(name: str, source: SourceReport) -> Iterable[str]:
     lines.append(f"to export again: {source.how}")
     for line in lines:
         yield from _wrapped(f"{_INDENT}{line}")
+
+
+def years_in_words(source: SourceReport) -> str:
+    """The years of a messenger's messages, to go behind something: ", 2019 to 2024"."""
+    years = list(source.years)
+    return "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
 
 
 def left_out_in_words(dropped: Mapping[str, int]) -> str:
@@ -221,7 +225,8 @@ def _table(rows: dict[str, str]) -> Iterable[str]:
     return [f"{_INDENT}{name:<{width}}  {number:>{digits}}" for name, number in rows.items()]
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 -> "1 file", 2000 -> "2,000 files"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

@@ -213,7 +213,7 @@ def _header(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _check_numbers(config: Mapping[str, Any], shapes: list[tuple[int, ...]], path: Path) -> None:
-    """The sizes in a config.json against the weights: a model of the wrong size is built before it is compared."""
+    """The sizes in a config.json against the weights: transformers builds the model before it compares them."""
     sides = {side for shape in shapes for side in shape}
     limits = {
         **dict.fromkeys(_LAYERS, len(shapes)),

@@ -111,7 +111,7 @@ def one_pool() -> Iterator[None]:
 
 
 def _end_by_signal() -> None:
-    """In a worker process: SIGTERM leaves by the way of every `with` and `finally`, as in its parent."""
+    """In a worker process: SIGTERM ends it through every `with` and `finally`, as in its parent."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 

@@ -7,7 +7,7 @@ from jaegpt.files import write_csv, write_json
 from jaegpt.parallel import map_parts
 from jaegpt.params import Params
 from jaegpt.tables import part_paths, read_part
-from jaegpt.training.block_size import BLOCK_SIZES, Sizes
+from jaegpt.training.block_size import Sizes
 from jaegpt.training.limits import check_block
 from jaegpt.training.packing import Plan
 
@@ -30,27 +30,15 @@ def main() -> None:
         )
     check_block("data/base_model", block_size)
     sizes = Sizes.total(map_parts(sizes_of_part, part_paths("data/tokens"), "block_size"))
-    fitting = sizes.fitting(block_size)
-    shares = {size: round(sizes.share_that_fits(size), 4) for size in BLOCK_SIZES}
-    padded = int(fitting.candidates.sum()) * block_size
-    packed = int(fitting.packed.sum())
-    stand_ins = [range(length) for length in fitting.packed[:FILL_EXAMPLES].tolist()]  # only their lengths count
+    lengths = sizes.fitting(block_size).packed[:FILL_EXAMPLES].tolist()
+    stand_ins = [range(length) for length in lengths]  # only their lengths count
     plan = Plan.training(stand_ins, batch_size=batch_size, pack_width=pack_width, seed=seed)
-    content = {
-        "examples": len(sizes.needed),
-        "examples_kept": len(fitting.needed),
-        "dropped": {"longer_than_block": len(sizes.needed) - len(fitting.needed)},
-        "yield": {str(size): share for size, share in shares.items()},
-        "recommended": sizes.recommended(),
-        "tokens_padded": padded,
-        "tokens_packed": packed,
-        "pack_fill": plan.fill(),
-    }
+    content = sizes.metrics(block_size, plan.fill())
     write_json("metrics/block_size.json", content)
-    write_csv(
-        "plots/block_size.csv", ("block_size", "yield_percent"), [(b, round(100 * s, 2)) for b, s in shares.items()]
-    )
-    print(f"block_size: {len(fitting.needed):,} of {len(sizes.needed):,} examples fit into {block_size:,} tokens")
+    rows = [(int(size), round(100 * share, 2)) for size, share in content["yield"].items()]
+    write_csv("plots/block_size.csv", ("block_size", "yield_percent"), rows)
+    kept, padded, packed = (content[key] for key in ("examples_kept", "tokens_padded", "tokens_packed"))
+    print(f"block_size: {kept:,} of {content['examples']:,} examples fit into {block_size:,} tokens")
     if warning := sizes.warning(block_size):
         print(warning)
     fewer = f"{padded / packed:.1f} times fewer; rows {plan.fill():.1%} full"

@@ -4,34 +4,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jaegpt.arrays import Words
 from jaegpt.dialogue.encode_table import encode_part, tokenizer_digest
 from jaegpt.dialogue.examples import DatasetConfig
-from jaegpt.dialogue.repeats import repeat_limits, turn_draws
+from jaegpt.dialogue.repeats import find_limits, turn_draws
 from jaegpt.dialogue.segments import SegmentCounts, encode_sessions_part
 from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import run
 from jaegpt.files import writing_folder
-from jaegpt.parallel import map_parts
 from jaegpt.params import Params
-from jaegpt.tables import SCHEMAS, part_name, part_paths, read_part, write_part
+from jaegpt.tables import SCHEMAS, part_name, part_paths, write_part
 from jaegpt.transform import transform_table
 
 SESSIONS, SEGMENTS = ("data/sessions", "sessions"), ("data/segments", "segments")
 
 
-def draws_of_part(path: Path, config: DatasetConfig, seed: int) -> tuple[Words, Words]:
-    """The texts of the owner's turns of one part, and the draws that say which of equal ones are learned."""
-    return turn_draws(read_part(path, "sessions"), config, seed)
-
-
 def main() -> None:
     params = Params()
-    config, seed, block_size = (
-        params.section("dataset", DatasetConfig),
-        params.value("seed"),
-        params.value("block_size"),
-    )
+    config = params.section("dataset", DatasetConfig)
+    seed, block_size = params.value("seed"), params.value("block_size")
     base = Path("data/base_model").absolute()
     encoder: dict[str, Any] = {
         "base": base,
@@ -46,10 +36,7 @@ def main() -> None:
         with writing_folder(SEGMENTS[0]) as folder:
             write_part(SCHEMAS["segments"].empty_table(), folder / part_name(0), "segments")
         return
-    limits = {}
-    if config.max_repeats:
-        draws = partial(draws_of_part, config=config, seed=seed)
-        limits = repeat_limits(map_parts(draws, part_paths(SESSIONS[0]), "encode: repeats"), config.max_repeats)
+    limits = find_limits(turn_draws, part_paths(SESSIONS[0]), config, seed, "encode: repeats")
     learn = partial(encode_sessions_part, config=config, seed=seed, limits=limits, block_size=block_size, **encoder)
     total = SegmentCounts.total(transform_table(learn, SESSIONS, SEGMENTS, "encode: sessions"))
     print(f"  {total.segments:,} segments of sessions, {total.tokens:,} tokens, {total.labelled_turns:,} turns learned")

@@ -1,11 +1,10 @@
 """The fine-tuned model on the validation split, beside the base model's figures. Run: python -m stages.evaluate"""
 
 import json
-import math
 from pathlib import Path
 
 from jaegpt.errors import JaegptError, run
-from jaegpt.evaluation.losses import evaluation
+from jaegpt.evaluation.losses import evaluation, in_words, plot_row
 from jaegpt.files import write_csv, write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
@@ -13,7 +12,7 @@ from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import choose_device
 from jaegpt.training.model_folder import load_tuned
 from jaegpt.training.packing import examples_from_table
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import Measurement, measure
 
 
@@ -34,27 +33,20 @@ def main() -> None:
     measured["tuned"].check_finite("evaluate: the fine-tuned model's loss")
     figures = {}
     for name, result in measured.items():
-        figures[name] = shown = evaluation(
+        figures[name] = evaluation(
             result,
             vocabulary=model.lm.config.get_text_config().vocab_size,
             candidates=max(len(example.candidates) for example in examples),
             block_size=block_size,
         )
-        print(
-            f"evaluate: {name}: lm_loss {shown['lm_loss']:.3f} (ratio {shown['lm_ratio']:.3f}), "
-            f"mc_loss {shown['mc_loss']:.3f}, token accuracy {shown['token_accuracy']:.1%}, "
-            f"mc accuracy {shown['mc_accuracy']:.1%}, {shown['examples']:,} examples"
-        )
+        print(f"evaluate: {name}: {in_words(figures[name])}")
     loss = w_lm * measured["tuned"].lm_loss + w_mc * measured["tuned"].mc_loss
     tuned = figures["tuned"]
     write_json("metrics/evaluate.json", {"loss": loss, **tuned, "base": figures["base"]})
     compared = ("lm_loss", "mc_loss", "mc_accuracy")  # what `dvc exp show` and `dvc metrics` compare
     write_json("metrics/learned.json", {key: round(tuned[key], 4) for key in compared})
-    # One row, since the run has one w_mc: `dvc plots diff` sets the rows of several runs side by side.
-    drawn = {"w_mc": w_mc, **{key: tuned[key] for key in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")}}
-    drawn |= {f"base_{key}": figures["base"][key] for key in ("lm_loss", "token_accuracy")}
-    drawn |= {"guess_mc_loss": math.log(tuned["candidates"]), "guess_mc_accuracy": 1 / tuned["candidates"]}
-    write_csv("plots/weights.csv", tuple(drawn), [tuple(drawn.values())])
+    row = plot_row(tuned, figures["base"], w_mc)
+    write_csv("plots/weights.csv", tuple(row), [tuple(row.values())])
 
 
 if __name__ == "__main__":

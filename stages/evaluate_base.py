@@ -12,7 +12,7 @@ from jaegpt.tables import read_table
 from jaegpt.training.devices import Precision, choose_device
 from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import examples_from_table
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import measure
 
 

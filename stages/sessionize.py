@@ -6,12 +6,12 @@ import pyarrow as pa
 from jaegpt.arrays import Floats, Ints
 from jaegpt.dialogue.cuts import (
     ADVISED,
-    GAP_BOUNDS_S,
     RULES,
     CutCounts,
     compare_rules,
     cost_in_words,
-    gap_histogram,
+    plot_context,
+    plot_gaps,
     session_counts,
     session_figures,
 )
@@ -42,11 +42,8 @@ def main() -> None:
     rules = {name: CutCounts.total(part[name] for part, _ in others) for name in RULES}
     thresholds = np.concatenate([part for _, part in counts])
     write_json("metrics/sessions.json", session_figures(used, thresholds, rules))
-    gaps = np.sum([gaps for _, gaps in others], axis=0).tolist()
-    rows = list(zip(GAP_BOUNDS_S.tolist(), gaps, gap_histogram(thresholds).tolist(), strict=True))
-    write_csv("plots/gaps.csv", ("gap_s", "gaps", "thresholds"), rows)
-    shares = [used.shares(), *(rule.shares().values() for rule in rules.values())]
-    write_csv("plots/context.csv", ("turns_of_context", *RULES), list(zip(*shares, strict=True)))
+    write_csv("plots/gaps.csv", ("gap_s", "gaps", "thresholds"), plot_gaps((gaps for _, gaps in others), thresholds))
+    write_csv("plots/context.csv", ("turns_of_context", *RULES), plot_context(used, rules))
     print(f"sessionize: {used.turns:,} turns in {used.sessions:,} sessions, {used.mean_turns():.1f} turns each")
     for name, rule in rules.items():
         print(f"  {name:>5}: {rule.sessions:,} sessions, {rule.mean_turns():.1f} turns each")

@@ -2,12 +2,11 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from jaegpt.errors import run
 from jaegpt.files import write_json
 from jaegpt.params import Params
-from jaegpt.tpu.report import TpuConfig, skipped, tpu_report, why_not
+from jaegpt.tpu.report import TpuConfig, in_words, skipped, tpu_report, why_not
 
 
 def main() -> None:
@@ -41,16 +40,7 @@ def main() -> None:
         report = tpu_report(topologies, settings, num_examples, Path(scratch))
     write_json("metrics/tpu.json", report)
     for name, entry in report.items():
-        print(f"tpu_report: {name}: {_in_words(entry)}")
-
-
-def _in_words(entry: dict[str, Any]) -> str:
-    if not entry["compiles"]:
-        return f"does not compile: {entry['message']}"
-    needed, available = entry["hbm_needed_bytes"], entry["hbm_available_bytes"]
-    memory = f"{needed / 1e9:.2f} GB of memory per device" + (f" of {available / 1e9:.2f}" if available else "")
-    step_s = entry["roofline_step_s"]
-    return f"compiles; {memory}" + (f"; a step of at least {1000 * step_s:.1f} ms" if step_s else "")
+        print(f"tpu_report: {name}: {in_words(entry)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from jaegpt.dialogue.separators import one_line, without_blank_lines
 from jaegpt.dialogue.sessions import sessionize
 from jaegpt.dialogue.turns import SessionConfig, merge_turns
 from jaegpt.errors import JaegptError
-from jaegpt.evaluation.shape import outside_distances
+from jaegpt.evaluation.surface import surface_distances
 from jaegpt.training.model_folder import load_base, save_model
 
 BREAKS = ["\n", "\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"]
@@ -140,7 +140,7 @@ def test_the_model_folder_says_how_it_was_trained_and_another_separator_is_an_er
 
 def test_bursts_have_figures_of_their_own():
     owner = ["one\ntwo", "one", "three words here\nand\nmore"]
-    found = outside_distances({"owner": owner, "joined": [text.replace("\n", " ") for text in owner]}, owner)
+    found = surface_distances({"owner": owner, "joined": [text.replace("\n", " ") for text in owner]}, owner)
     assert found["messages"]["owner"] == found["characters"]["owner"] == 0.0
     assert found["messages"]["joined"] > 0.5
     assert found["characters"]["joined"] > 0.5

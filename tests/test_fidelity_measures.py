@@ -10,7 +10,7 @@ from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.content import content_figures, token_f1
 from jaegpt.evaluation.intervals import NotMeasured, auc, exact_interval
 from jaegpt.evaluation.leak import Training, identifiers
-from jaegpt.evaluation.shape import _casing, _emoji, _punctuation, outside_distances, words
+from jaegpt.evaluation.surface import _casing, _emoji, _punctuation, surface_distances, words
 
 
 def test_marks_are_told_apart() -> None:
@@ -22,9 +22,9 @@ def test_marks_are_told_apart() -> None:
     assert words("Oh, don't you?! it’s 5pm_x") == ["oh", "don't", "you", "it's", "5pm", "x"]
 
 
-def test_outside_distances_follow_the_formula() -> None:
+def test_surface_distances_follow_the_formula() -> None:
     owner = ["a"] * 6 + ["a b"] * 2
-    found = outside_distances({"owner": owner, "other": ["a b"] * 4, "far": ["a b c d e"], "none": []}, owner)
+    found = surface_distances({"owner": owner, "other": ["a b"] * 4, "far": ["a b c d e"], "none": []}, owner)
     p, q = (0.75, 0.25), (0.0, 1.0)
     middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
     divergence = sum(0.5 * a * math.log2(a / m) for side in (p, q) for a, m in zip(side, middle, strict=True) if a)
@@ -37,7 +37,7 @@ def test_outside_distances_follow_the_formula() -> None:
     assert set(found) == {"length", "punctuation", "casing", "emoji", "opening", "messages", "characters"}
     assert found["casing"]["far"] == 0.0
     with pytest.raises(NotMeasured):
-        outside_distances({"owner": owner}, [])
+        surface_distances({"owner": owner}, [])
 
 
 def test_content_against_worked_examples() -> None:

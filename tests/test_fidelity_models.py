@@ -48,6 +48,7 @@ TRAIN = TrainConfig(
     accumulation=1,
     mc_share=1,
     lora_rank=0,
+    checkpoint_activations=False,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)
 

@@ -16,8 +16,8 @@ from jaegpt.evaluation.fidelity import Figures, Material, text_figures
 from jaegpt.evaluation.intervals import NotMeasured, exact_interval
 from jaegpt.evaluation.judges import MIN_CONTEXTS, share, wins
 from jaegpt.evaluation.plain_words import sentences
-from jaegpt.evaluation.shape import words
 from jaegpt.evaluation.style import MIN_TEXTS, StyleJudge, judge_auc, style_score
+from jaegpt.evaluation.surface import words
 
 
 def material(count: int = 60, tuned=None, base=None, **changes) -> Material:

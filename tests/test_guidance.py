@@ -1,5 +1,6 @@
 """Guidance, min_p and fit against what their papers define, computed without a cache; and what they refuse."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor
 from jaegpt.dialogue.encode_table import encode_history
 from jaegpt.dialogue.encoding import Turn
 from jaegpt.errors import JaegptError
+from jaegpt.generation import decoding
+from jaegpt.generation.prompts import Prompt
 from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.generation.settings import GenerateConfig
 from jaegpt.generation.speaker import Speaker
@@ -98,3 +101,17 @@ def test_what_compares_with_first_words_needs_a_model_that_learned_them(folder: 
             never.replies(HISTORIES[:1], config(**changes), 1)
     assert never.replies(HISTORIES[:1], config(rerank="fit"), 1)[0].text, "with one candidate there is no choice"
     assert never.replies(HISTORIES[:1], CONFIG, 1)[0].score is None
+
+
+def test_under_several_settings_each_history_is_read_once(tuned: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [config(max_tokens=12), config(max_tokens=12, guidance=1.5), config(max_tokens=12, temperature=0.5)]
+    alone = [tuned.replies(HISTORIES, one, 3) for one in settings]
+    reads, padded = [], decoding._padded
+
+    def counted(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, ...]:
+        reads.append(len(prompts))
+        return padded(prompts, device)
+
+    monkeypatch.setattr(decoding, "_padded", counted)
+    assert tuned.replies_under(HISTORIES, settings, 3) == alone
+    assert reads == [len(HISTORIES) + 1], "the histories and the empty one, all in one batch"

@@ -19,7 +19,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.training.config import Task
 from jaegpt.training.devices import choose_device
 from jaegpt.training.loop import train
-from jaegpt.training.runtimes import MpsRuntime, runtime_of
+from jaegpt.training.runtime_choice import MpsRuntime, runtime_of
 
 # What Windows lacks is hidden from this project's modules alone: others look on which system they are, as psutil does.
 # The names of `os` and `signal` that it has not go once all is imported.

@@ -47,13 +47,13 @@ def heads(family: str = "llama") -> DoubleHeads:
 
 
 def weights_after(
-    model: DoubleHeads, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, accumulation: int = 1
+    model: DoubleHeads, runtime: Runtime, monkeypatch: pytest.MonkeyPatch, **changes: object
 ) -> tuple[dict[str, torch.Tensor], list[float], dict[str, object]]:
     """All weights after a short training with this runtime, its losses, and its figures."""
     monkeypatch.setattr("jaegpt.training.loop.runtime_of", lambda device: runtime)
     monkeypatch.setattr("jaegpt.training.validation.runtime_of", lambda device: runtime)
     task = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(90), valid=random_examples(9, seed=4))
-    config = dataclasses.replace(TRAIN_CONFIG, batch_size=6, learning_rate=1e-3, epochs=1, accumulation=accumulation)
+    config = dataclasses.replace(TRAIN_CONFIG, batch_size=6, learning_rate=1e-3, epochs=1, **changes)
     log = train(model, task, config, runtime.device)
     weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}
     return weights, [row[2] for row in log.train], log.figures
@@ -90,8 +90,10 @@ def test_recorded_training_equals_plain_training(family: str, lora: bool, monkey
     assert_alike(found, expected, start)
 
 
-@pytest.mark.parametrize("lora", [False, True])
-def test_a_compiled_layer_serves_all_layers_and_changes_nothing(lora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("lora", "recomputing"), [(False, False), (True, False), (True, True)])
+def test_a_compiled_layer_serves_all_layers_and_changes_nothing(
+    lora: bool, recomputing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
@@ -102,9 +104,10 @@ def test_a_compiled_layer_serves_all_layers_and_changes_nothing(lora: bool, monk
     start = copy.deepcopy(model)
     expected, plain_losses, _ = weights_after(copy.deepcopy(model), Runtime(device_of()), monkeypatch)
     runtime = CudaRuntime(device_of(), compiles=True, records=HAS_GPU)
-    found, losses, _ = weights_after(model, runtime, monkeypatch)
+    found, losses, _ = weights_after(model, runtime, monkeypatch, checkpoint_activations=recomputing)
     assert losses == pytest.approx(plain_losses, rel=2e-3)
     assert_alike(found, expected, start)
+    assert runtime.recorded[0]._layers, "the compiler took them"
     # Under LoRA the first layer's input needs no gradient, and is a program of its own; on CUDA the update is one, too.
     assert 1 <= counters["stats"]["unique_graphs"] <= 2 + 2 * HAS_GPU
     assert not any(layer._compiled_call_impl for layer in decoder_layers(model.lm)), "validation runs uncompiled"

@@ -90,7 +90,7 @@ import jaegpt.environment
 from helpers.models import random_examples
 from jaegpt.training.devices import choose_device
 from jaegpt.training.packing import Plan
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 
 device = choose_device("fp32")
 for count in (2, 2, 6):

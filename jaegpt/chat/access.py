@@ -152,7 +152,7 @@ class Guard:
             scheme, _, value = text.partition(" ")
             if scheme.lower() == "bearer":
                 found.append(value.strip())
-        if cookies:  # which all ports of a host share, so others' stand there too, of whatever form
+        if cookies:  # which all ports of a host share, so cookies of other programs stand there too, in any form
             pairs = [pair.strip().partition("=") for text in headers.get("cookie", []) for pair in text.split(";")]
             found += [value for name, _, value in pairs if name == _COOKIE]
         return any(self._is_token(text) for text in found)

@@ -42,7 +42,7 @@ class Limits:
 
 
 class _Connection(H11Protocol):
-    """uvicorn's connection with deadlines; of too many, the one that has been waited for longest is closed."""
+    """uvicorn's connection with deadlines; of too many, the one that has sent nothing for longest is closed."""
 
     def __init__(self, limits: Limits, **others: Any) -> None:
         super().__init__(**others)

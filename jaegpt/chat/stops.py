@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class Stops:
-    """Passes pieces of a text on, but holds an end back that may be the beginning of a stop.
+    """Passes pieces of a text on, but holds back an end that may be the beginning of a stop.
 
     Of several stops in the text the one that ends first counts, as if it had been read letter by letter; so the cut
     does not depend on where the pieces were cut.

@@ -101,7 +101,7 @@ class Worker:
         with self._changed:
             if self._closed:
                 raise JaegptError("the server is closing.")
-            self._drop_unwanted()  # who has left takes nobody's place
+            self._drop_unwanted()  # a caller who has left does not count as waiting
             if len(self._waiting) + len(questions) > self.most_waiting:
                 raise Busy(f"busy: {len(self._waiting)} messages are waiting, {self.most_waiting} may. Try again soon.")
             answers = [Answer(question) for question in questions]

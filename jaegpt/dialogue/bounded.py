@@ -22,8 +22,8 @@ class WorkFailed(Exception):
 def bounded(work: Callable[[], str]) -> str:
     """What `work` gives, computed in a child process that is killed when it takes too long or too much memory.
 
-    Nothing inside this process bounds it: a single expression, such as 10**10**10, can do both. Windows makes no such
-    children: there only the time is bounded, and work that does not end goes on until this process ends.
+    It could not be stopped inside this process: a single expression, such as 10**10**10, takes endless time and memory.
+    Windows makes no such children: there only the time is bounded, and what does not end goes on with this process.
 
     Raises:
         WorkFailed: it did, or it failed.

@@ -125,6 +125,18 @@ def advice(used: CutCounts, advised: CutCounts) -> dict[str, Any] | None:
     return {"percentile": ADVISED, "owner_turns_with_context": counts}
 
 
+def plot_gaps(gaps: Iterable[Ints], thresholds: Floats) -> list[tuple[int, int, int]]:
+    """plots/gaps.csv: (bound in s, gaps between messages, thresholds of threads); `gaps` has a histogram per part."""
+    total = np.sum(list(gaps), axis=0).tolist()
+    return list(zip(GAP_BOUNDS_S.tolist(), total, gap_histogram(thresholds).tolist(), strict=True))
+
+
+def plot_context(used: CutCounts, rules: dict[str, CutCounts]) -> list[tuple[Any, ...]]:
+    """plots/context.csv: (turns of context, then the share of the owner's turns with so many under each of RULES)."""
+    shares = [used.shares(), *(rule.shares().values() for rule in rules.values())]
+    return list(zip(*shares, strict=True))
+
+
 def session_figures(used: CutCounts, thresholds: Floats, rules: dict[str, CutCounts]) -> dict[str, Any]:
     """The metrics: the cut in use, the spread of the threads' thresholds, and each of RULES beside it."""
     levels = np.percentile(thresholds, (10, 50, 90)).round(1).tolist() if len(thresholds) else [None] * 3

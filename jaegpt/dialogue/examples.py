@@ -6,7 +6,7 @@ The distractors and the side of the split are drawn from the seed and the row's 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from jaegpt.arrays import Bools, Ints, Words
 from jaegpt.dialogue.draws import draw_others, mix, text_hashes, thread_key, uniform
 from jaegpt.dialogue.sessions import places, session_begins
+from jaegpt.dialogue.speakers import Speakers, with_speakers
 from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 # Why a turn of the owner gives no example.
 REASONS = ("no_turn_before_in_session", "too_few_different_turns_in_thread", "left_out_of_train")
+REPEATED = "reply_repeated_in_train"  # and why an example is left out again (`repeats.py`)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class DatasetConfig:
             owner's turns that are learned, the others being context.
         max_repeats: most training examples with the same reply; 0: any number (`repeats.py`); in whole sessions, most
             turns with the same text that are learned.
+        speakers: `groups`: in threads of more than two people, the others' turns begin with invented names
+            (`speakers.py`); `none`: they do not, and all others read as one.
     """
 
     num_history: int
@@ -46,6 +50,7 @@ class DatasetConfig:
     train_fraction: float = 1.0
     max_repeats: int = 0
     learn: Literal["sessions", "replies"] = "replies"
+    speakers: Speakers = "none"
 
     def __post_init__(self) -> None:
         for name in ("num_history", "num_distractors"):
@@ -137,6 +142,18 @@ class ExampleCounts:
         shared = np.isin(self.valid_replies, self.train_distractors)
         return round(float(shared.mean()), 4) if len(shared) else 0.0
 
+    def metrics(self) -> dict[str, Any]:
+        """metrics/dataset.json."""
+        return {
+            "owner_turns": self.owner_turns,
+            "examples": self.train + self.valid,
+            "train": self.train,
+            "valid": self.valid,
+            "valid_replies_in_train": self.valid_replies_in_train(),
+            "valid_share_in_train_distractors": self.valid_share_in_train_distractors(),
+            "dropped": {reason: self.dropped[reason] for reason in (*REASONS, REPEATED)},
+        }
+
 
 @dataclass(frozen=True)
 class OwnTurns:
@@ -200,6 +217,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
     """A part of `sessions` -> a part of `examples`, and what was dropped."""
     turns = OwnTurns.of(sessions, config)
     pool, texts = turns.pool, column(sessions, "text")
+    shown = with_speakers(sessions, config.speakers)
     held_out = turns.held_out(config, seed)
     kept = held_out | turns.drawn_for_training(config, seed)
     answers = turns.is_owner & (turns.place > 0)
@@ -221,7 +239,7 @@ def build_examples(sessions: pa.Table, config: DatasetConfig, seed: int) -> tupl
         "session_index": column(sessions, "session_index").take(rows),
         "split": pa.array(np.where(held_out[rows], "valid", "train"), pa.string()),
         "replied_at": column(sessions, "started_at").take(rows),
-        "history": _history(sessions, rows, np.minimum(turns.place[rows], config.num_history)),
+        "history": _history(shown, rows, np.minimum(turns.place[rows], config.num_history)),
         "reply": texts.take(rows),
         "distractors": pa.ListArray.from_arrays(
             pa.array(np.arange(len(rows) + 1) * config.num_distractors, pa.int32()), texts.take(drawn.ravel())

@@ -7,12 +7,14 @@ the identifier is nearly certain of another language.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from jaegpt.arrays import Ints, Strings
 from jaegpt.dialogue.identifier import KNOWN, UNKNOWN, identify, letters_only
+from jaegpt.errors import JaegptError
 from jaegpt.tables import SCHEMAS, column, thread_starts
 
 REASONS = ("thread_in_other_language", "thread_without_language", "message_in_other_language")
@@ -71,6 +73,26 @@ class LanguageCounts:
             whole.dropped += part.dropped
             whole.languages += part.languages
         return whole
+
+    def refuse_empty(self) -> None:
+        """A JaegptError when no message is left."""
+        if not self.messages_kept:
+            found = ", ".join(f"{code} {count:,}" for code, count in self.languages.most_common(5)) or "nothing"
+            raise JaegptError(
+                f"language.keep: no thread is in a language to keep. Found messages: {found}. Add one of these."
+            )
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics/language.json."""
+        threads_kept = sum(kept for *_, kept in self.threads)
+        dropped = {reason: self.dropped[reason] for reason in REASONS}
+        return {
+            "threads_kept": threads_kept,
+            "threads_dropped": len(self.threads) - threads_kept,
+            "messages_read": self.messages_kept + sum(dropped.values()),
+            "messages_kept": self.messages_kept,
+            "dropped": dropped,
+        }
 
 
 def filter_language(messages: pa.Table, config: LanguageConfig) -> tuple[pa.Table, LanguageCounts]:

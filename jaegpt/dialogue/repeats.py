@@ -7,7 +7,9 @@ first finds the highest number to keep for each reply, the second drops what is 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,24 +17,56 @@ import pyarrow.compute as pc
 
 from jaegpt.arrays import Bools, Ints, Words
 from jaegpt.dialogue.draws import text_hashes, thread_key
-from jaegpt.dialogue.examples import DatasetConfig, ExampleCounts, OwnTurns, build_examples, turn_names
-from jaegpt.tables import column
+from jaegpt.dialogue.examples import REPEATED, DatasetConfig, ExampleCounts, OwnTurns, build_examples, turn_names
+from jaegpt.parallel import map_parts
+from jaegpt.tables import column, read_part
 
-REPEATED = "reply_repeated_in_train"
+Draws = tuple[Words, Words]  # the hashes of texts, and the number drawn for each
 
 
-def training_draws(examples: pa.Table, seed: int) -> tuple[Words, Words]:
+def find_limits(
+    draws: Callable[[pa.Table, DatasetConfig, int], Draws],
+    paths: Sequence[Path],
+    config: DatasetConfig,
+    seed: int,
+    label: str,
+) -> dict[int, int]:
+    """The limits that `dataset.max_repeats` sets; without any, nothing is read.
+
+    Args:
+        draws: `reply_draws` or `turn_draws`.
+        paths: the parts of `sessions`.
+        label: names the progress bar.
+    """
+    if not config.max_repeats:
+        return {}
+    work = partial(_draws_of_part, draws=draws, config=config, seed=seed)
+    return repeat_limits(map_parts(work, paths, label), config.max_repeats)
+
+
+def _draws_of_part(
+    path: Path, draws: Callable[[pa.Table, DatasetConfig, int], Draws], config: DatasetConfig, seed: int
+) -> Draws:
+    return draws(read_part(path, "sessions"), config, seed)
+
+
+def reply_draws(sessions: pa.Table, config: DatasetConfig, seed: int) -> Draws:
+    """The training replies of a part, and the draws that say which of equal ones are kept."""
+    return training_draws(build_examples(sessions, config, seed)[0], seed)
+
+
+def training_draws(examples: pa.Table, seed: int) -> Draws:
     """Of a part's training examples: [examples] the hash of the reply, and the number drawn for the example."""
     train = examples.filter(pc.equal(examples["split"], "train"))
     return _draws(column(train, "reply"), column(train, "example_id"), seed)
 
 
-def _draws(texts: pa.Array, names: pa.Array, seed: int) -> tuple[Words, Words]:
+def _draws(texts: pa.Array, names: pa.Array, seed: int) -> Draws:
     draws = np.array([thread_key(seed, "repeats", name) for name in names.to_pylist()], dtype=np.uint64)
     return text_hashes(texts), draws
 
 
-def repeat_limits(parts: Iterable[tuple[Words, Words]], max_repeats: int) -> dict[int, int]:
+def repeat_limits(parts: Iterable[Draws], max_repeats: int) -> dict[int, int]:
     """Reply -> the highest draw that is kept, for the replies with more than `max_repeats` examples.
 
     Draws 5, 2, 9 of one reply and max_repeats 2 -> its limit is 5.
@@ -62,7 +96,7 @@ def build_limited(
     return limited, ExampleCounts.of(limited, counts.owner_turns, dropped)
 
 
-def turn_draws(sessions: pa.Table, config: DatasetConfig, seed: int) -> tuple[Words, Words]:
+def turn_draws(sessions: pa.Table, config: DatasetConfig, seed: int) -> Draws:
     """As `training_draws`, of all the owner's turns of the training side, whether or not they give an example."""
     return _draws_of_turns(sessions, np.flatnonzero(_training_side(sessions, config, seed)), seed)
 
@@ -85,5 +119,5 @@ def _training_side(sessions: pa.Table, config: DatasetConfig, seed: int) -> Bool
     return side
 
 
-def _draws_of_turns(sessions: pa.Table, rows: Ints, seed: int) -> tuple[Words, Words]:
+def _draws_of_turns(sessions: pa.Table, rows: Ints, seed: int) -> Draws:
     return _draws(column(sessions, "text").take(rows), turn_names(sessions, rows), seed)

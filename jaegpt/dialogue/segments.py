@@ -25,6 +25,7 @@ from jaegpt.dialogue.examples import DatasetConfig, turn_names
 from jaegpt.dialogue.pieces import Pieces, lists, numbered
 from jaegpt.dialogue.repeats import learned_turns
 from jaegpt.dialogue.sessions import session_begins
+from jaegpt.dialogue.speakers import with_speakers
 from jaegpt.tables import SCHEMAS, column
 
 
@@ -358,4 +359,5 @@ def encode_sessions_part(
 ) -> tuple[pa.Table, SegmentCounts]:
     """The segments of a part of `sessions`; arguments as `encode_part`'s and `learned_turns`'s."""
     learned = learned_turns(sessions, config, seed, limits)
-    return encode_segments(sessions, learned, encoder_of(base, digest, joint), config.num_history, block_size)
+    shown = with_speakers(sessions, config.speakers)
+    return encode_segments(shown, learned, encoder_of(base, digest, joint), config.num_history, block_size)

@@ -73,7 +73,7 @@ def _state(part: Any) -> dict[str, Any] | None:
 
 
 def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A normalizer or pre-tokenizer that puts nothing before a text; None where nothing is left of it."""
+    """A normalizer or pre-tokenizer that puts nothing before a text; None where nothing remains of it."""
     if part is None or part["type"] == "Prepend":
         return None
     if part["type"] == "Metaspace":

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from jaegpt.arrays import Floats
 from jaegpt.evaluation.content import common_words, context_words, token_f1
-from jaegpt.evaluation.contexts import Context, answer_contexts, longest_replies
+from jaegpt.evaluation.contexts import Context, longest_replies
 from jaegpt.evaluation.intervals import NotMeasured, bootstrap_rows, middle_95, need, rounded
-from jaegpt.evaluation.judges import JUDGES, MIN_CONTEXTS, share, wins
+from jaegpt.evaluation.judges import JUDGES, MIN_CONTEXTS, told_apart, wins
 from jaegpt.evaluation.reading import Reader, Readings, fit
 from jaegpt.evaluation.style import StyleJudge
 from jaegpt.generation.settings import DEFAULT, GenerateConfig
@@ -33,14 +32,11 @@ NAMES = ("temperature", "top_p", "min_p", "guidance")
 COLUMNS = (
     "setting",
     *NAMES,
-    "told_apart",
-    "told_apart_text",
-    "told_apart_reading",
+    *JUDGES.values(),
     "context_words",
     "fit",
     "owner_context_words",
 )
-FIGURES = {"both": "told_apart", "text": "told_apart_text", "reading": "told_apart_reading"}  # of each judge
 CLOSE = (0.8, 1.25)  # of the owner's context words and fit
 
 
@@ -57,7 +53,7 @@ class Said:
 class Owner:
     """What the settings are to match.
 
-    contexts, readings: those that are replied to, and what the base model made of the owner's replies to them.
+    contexts, readings: the contexts to reply to, and what the base model made of the owner's replies to them.
     train: the owner's training replies. judge: knows them and other people's, and base: its mean for the base model's
         replies; None where there are too few to learn from.
     """
@@ -143,11 +139,9 @@ def try_setting(config: GenerateConfig, replies: Sequence[str], readings: Readin
     """
     names = [context.example_id for context in owner.contexts]
     won = wins(owner.replies, replies, names, owner.seed, (owner.readings, readings))
-    shares = {name: share(won[name], owner.seed) for name in JUDGES}
-    figures: dict[str, Any] = {"settings": {name: getattr(config, name) for name in NAMES}}
-    for name, key in FIGURES.items():
-        figures[key], figures[f"{key}_ci"] = shares[name]
-    figures |= {
+    figures = {
+        "settings": {name: getattr(config, name) for name in NAMES},
+        **told_apart(won, owner.seed),
         "f1": float(np.mean([token_f1(*pair) for pair in zip(replies, owner.replies, strict=True)])),
         "fit": fit(readings, owner.readings),
         "context_words": owner.context_words(replies),
@@ -177,7 +171,7 @@ def choose(tried: Sequence[Tried], owner: Owner) -> Choice:
         return max(matching, key=lambda row: float(row.figures["likelihood"])), nearest == 0
 
     best, satisfied = best_of(tried)
-    found_out = any(best.figures[f"{name}_ci"][0] > 0.5 for name in FIGURES.values())
+    found_out = any(best.figures[f"{name}_ci"][0] > 0.5 for name in JUDGES.values())
     plain, _ = best_of([row for row in tried if row.config.guidance == 1])
     return Choice(chosen=best.config, without_guidance=plain.config, satisfied=satisfied and not found_out)
 
@@ -215,7 +209,8 @@ def calibrate(
         choice = Choice(chosen=default, without_guidance=default, satisfied=None)
         return _content([], choice, None, len(contexts), {"grid": reason.counts}), choice
     grid = settings_to_try(speaker.learn == "sessions", max_tokens)
-    drawn = [answer_contexts(speaker, contexts, config, seed) for config in tqdm(grid, desc="drawing", disable=None)]
+    histories = [context.history for context in contexts]
+    drawn = [[reply.text for reply in replies] for replies in speaker.replies_under(histories, grid, seed)]
     real = [context.reply for context in contexts]
     own, *readings = reader.read({"owner": real, **dict(zip(map(str, grid), drawn, strict=True))}, contexts).values()
     owner = Owner.known(contexts, own, said, seed)
@@ -276,8 +271,7 @@ def summary(content: Mapping[str, Any]) -> str:
         return textwrap.fill(why, 88, subsequent_indent="  ")
     lines = ["told apart: both, text, reading; fit; context words; likelihood; different"]
     for row in content["grid"]:
-        figures = [row[name] for name in ("told_apart", "told_apart_text", "told_apart_reading", "fit",
-                                          "context_words", "likelihood", "different")]  # fmt: skip
+        figures = [row[name] for name in (*JUDGES.values(), "fit", "context_words", "likelihood", "different")]
         lines.append(
             f"{_in_words(row['settings'])}: " + " ".join("-" if one is None else f"{one:.3f}" for one in figures)
         )

@@ -11,7 +11,7 @@ MAX_CANARIES = 8  # per number of copies: 4 numbers x 8 canaries take the 32 pla
 class FidelityConfig:
     """Section `fidelity` of params.yaml.
 
-    contexts: validation contexts that replies are generated for and judged on.
+    contexts: validation contexts to generate replies for and judge them on.
     calibrate_contexts: further ones that stage calibrate tries ways to draw on; 0: it tries none.
     canaries: invented exchanges for each number of copies (0, 1, 4, 16) that a copy of the model is trained on, to see
         how well it remembers them; 0 trains no copy.

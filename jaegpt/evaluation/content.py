@@ -8,7 +8,7 @@ from itertools import pairwise
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from jaegpt.evaluation.shape import words
+from jaegpt.evaluation.surface import words
 
 NUM_COMMON = 60  # words of the owner's that say little: I, you, yes, ...
 

@@ -11,7 +11,7 @@ from jaegpt.dialogue.sessions import places, session_begins
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.intervals import MIN_CONTEXTS, need
 from jaegpt.evaluation.judges import NUM_FOLDS, deal_folds, text_scores
-from jaegpt.evaluation.shape import words
+from jaegpt.evaluation.surface import words
 from jaegpt.tables import column
 
 if TYPE_CHECKING:
@@ -116,5 +116,5 @@ def owner_repetition(sessions: pa.Table) -> tuple[int, int]:
 
 
 def _plain(text: str) -> str:
-    """A text by its words alone: "Yeah!" is "yeah" again; one without a word is itself."""
+    """A text by its words alone: "Yeah!" is "yeah" again; one without a word stays as it is."""
     return " ".join(words(text)) or text

@@ -14,14 +14,14 @@ from jaegpt.evaluation.content import common_words, content_figures, context_wor
 from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.drift import drift
 from jaegpt.evaluation.intervals import MIN_CONTEXTS, NotMeasured, exact_interval, need, rounded
-from jaegpt.evaluation.judges import JUDGES, share, wins
+from jaegpt.evaluation.judges import JUDGES, told_apart, wins
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.membership import draw_members, membership
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.reading import Readings, fit
 from jaegpt.evaluation.scoring import CandidateScores, score_candidates
-from jaegpt.evaluation.shape import outside_distances
 from jaegpt.evaluation.style import StyleJudge, judge_auc, means, style_score
+from jaegpt.evaluation.surface import surface_distances
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.packing import Example
@@ -31,10 +31,7 @@ from jaegpt.training.packing import Example
 # bytes, letters or tokens at most 0.03; with 100 training examples in place of 3,151 it is 0.75, 0.15 and 0.01.
 LEAST_FAMILIAR = 0.1
 
-TOLD_APART = (
-    "told_apart", "told_apart_ci", "told_apart_text", "told_apart_text_ci",
-    "told_apart_reading", "told_apart_reading_ci",
-)  # fmt: skip
+TOLD_APART = tuple(name for figure in JUDGES.values() for name in (figure, f"{figure}_ci"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +81,7 @@ class Figures:
 
 
 def text_figures(material: Material, figures: Figures) -> None:
-    """Style, outside, content and leak: what the replies themselves show."""
+    """Style, surface, content and leak: what the replies themselves show."""
     replies = replies_by_writer(material)
     judged = cache(partial(_judged, material, replies))
     real, owner = replies["owner"], [context.reply for context in material.train]
@@ -92,9 +89,9 @@ def text_figures(material: Material, figures: Figures) -> None:
     def enough() -> None:
         need(MIN_CONTEXTS, contexts=len(material.contexts))
 
-    def outside() -> dict[str, Any]:
+    def surface() -> dict[str, Any]:
         enough()
-        return {"shape": outside_distances(replies, owner)}
+        return {"shape": surface_distances(replies, owner)}
 
     def content() -> dict[str, Any]:
         enough()
@@ -113,7 +110,7 @@ def text_figures(material: Material, figures: Figures) -> None:
     figures.add(("drift",), lambda: {"drift": _drift(material)})
     if not replies["others"]:
         figures.reasons["others"] = {"held_out_replies_of_others": 0}
-    figures.add(("shape",), outside)
+    figures.add(("shape",), surface)
     figures.add(("content",), content)
     figures.add(("leak", "leak_ci", "leak_replies", "leak_spans", "identifiers"), leak)
 
@@ -194,9 +191,7 @@ def _style(judged: Mapping[str, Floats]) -> dict[str, Any]:
 def _told_apart(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     names = [context.example_id for context in material.contexts]
     readings = material.readings["owner"], material.readings["tuned"]
-    won = wins(replies["owner"], replies["tuned"], names, material.seed, readings)
-    values = [share(won[judge], material.seed) for judge in JUDGES]
-    return dict(zip(TOLD_APART, (figure for value in values for figure in value), strict=True))
+    return told_apart(wins(replies["owner"], replies["tuned"], names, material.seed, readings), material.seed)
 
 
 def _context_words(material: Material, replies: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Each has seen replies of both sides to other contexts, and is shown one reply of
 What it ranks right more often than in half of the pairs gives the model away.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -22,7 +23,7 @@ NUM_FOLDS = 5
 NUM_DEALS = 3  # of contexts into folds, so that the luck of one deal does not decide whether two models differ
 MIN_CONTEXTS = 100  # for a judge to learn from
 MAX_COMPONENTS = 60
-JUDGES = ("both", "text", "reading")
+JUDGES = {"both": "told_apart", "text": "told_apart_text", "reading": "told_apart_reading"}  # and the figure of each
 
 
 def wins(
@@ -77,6 +78,14 @@ def share(won: Floats, seed: int) -> tuple[float, list[float]]:
     low, high = middle_95(won[bootstrap_rows(len(won), seed)].mean(axis=1))
     all_alike = exact_interval(0, len(won))[1]
     return float(won.mean()), [min(low, 1 - all_alike), max(high, all_alike)]
+
+
+def told_apart(won: Mapping[str, Floats], seed: int) -> dict[str, Any]:
+    """The figures of all judges: each one's share of pairs ranked right, and as `..._ci` its 95 % interval."""
+    figures: dict[str, Any] = {}
+    for judge, figure in JUDGES.items():
+        figures[figure], figures[f"{figure}_ci"] = share(won[judge], seed)
+    return figures
 
 
 def text_scores(real: Sequence[str], generated: Sequence[str], shown: Sequence[str]) -> Floats:

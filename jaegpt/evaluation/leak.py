@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from jaegpt.evaluation.contexts import Context
-from jaegpt.evaluation.shape import words
+from jaegpt.evaluation.surface import words
 from jaegpt.exports.redaction import EMAIL, find_spans, plain_digits
 
 MIN_REPLY = 6  # words of a training reply that count as repeated when they stand whole in a reply

@@ -1,6 +1,7 @@
 """The figures of metrics/evaluate.json: losses against a uniform guess, accuracies with an interval."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from jaegpt.training.validation import Measurement
@@ -26,6 +27,26 @@ def evaluation(result: Measurement, *, vocabulary: int, candidates: int, block_s
         "candidates": candidates,
         "examples": result.examples,
         "tokens": result.tokens,
+    }
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """The figures of one model on a line."""
+    return (
+        f"lm_loss {figures['lm_loss']:.3f} (ratio {figures['lm_ratio']:.3f}), "
+        f"mc_loss {figures['mc_loss']:.3f}, token accuracy {figures['token_accuracy']:.1%}, "
+        f"mc accuracy {figures['mc_accuracy']:.1%}, {figures['examples']:,} examples"
+    )
+
+
+def plot_row(tuned: Mapping[str, Any], base: Mapping[str, Any], w_mc: float) -> dict[str, float]:
+    """plots/weights.csv, one row, as a run has one w_mc: `dvc plots diff` sets those of several runs side by side."""
+    return {
+        "w_mc": w_mc,
+        **{key: tuned[key] for key in ("lm_loss", "mc_loss", "token_accuracy", "mc_accuracy")},
+        **{f"base_{key}": base[key] for key in ("lm_loss", "token_accuracy")},
+        "guess_mc_loss": math.log(tuned["candidates"]),
+        "guess_mc_accuracy": 1 / tuned["candidates"],
     }
 
 

@@ -163,7 +163,7 @@ def percent(share: float) -> str:
 
 
 def of_100(share: float, small: float = 0.015) -> str:
-    """A share times 100: whole in the middle, and near 0 and 1 as exact as it takes to tell it from them.
+    """A share times 100: whole in the middle, and near 0 and 1 exact enough to differ from them.
 
     0 -> 0, 0.012 -> 1.2, 0.42 -> 42, 0.997 -> 99.7, 0.9999 -> 99.99, 1 -> 100, 1.26 -> 126.
 

@@ -32,7 +32,7 @@ _TOGETHER = 16  # replies that share an empty history
 
 @dataclass(frozen=True, kw_only=True)
 class Readings:
-    """Of so many replies of one writer, one to each context.
+    """What the model made of one writer's replies, one to each context.
 
     states: [replies, 2 * hidden] of a middle layer, at the reply's last token and their mean over the reply.
     in_context, alone: [replies] log-likelihood of the reply after its context, and after an empty history.

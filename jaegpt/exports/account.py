@@ -10,7 +10,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.archives import BadFileError, printable
 from jaegpt.exports.discovery import Discovery
 from jaegpt.exports.first_pass import BatchNote, FileNote
-from jaegpt.exports.message_files import MessageFile
+from jaegpt.exports.message_files import SOURCES, MessageFile
 from jaegpt.exports.owner import Owner
 from jaegpt.exports.people import NAMELESS
 from jaegpt.exports.registry import reader_named
@@ -97,6 +97,36 @@ class ExportReport:
     sources: dict[str, SourceReport] = field(default_factory=dict)
     measured: list[Any] = field(default_factory=list)
     people: dict[str, int] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics/extract.json. It is in Git, so it holds numbers only: no name and no message."""
+        return {
+            "files": self.files,
+            "threads": self.threads,
+            "groups": self.groups,
+            "messages_read": self.messages_read,
+            "messages_kept": self.messages_kept,
+            "owner_messages": self.owner_messages,
+            "dropped": self.dropped,
+            "files_skipped": self.skipped,
+            "files_ignored": self.ignored,
+            "redacted": self.redacted,
+            "suspects": len(self.suspects),
+            "sources": self._counts_of_sources(),
+        }
+
+    def _counts_of_sources(self) -> dict[str, dict[str, Any]]:
+        """By messenger: messages read and kept, and those dropped by reason.
+
+        What a file calls its source itself may be anybody's name, and counts as other.
+        """
+        counted: dict[str, Counter[str]] = {}
+        dropped: dict[str, Counter[str]] = {}
+        for name, source in self.sources.items():
+            known = name if name in SOURCES else "other"
+            counted.setdefault(known, Counter()).update(read=source.messages_read, kept=source.messages_kept)
+            dropped.setdefault(known, Counter()).update(source.dropped)
+        return {name: {**counted[name], "dropped": dict(sorted(dropped[name].items()))} for name in sorted(counted)}
 
 
 def make_report(

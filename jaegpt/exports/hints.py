@@ -42,7 +42,7 @@ _COMPILED = [(re.compile(name), re.compile(head) if head else None, line) for na
 
 
 def hint_of(name: str, head: bytes) -> str | None:
-    """What a file is that no reader took, and how to have its messages read; None for a file that says nothing."""
+    """What a file is that no reader took, and how to have its messages read; None where nothing in it shows that."""
     for pattern, wanted, line in _COMPILED:
         if pattern.search(name) and (wanted is None or wanted.search(head)):
             return line

@@ -121,7 +121,7 @@ def find_owner(
 def owner_elsewhere(threads: Sequence[Thread], owner: Owner) -> list[str]:
     """A line on threads in which the owner is under none of the names known, with the name that most of them share.
 
-    So it is where Messenger knows the owner by one name and Instagram by another.
+    This happens where Messenger knows the owner by one name and Instagram by another.
     """
     without = [thread for thread in threads if thread.num_rows and thread.people.isdisjoint(owner.names)]
     shared = Counter(name for thread in without for name in thread.people if name != NAMELESS)

@@ -105,7 +105,7 @@ def _is_pair(pieces: Pieces) -> bool:
     messages = messages_of(pieces)
     writers = np.array(messages.senders, object)
     spans = {name: messages.times[writers == name] for name in people}
-    for name in people - present:  # written before one of those who are there took over from it
+    for name in people - present:  # written before one of the present names replaced it
         if len(spans[name]) and not any(
             len(spans[heir]) == 0 or spans[name].max() < spans[heir].min() for heir in present
         ):
@@ -122,7 +122,7 @@ def _links(one: Pieces, other: Pieces, is_pair: bool) -> set[tuple[str, str]]:
     found = renames(overlap.pairs, people, other_people) if overlap.shows_one_thread else set()
     if found is None:
         return set()
-    if is_pair and overlap.shows_one_thread:  # of two people the one who is deleted is the one who is not there
+    if is_pair and overlap.shows_one_thread:  # of two people, the deleted one is the one whose name is missing
         found |= {pair for pair in overlap.pairs if pair[0] != pair[1] and NAMELESS in pair}
     if is_pair:
         left = people - other_people - {name for name, _ in found}

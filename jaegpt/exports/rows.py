@@ -146,15 +146,16 @@ def _fault(message: Any, dialect: Dialect) -> str | None:
         return f"{type(message).__name__} instead of an object"
     sender, time, text = message.get(dialect.sender), message.get(dialect.time), message.get(dialect.text)
     if type(sender) is not str:
-        return f"`{dialect.sender}` is {_kind(sender)} instead of a text"
+        return f"`{dialect.sender}` is {kind_of(sender)} instead of a text"
     if type(time) is not int:
-        return f"`{dialect.time}` is {_kind(time)} instead of a whole number"
+        return f"`{dialect.time}` is {kind_of(time)} instead of a whole number"
     if not is_a_time(time, dialect):
         return f"`{dialect.time}` {time} lies outside the years 1990 to 2099"
     if text is not None and type(text) is not str:
-        return f"`{dialect.text}` is {_kind(text)} instead of a text"
+        return f"`{dialect.text}` is {kind_of(text)} instead of a text"
     return None
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: object) -> str:
+    """What a value of a wrong type is, for people."""
     return "missing" if value is None else type(value).__name__

@@ -219,7 +219,7 @@ def _is_sorted(values: Ints, may_fall: Bools | bool = False) -> bool:
 
 
 def _is_nameless_double(rows: _Rows, senders: Sequence[Sender]) -> Bools:
-    """Rows of a deleted account that another copy of the thread has under a name: its author was deleted since."""
+    """Rows of a deleted account that another copy of the thread, made before it was deleted, has under a name."""
     double = np.zeros(len(rows.time), bool)
     is_nameless = np.array([sender.name == NAMELESS for sender in senders], bool)[rows.sender]
     if not is_nameless.any() or is_nameless.all() or not rows.witness.any():

@@ -109,7 +109,7 @@ def _excluded(threads: Sequence[Thread], exclude: Sequence[str], people: People)
     """Keys of the threads that are left out whole: named by title or folder, or with an excluded contact alone.
 
     Raises:
-        JaegptError: an entry means nobody here (a slip of the pen would let through what must stay out), or the owner.
+        JaegptError: an entry means nobody here (a typing error would let through what must stay out), or the owner.
     """
     titles = {
         thread.key: {text for note, _ in thread.pieces for text in (note.title, note.file.thread)} for thread in threads

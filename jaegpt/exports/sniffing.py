@@ -86,9 +86,7 @@ def sniff(entry: Entry) -> Verdict:
     if best > SURE or (is_database and best >= MAYBE):
         notice = None
         if best > SURE and len(ranked) > 1 and certainties[ranked[1]] == best:
-            notice = (
-                f"{printable(entry.path)}: could as well be of {ranked[1]} as of {ranked[0]}; it was read as the latter"
-            )
+            notice = f"{printable(entry.path)}: could be of {ranked[0]} or of {ranked[1]}; it was read as {ranked[0]}"
         names = tuple(name for name in ranked if certainties[name] > SURE or certainties[name] >= MAYBE)
         return Verdict(Sniffed(entry, names if is_database else names[:1], best), notice=notice)
     hint = hint_of(entry.name, head)

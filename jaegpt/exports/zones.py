@@ -31,7 +31,7 @@ def zone_name(timezone: str | None) -> str:
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """The zone of a name that `zone_name` gave; on another machine of a cluster it may be missing.
+    """The zone of a name that `zone_name` gave; another machine of a cluster may not have it.
 
     Raises:
         JaegptError: this machine does not know it.

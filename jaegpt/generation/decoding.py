@@ -7,7 +7,9 @@ transformers' own.
 
 import jaegpt.environment  # noqa: F401
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,40 +33,71 @@ class Drawn(NamedTuple):
     gain: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadPrompts:
+    """Prompts as the model has read them, from which any number of decodings may start.
+
+    cache: keys and values; no decoding changes its tensors. logits: [prompts, vocabulary] after each one's last token.
+    mask, positions: [prompts, longest]. has_free: whether the last of them is an empty history.
+    """
+
+    cache: DynamicCache
+    logits: Tensor
+    mask: Tensor
+    positions: Tensor
+    has_free: bool
+
+    def __len__(self) -> int:
+        return len(self.logits) - self.has_free
+
+    def branch(self) -> DynamicCache:
+        """A cache of its own for one decoding: a cache replaces its tensors when it grows, and writes into none."""
+        branch = copy.copy(self.cache)
+        branch.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return branch
+
+
+def read_prompts(model: DoubleHeads, prompts: Sequence[Prompt], free: Prompt | None = None) -> ReadPrompts:
+    """Compute the prompts, and an empty history where one is given; call it without gradients."""
+    cache = DynamicCache(config=model.lm.config)
+    ids, mask, positions, types = _padded([*prompts, free] if free else prompts, model.score.weight.device)
+    logits = _forward(model, cache, ids, mask, positions, types)
+    return ReadPrompts(cache=cache, logits=logits, mask=mask, positions=positions, has_free=free is not None)
+
+
 def decode(
     model: DoubleHeads,
-    prompts: Sequence[Prompt],
+    read: ReadPrompts,
     draws: Floats,
     draw: Draw,
     stop: int,
-    free: Prompt | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
 ) -> Iterator[Drawn]:
     """Write after each prompt, k candidates side by side; call it without gradients.
 
-    Each prompt is computed once, and its candidates go on from copies of its keys and values.
+    Each prompt was computed once, and its candidates go on from copies of its keys and values.
 
     Args:
         draws: [prompts * k, steps], uniform in [0, 1): row i is a candidate of prompt i // k.
         stop: the token that ends a row; it is the row's last.
-        free: an empty history. Each row then has a twin that writes the same after it, and tokens are drawn from
-            twin + guidance * (row - twin) of their logits (Sanchez et al., arXiv 2306.17806).
+        guidance: each row then has a twin that writes the same after the empty history that was read, and tokens are
+            drawn from twin + guidance * (row - twin) of their logits (Sanchez et al., arXiv 2306.17806).
     """
+    twins = guidance is not None
+    assert read.has_free or not twins, "an empty history has to be read for twins"
     device = model.score.weight.device
-    k = len(draws) // len(prompts)
+    k = len(draws) // len(read)
     uniform = torch.from_numpy(draws).float().to(device)  # on the host: Apple GPUs know no float64
-    cache = DynamicCache(config=model.lm.config)
-    ids, mask, positions, types = _padded([*prompts, free] if free else prompts, device)
-    logits = _forward(model, cache, ids, mask, positions, types)
     # The history is in the cache; its k candidates go on from copies, and so do their twins from the empty history,
     # which comes last: prompts A, B, free F and k = 2 -> rows A A B B F F F F.
     rows = torch.arange(len(draws), device=device)  # those still writing
-    source = _with_twins(rows // k, torch.full_like(rows, len(prompts)), free)
+    source = _with_twins(rows // k, torch.full_like(rows, len(read)), twins)
+    cache = read.branch()
     cache.batch_select_indices(source)
-    logits, mask, positions = logits[source], mask[source], positions[source, -1:]
+    logits, mask, positions = read.logits[source], read.mask[source], read.positions[source, -1:]
     written = torch.empty((len(rows), 0), dtype=torch.long, device=device)
     for step in range(uniform.shape[1]):
-        if free:
+        if guidance is not None:
             inside, outside = logits.float().chunk(2)
             tokens = draw(outside + guidance * (inside - outside), written, uniform[rows, step])
             gains = _log_likelihood(inside, tokens) - _log_likelihood(outside, tokens)
@@ -77,18 +110,18 @@ def decode(
         if not len(live) or step + 1 == uniform.shape[1]:
             return
         if len(live) < len(rows):  # rows that have ended leave the batch, cache included, and cost nothing more
-            both = _with_twins(live, live + len(rows), free)
+            both = _with_twins(live, live + len(rows), twins)
             cache.batch_select_indices(both)
             rows, written, mask, positions = rows[live], written[live], mask[both], positions[both]
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
         positions = positions + 1
-        last = _with_twins(written[:, -1:], written[:, -1:], free)
+        last = _with_twins(written[:, -1:], written[:, -1:], twins)
         logits = _forward(model, cache, last, mask, positions, torch.ones_like(positions))
 
 
-def _with_twins(rows: Tensor, twins: Tensor, free: Prompt | None) -> Tensor:
+def _with_twins(rows: Tensor, twins: Tensor, has_twins: bool) -> Tensor:
     """Values of the batch's rows: [rows, ...], or [2 * rows, ...] where each has a twin."""
-    return torch.cat([rows, twins]) if free else rows
+    return torch.cat([rows, twins]) if has_twins else rows
 
 
 def _log_likelihood(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import JaegptError
-from jaegpt.generation.decoding import decode
+from jaegpt.generation.decoding import ReadPrompts, decode, read_prompts
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
 from jaegpt.generation.sampling import sample, uniform_draws
 from jaegpt.generation.settings import GenerateConfig
@@ -135,16 +136,32 @@ class Speaker:
         Raises:
             JaegptError: a history is empty, or `config.max_tokens` leaves no room for one.
         """
-        prompts = [self.prompt(history, config) for history in histories]
+        return self.replies_under(histories, [config], seed)[0]
+
+    @torch.inference_mode()
+    def replies_under(
+        self, histories: Sequence[Sequence[Turn]], configs: Sequence[GenerateConfig], seed: int
+    ) -> list[list[Reply]]:
+        """[configs][histories]: what `replies` gives under each of several settings; each history is read once.
+
+        The settings have one `max_tokens`, on which it depends how much of a history is shown.
+        """
+        assert len({config.max_tokens for config in configs}) == 1
+        prompts = [self.prompt(history, configs[0]) for history in histories]
+        free = next(filter(None, map(self._free, configs)), None)
         # Prompts of like length are decoded together, because shorter ones are padded to the longest of their batch.
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
-        size = batch_size(config)
-        replies: dict[int, Reply] = {}
-        for first in range(0, len(order), size):
+        size = max(map(batch_size, configs))
+        replies: list[dict[int, Reply]] = [{} for _ in configs]
+        hidden = None if len(configs) > 1 else True  # None: shown on terminals
+        for first in tqdm(range(0, len(order), size), desc="drawing", unit="batch", disable=hidden):
             part = order[first : first + size]
-            events = self.converse([prompts[index] for index in part], config, [seed] * len(part))
-            replies |= {part[place]: event for place, event in events if isinstance(event, Reply)}
-        return [replies[index] for index in range(len(prompts))]
+            asked = [prompts[index] for index in part]
+            read = read_prompts(self.model, asked, free)
+            for config, found in zip(configs, replies, strict=True):
+                events = self.converse(asked, config, [seed] * len(part), read)
+                found |= {part[place]: event for place, event in events if isinstance(event, Reply)}
+        return [[found[index] for index in range(len(prompts))] for found in replies]
 
     def stream(self, history: Sequence[Turn], config: GenerateConfig, seed: int) -> Iterator[str]:
         """The reply that `replies` would give, in pieces as they come; among several candidates, in one."""
@@ -199,13 +216,16 @@ class Speaker:
 
     @torch.inference_mode()
     def converse(
-        self, prompts: Sequence[Prompt], config: GenerateConfig, seeds: Sequence[int]
+        self, prompts: Sequence[Prompt], config: GenerateConfig, seeds: Sequence[int], read: ReadPrompts | None = None
     ) -> Iterator[tuple[int, str | Reply]]:
         """Reply to all prompts side by side.
 
         A reply that equals one of the prompt's recent turns is drawn again, with random numbers of its own, and the
         last of DRAWS stands: what the model would nearly always say it may say again. Until a reply differs from all
         of them nothing of it is shown, so that what has been shown never changes.
+
+        Args:
+            read: the prompts, where they have been read already.
 
         Yields:
             (number of the prompt, a piece of its reply's text) as they come, and (number, Reply) at each one's end.
@@ -216,7 +236,9 @@ class Speaker:
             if attempt + 1 == DRAWS:
                 asked = [dataclasses.replace(prompt, recent=()) for prompt in asked]
             repeated = []
-            for place, event in self._write(asked, config, [seeds[number] for number in waiting], attempt):
+            if attempt or read is None:
+                read = read_prompts(self.model, asked, self._free(config))
+            for place, event in self._write(asked, config, [seeds[number] for number in waiting], attempt, read):
                 if event is None:
                     repeated.append(waiting[place])
                 else:
@@ -226,7 +248,12 @@ class Speaker:
             waiting = repeated
 
     def _write(
-        self, prompts: Sequence[Prompt], config: GenerateConfig, seeds: Sequence[int], attempt: int
+        self,
+        prompts: Sequence[Prompt],
+        config: GenerateConfig,
+        seeds: Sequence[int],
+        attempt: int,
+        read: ReadPrompts,
     ) -> Iterator[tuple[int, str | Reply | None]]:
         """As `converse`, with None in the place of a reply that repeats a recent turn."""
         k = self._num_candidates(config)
@@ -238,8 +265,8 @@ class Speaker:
                 for prompt, seed in zip(prompts, seeds, strict=True)
             ]
         )
-        draw, free = partial(self._draw, config), self._free(config)
-        for number, token, gain in decode(self.model, prompts, draws, draw, self._stop, free, config.guidance):
+        draw, guidance = partial(self._draw, config), config.guidance if config.needs_free else None
+        for number, token, gain in decode(self.model, read, draws, draw, self._stop, guidance):
             row = rows[number]
             row.take(token, gain, self._stop)
             if k > 1:  # nothing to show yet: which candidate it will be is known when all have ended

@@ -167,7 +167,7 @@ def _without_doubles(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
     """Each run once, with the other names it has: after `dvc exp run` the workspace holds the experiment's figures."""
     found: list[tuple[Run, list[str]]] = []
     order = {"experiment": 0, "commit": 1, "workspace": 2}
-    # Experiments first, so that it is they who keep the row, and the workspace that only adds its name to it.
+    # Experiments first: each keeps its row, and the workspace only adds its name to it.
     for run in sorted(runs, key=lambda run: order[run.kind]):
         same = [also for other, also in found if run.kind != "experiment" and other.figures == run.figures]
         if same and not run.note:
@@ -229,7 +229,7 @@ def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
             continue
         groups: dict[Any, list[dict[str, Any]]] = {}
         for row in rows:
-            if row[key] is not None:  # figures on other examples are no rivals, nor those of an easier choice
+            if row[key] is not None:  # only figures on the same examples, with as many candidates, compare
                 kind = (row["examples"], row["candidates"] if key in OF_CANDIDATES else None)
                 groups.setdefault(kind, []).append(row)
         for group in groups.values():

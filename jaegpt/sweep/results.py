@@ -43,9 +43,7 @@ def write_results(study: optuna.Study, dimensions: Sequence[Dimension]) -> None:
         write_text(PLOTS, plots if shares else plots.partition(_IMPORTANCE)[0])
 
 
-def describe(
-    study: optuna.Study, dimensions: Sequence[Dimension], trial: FrozenTrial | None = None, total: int | None = None
-) -> list[str]:
+def describe(study: optuna.Study, trial: FrozenTrial | None = None, total: int | None = None) -> list[str]:
     """A trial that has just ended and the best so far; without a trial, how the whole sweep ended."""
     done = finished(study)
     best = best_trial(done)

@@ -29,7 +29,7 @@ from jaegpt.sweep.study import FOLDER, counted, draw, only_sweep, open_study, re
 from jaegpt.sweep.trial import Interrupted, Outcome, Runner, TrialFailed, Watch, clear_leftovers
 
 WORK = Path(".dvc/tmp/sweep")
-FAILURES_IN_A_ROW = 3  # after so many the reason is not the settings
+FAILURES_IN_A_ROW = 3  # after so many the settings are not the reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +167,7 @@ class Search:
             ) from None
         finally:
             write_results(study, self.dimensions)
-        for line in describe(study, self.dimensions):
+        for line in describe(study):
             print(line)
 
     def _left(self) -> int | None:
@@ -257,7 +257,7 @@ class Search:
         """Say how a trial ended, write the tables, and stop where going on is no use."""
         with self.ending:
             write_results(study, self.dimensions)
-            for line in describe(study, self.dimensions, trial, self.budget.trials):
+            for line in describe(study, trial, self.budget.trials):
                 print(line, flush=True)
             self.failures = self.failures + 1 if trial.user_attrs.get("outcome") == "failed" else 0
             give_up = self.failures >= FAILURES_IN_A_ROW

@@ -165,7 +165,7 @@ def clear_leftovers(work: Path) -> int:
         with open(path, encoding="utf-8") as file:
             try:
                 lock_file(file.fileno(), wait=False)
-            except BlockingIOError:  # it lives; otherwise its number may be another program's by now
+            except BlockingIOError:  # it is still running; otherwise its number may be another program's by now
                 with contextlib.suppress(ProcessLookupError, ValueError):
                     os.killpg(int(file.read()), signal.SIGKILL)
                     ended += 1

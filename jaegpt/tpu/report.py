@@ -113,6 +113,16 @@ def entry(name: str, found: Mapping[str, Any], batch_size: int, num_examples: in
     }
 
 
+def in_words(entry: Mapping[str, Any]) -> str:
+    """What the compiler said of one slice, on a line."""
+    if not entry["compiles"]:
+        return f"does not compile: {entry['message']}"
+    needed, available = entry["hbm_needed_bytes"], entry["hbm_available_bytes"]
+    memory = f"{needed / 1e9:.2f} GB of memory per device" + (f" of {available / 1e9:.2f}" if available else "")
+    step_s = entry["roofline_step_s"]
+    return f"compiles; {memory}" + (f"; a step of at least {1000 * step_s:.1f} ms" if step_s else "")
+
+
 def skipped(topologies: Sequence[str], reason: str) -> dict[str, dict[str, Any]]:
     """The entries where nothing could be asked: neither true nor false."""
     return {name: entry(name, {"message": reason}, 1, 0) | {"compiles": None} for name in topologies}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -82,3 +83,17 @@ class Sizes:
                 f"Set block_size to {self.recommended() or BLOCK_SIZES[-1]}."
             )
         return Sizes(self.needed[fits], self.packed[fits], self.candidates[fits])
+
+    def metrics(self, block_size: int, pack_fill: float) -> dict[str, Any]:
+        """metrics/block_size.json, `pack_fill` being the share of a packed row that holds tokens."""
+        fitting = self.fitting(block_size)
+        return {
+            "examples": len(self.needed),
+            "examples_kept": len(fitting.needed),
+            "dropped": {"longer_than_block": len(self.needed) - len(fitting.needed)},
+            "yield": {str(size): round(self.share_that_fits(size), 4) for size in BLOCK_SIZES},
+            "recommended": self.recommended(),
+            "tokens_padded": int(fitting.candidates.sum()) * block_size,
+            "tokens_packed": int(fitting.packed.sum()),
+            "pack_fill": pack_fill,
+        }

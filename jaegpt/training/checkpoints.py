@@ -122,7 +122,7 @@ class Scratch:
         return True
 
     def remove(self) -> None:
-        """Called when the run's results are written. A run killed while it saved also left an unfinished file."""
+        """Called when the run's results are written. A run killed while saving also left an unfinished file."""
         for path in (self.path, self.path.with_name(f".{self.path.name}.tmp")):
             path.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ class TrainConfig:
     mc_share: share of the examples that carry their distractors in an epoch, drawn again for each; L_MC is estimated
         from these without bias.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
+    checkpoint_activations: keep of each decoder layer its input alone, and compute the rest again in the backward pass.
     """
 
     learning_rate: float
@@ -50,6 +51,7 @@ class TrainConfig:
     accumulation: int
     mc_share: float
     lora_rank: int
+    checkpoint_activations: bool
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulation"):

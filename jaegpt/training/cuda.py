@@ -1,4 +1,4 @@
-"""Training on CUDA: the step recorded once as a graph of kernels and replayed, so that the host launches nothing.
+"""Training on CUDA: the step recorded once as a graph of kernels and replayed, so that the host launches none.
 
 A step of a decoder is thousands of kernels, each of a few microseconds at the usual batch of eight examples: a host
 that launches them one by one keeps the card waiting. So batches have one fixed shape, the decoder's layers are
@@ -272,7 +272,7 @@ class Recorded:
         return replay
 
     def _give_up(self, what: str, error: Exception) -> None:
-        """Report it, and drop what the attempt has left half done."""
+        """Report it, and drop what the attempt left unfinished."""
         reason = " ".join(str(error).split())[:200]
         tqdm.write(f"warning: the step cannot be {what} ({type(error).__name__}: {reason}); it is slower as it is")
         for weight in self._model.parameters():

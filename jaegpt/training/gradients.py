@@ -1,4 +1,4 @@
-"""How the two tasks pull at the decoder: norms of their gradients and the cosine between them, on a few examples."""
+"""Whether the two tasks pull the decoder the same way: norms of their gradients and the cosine between them."""
 
 from collections.abc import Sequence
 

@@ -24,7 +24,8 @@ from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
 from jaegpt.training.packing import Learned, subset
 from jaegpt.training.progress import note
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.recomputing import recompute_layers
+from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import measure
 
 Made = TypeVar("Made")
@@ -102,6 +103,8 @@ class _Run:
         self.counts_given = self.plan.num_parts > 1 or task.counts_given(config)
         self.num_steps = len(self.plan.steps)
         self.evaluate_after = evaluation_steps(self.num_steps, config.epochs, config.evaluations)
+        if config.checkpoint_activations:
+            recompute_layers(model.lm, device.kind)
         self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
         self.parallel = Parallel(model, self.processes)
         self.update = self.runtime.recording(self.one_update, model)

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from jaegpt.arrays import Bools, Ints
-from jaegpt.training.steps import Step, plan_epoch, plan_groups
+from jaegpt.training.step_plan import Step, plan_epoch, plan_groups
 
 IGNORED = -100  # the target of an unused slot; torch's cross_entropy ignores it
 WIDTH_MULTIPLE = 16

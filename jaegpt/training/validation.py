@@ -13,7 +13,7 @@ from jaegpt.training.devices import Device
 from jaegpt.training.distributed import total
 from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy
 from jaegpt.training.packing import IGNORED, Example, Plan
-from jaegpt.training.runtimes import runtime_of
+from jaegpt.training.runtime_choice import runtime_of
 
 BATCH_SIZE = 16
 

@@ -75,7 +75,7 @@ def make_rounds(
     for index in rng.permutation(len(choices))[:count].tolist():
         context, texts = choices[index]
         place = int(rng.random() * pool)
-        # Mixed anew in each game: else, of a context met again, the reply that has moved would be the real one.
+        # Shuffled again in each game: in a context that comes again, only the real reply would have moved otherwise.
         shown = [texts[other] for other in rng.permutation(pool - 1).tolist()]
         shown.insert(place, context.reply)
         replies = dict(zip(SIDES, shown, strict=False))

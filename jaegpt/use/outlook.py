@@ -24,6 +24,7 @@ from jaegpt.dialogue.pieces import numbered
 from jaegpt.dialogue.repeats import learned_turns
 from jaegpt.dialogue.separators import JOINTS
 from jaegpt.dialogue.sessions import session_begins, sessionize
+from jaegpt.dialogue.speakers import with_speakers
 from jaegpt.dialogue.turns import SessionConfig, Timeline, merge_turns
 from jaegpt.errors import JaegptError
 from jaegpt.parallel import map_parts
@@ -37,7 +38,7 @@ TOKENS_PER_TURN = 5  # what a chat template puts around a text
 class Ruler:
     """How many tokens texts have: by the tokenizer in the folder `base`, or about, where that is None.
 
-    What is about right is seen in SmolLM2's tokenizer: on the sample, a token for 3.5 letters; in Russian, Arabic,
+    The estimate is what SmolLM2's tokenizer takes: on the sample, a token for 3.5 letters; in Russian, Arabic,
     Chinese and Japanese, and on emoji, 0.7 tokens for each byte of a letter after its first.
     """
 
@@ -216,7 +217,7 @@ def _outlook_of_part(path: str, settings: Settings, ruler: Ruler) -> Outlook:
     # [turns] the number of each turn's session, and whether anything is learned there
     session = np.cumsum(session_begins(sessions)) - 1
     is_used = (np.bincount(session, weights=learned) > 0)[session] if len(session) else learned
-    lengths = ruler.texts(column(sessions, "text"), joint)
+    lengths = ruler.texts(column(with_speakers(sessions, settings.dataset.speakers), "text"), joint)
     is_train = pc.equal(column(examples, "split"), "train").to_numpy(zero_copy_only=False)
     return Outlook(
         counts,

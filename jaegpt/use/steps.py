@@ -38,7 +38,7 @@ PARAMS, PIPELINE, BASE = Path("params.yaml"), Path("dvc.yaml"), Path("data/base_
 
 @dataclass
 class Proposed:
-    """New values by key of params.yaml, and why; a reason alone is of a value that stays."""
+    """New values by key of params.yaml, and why; a key with a reason alone keeps its value."""
 
     values: dict[str, Any] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
 
 
 def _read(config: ExportConfig, asker: Asker, scratch: Path) -> tuple[ExportConfig, ExportReport, list[str]]:
-    """Read again after each answer that changes how; the parts of `messages` of the last reading."""
+    """Read the downloads, again after each answer that changes how; the parts of `messages` of the last reading."""
     for number in range(sys.maxsize):
         folder = scratch / str(number)
         folder.mkdir()

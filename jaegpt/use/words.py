@@ -8,7 +8,7 @@ from jaegpt.evaluation.judges import MIN_CONTEXTS
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.owner_sources import METAS
-from jaegpt.inspection import left_out_in_words, wrapped
+from jaegpt.inspection import counted, left_out_in_words, wrapped, years_in_words
 from jaegpt.use.outlook import Outlook
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def reading_lines(paths: Sequence[str], report: ExportReport, zone: str) -> Iter
     owner = report.owner
     assert owner is not None
     left_out = report.messages_read - report.messages_kept
-    found = f"{_count(report.messages_read, 'message')}, {report.messages_kept:,} kept, {left_out:,} left out"
+    found = f"{counted(report.messages_read, 'message')}, {report.messages_kept:,} kept, {left_out:,} left out"
     yield from _line("Chats", f"{', '.join(map(printable, paths))}: {found}")
-    yield from _line("You", f"{owner}; {_count(report.owner_messages, 'message')} of yours kept")
+    yield from _line("You", f"{owner}; {counted(report.owner_messages, 'message')} of yours kept")
     for name, source in report.sources.items():
         yield from _source_lines(name, source, owner.names)
     if set(report.sources) - set(METAS):
@@ -41,12 +41,10 @@ def reading_lines(paths: Sequence[str], report: ExportReport, zone: str) -> Iter
 
 
 def _source_lines(name: str, source: SourceReport, owner_names: Sequence[str]) -> Iterator[str]:
-    years = list(source.years)
-    span = "" if not years else f", {years[0]}" if len(years) == 1 else f", {years[0]} to {years[-1]}"
     # Where one name is yours everywhere, the line above has said it.
     known_as = f" as {' / '.join(map(printable, source.owner_names))}" if len(owner_names) > 1 else ""
     yours = f"{source.owner_messages:,} of them yours{known_as}" if source.owner_names else "you are not in it"
-    found = f"{_count(source.threads, 'thread')}, {_count(source.messages_read, 'message')}{span}"
+    found = f"{counted(source.threads, 'thread')}, {counted(source.messages_read, 'message')}{years_in_words(source)}"
     yield from _line(name, f"{found}; {source.messages_kept:,} kept, {yours}")
     if source.dropped:
         yield from _line("", left_out_in_words(source.dropped))
@@ -89,9 +87,9 @@ def setting_lines(now: Mapping[str, Any], values: Mapping[str, Any], reasons: Ma
 def cost_lines(steps: int, seconds: float | None, machine: str, disk: "Disk | None") -> list[str]:
     """How long, and how much disk."""
     if seconds is None:
-        lines = [*_line("Training", f"{_count(steps, 'step')}; how long is not known: {machine}")]
+        lines = [*_line("Training", f"{counted(steps, 'step')}; how long is not known: {machine}")]
     else:
-        text = f"about {_duration(seconds)} here, {_count(steps, 'step')}; measuring what it learned comes on top"
+        text = f"about {_duration(seconds)} here, {counted(steps, 'step')}; measuring what it learned comes on top"
         lines = [*_line("Training", text), *_line("", machine)]
     if disk:
         free = shutil.disk_usage(".").free
@@ -118,7 +116,3 @@ def _line(title: str, text: str, further: int = 0) -> list[str]:
     """A title and a text, whose later lines begin `further` columns further right."""
     line = f"{title:<{len(_INDENT)}}{text}" if len(title) < len(_INDENT) else f"{title} {text}"
     return wrapped(line, indent=f"{_INDENT}  {' ' * further}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

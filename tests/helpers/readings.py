@@ -6,7 +6,7 @@ import numpy as np
 
 from helpers.chats import WORDS, Context
 from jaegpt.evaluation.reading import Readings
-from jaegpt.evaluation.shape import words
+from jaegpt.evaluation.surface import words
 
 IN_CONTEXT, KNOWN, UNKNOWN = -1.0, -4.0, -9.0  # log-likelihood of a word that stands there, of another, of nonsense
 PAIRS = [first + second for first in WORDS for second in WORDS]  # rarer words than the owner's commonest

@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
 from jaegpt.exports.readers.json_heads import batches_with_head
 from jaegpt.exports.readers.json_lines import json_lines
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
+from jaegpt.exports.rows import kind_of
 
 # Types of messages; those that are not here are a text (0) and a reply (25), and what no version knows.
 _KEPT = (0, 25)

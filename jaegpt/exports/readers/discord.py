@@ -13,9 +13,12 @@ from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, iso_ms, kind_of, malformed
+from jaegpt.exports.readers.clocks import iso_ms
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
 from jaegpt.exports.readers.json_stream import open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import near
+from jaegpt.exports.rows import kind_of
 
 _WITH_TEXT = ("Default", "Reply")
 # Kinds that have a reason of their own; the exporter writes those that it has no name for as their numbers.
@@ -125,13 +128,7 @@ class _Channel:
 
     def take(self, batch: list[Any]) -> None:
         for place, message in enumerate(batch, start=self.num_read):
-            try:
-                reason = self._judge(message)
-            except ValueError as fault:
-                malformed(self.thread, f"messages[{place}]", fault)
-            else:
-                if reason:
-                    self.thread.dropped[reason] += 1
+            settle(self.thread, "messages", place, self._judge, message)
         self.num_read += len(batch)
 
     def _judge(self, message: Any) -> str | None:

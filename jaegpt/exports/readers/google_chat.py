@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, checked_time, iso_ms, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time, iso_ms
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
 from jaegpt.exports.readers.json_stream import open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import content_of, matching, near
+from jaegpt.exports.rows import kind_of
 
 _DELETED_USER = "Deleted User"
 _MONTH_NAMES = "January February March April May June July August September October November December"
@@ -106,13 +109,7 @@ class _Group:
         for place, message in enumerate(batch, start=self.num_read):
             topic = message.get("topic_id") if type(message) is dict else None
             thread = self._thread(topic if type(topic) is str and topic in self.topics else "")
-            try:
-                reason = self._judge(message, thread)
-            except ValueError as fault:
-                malformed(thread, f"messages[{place}]", fault)
-            else:
-                if reason:
-                    thread.dropped[reason] += 1
+            settle(thread, "messages", place, self._judge, message, thread)
         self.num_read, self.num_waiting = self.num_read + len(batch), self.num_waiting + len(batch)
 
     def _thread(self, topic: str) -> SourceThread:

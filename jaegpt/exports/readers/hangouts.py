@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
+from jaegpt.exports.rows import kind_of
 
 _WITH_TEXT = ("REGULAR_CHAT_MESSAGE", "SMS")
 _REASONS = {"HANGOUT_EVENT": "call", "PHONE_CALL": "call", "VOICEMAIL": "media", "GOOGLE_VOICE_VOICEMAIL": "media"}
@@ -57,7 +60,7 @@ def _conversation(json: JsonStream, is_inner: bool = False) -> Iterator[SourceTh
 
 
 def _events(json: JsonStream, thread: SourceThread) -> list[_Message]:
-    """The messages of the list ahead, in its order; what is none is counted in the thread."""
+    """The messages of the list ahead, in its order; what is not a message is counted in the thread."""
     found: list[_Message] = []
     num_read = 0
     for batch in json.batches():

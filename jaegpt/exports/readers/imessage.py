@@ -12,12 +12,12 @@ from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.database import FETCH_ROWS, columns_of, opened, sniff_tables
 from jaegpt.exports.readers.joined import Joined
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.typedstream import APP, ATTACHMENT, text_of
-from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS
+from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 
 OWNER = "Me"  # the database knows no name of its owner
 TABLES = ("message", "chat", "handle", "chat_message_join", "chat_handle_join")
@@ -26,7 +26,7 @@ _NANOSECONDS_FROM = 10**11  # larger times are in nanoseconds (since macOS 10.13
 _GROUP_STYLE = 43
 _UNFILED = "unfiled"  # the thread of messages that are in no chat
 
-# Why a message is left out, by its columns; the first that holds counts. Columns a release lacks are left away.
+# Why a message is left out, by its columns; the first that holds counts. Those whose column a release lacks do not.
 _REASONS = (
     ("is_spam", "is_spam <> 0", "spam"),
     ("associated_message_type", "associated_message_type BETWEEN 2000 AND 3999", "reaction"),
@@ -204,8 +204,7 @@ class _Collector:
                     sent_at = _milliseconds(time)
                     text, reason = _text_or_reason(text, body, is_edited, has_media)
                 except ValueError as error:
-                    thread.dropped["malformed"] += 1
-                    thread.fault = thread.fault or f"message {message}: {error}"
+                    malformed(thread, f"message {message}", error)
                     continue
             if reason is None:
                 sender = OWNER if is_own else people.get(handle)
@@ -246,7 +245,7 @@ def _text_or_reason(text: Any, body: Any, is_edited: int, has_media: int) -> tup
 
 def _milliseconds(time: object) -> int:
     if type(time) is not int:
-        raise ValueError(f"`date` is {'missing' if time is None else type(time).__name__} instead of a whole number")
+        raise ValueError(f"`date` is {kind_of(time)} instead of a whole number")
     found = _APPLE_EPOCH_MS + (time // 1_000_000 if abs(time) > _NANOSECONDS_FROM else time * 1000)
     if time == 0 or not BEGIN_OF_TIME_MS <= found < END_OF_TIME_MS:
         raise ValueError(f"`date` {time} lies outside the years 1990 to 2099")

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.readers.clocks import HourClock
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
-from jaegpt.exports.readers.hours import HourClock
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.text_blocks import blocks
 

@@ -1,6 +1,6 @@
 """Local times as phones write them: dates in any order, clocks with day halves in any script, hours that come twice.
 
-A line alone does not tell 5 March from 3 May, so that the order is decided once for a file, from all its dates.
+A line alone does not show whether it means 5 March or 3 May, so the order is decided once, from all dates of a file.
 """
 
 import itertools

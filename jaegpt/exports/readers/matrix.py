@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
 from jaegpt.exports.readers.json_heads import batches_with_head
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.rows import kind_of
 
 _HEAD = ("room_name", "exported_by")
 _KEYS = (b'"room_name"', b'"exported_by"', b'"export_date"')
@@ -41,7 +43,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     Raises:
         BadFileError: it is no JSON, or is cut off.
     """
-    room = _Room(file)
+    room = _Room()
     with open_json(file) as json:
         for batch in batches_with_head(json, "messages", lambda key: room.learn(key, json), room.knows_all):
             for event in batch:
@@ -54,10 +56,10 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
 class _Room:
     """The room that is being read; `thread` is the piece of it that is being collected."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self) -> None:
         self._head: dict[str, str] = {}
         self._room_id = ""
-        self._people: dict[str, str] = {}  # account -> name, as far as the room tells
+        self._people: dict[str, str] = {}  # account -> name, as far as the room says
         self._senders: dict[str, None] = {}
         self._number = 0
         self._rows: dict[str, int] = {}  # event -> its row in the piece

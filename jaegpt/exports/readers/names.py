@@ -1,8 +1,8 @@
-"""Names in text formats: without marks that show nothing, and whole where they hold the sign that ends a name."""
+"""Names of people: one per person, without marks that show nothing, whole where they hold the sign that ends a name."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jaegpt.exports.readers.local_times import MARKS, SPACES
 
@@ -61,3 +61,26 @@ class NameParts:
                 found = plain_name(name), ""
             self._whole[name] = found
         return found
+
+
+class Names:
+    """One name per identity: two people of one name must not become one sender, nor one of them the owner."""
+
+    def __init__(self) -> None:
+        self._by_identity: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of(self, identity: str, name: str) -> str:
+        """The name of `identity`, which is `name` unless somebody else has that: then the identity stands behind it."""
+        known = self._by_identity.get(identity)
+        if known is None:
+            known = name if name not in self._taken else f"{name} ({identity})"
+            self._by_identity[identity] = known
+            self._taken.add(known)
+        return known
+
+    def get(self, identity: str) -> str | None:
+        return self._by_identity.get(identity)
+
+    def identities(self) -> Collection[str]:
+        return self._by_identity.keys()

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.json_lines import json_lines
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
+from jaegpt.exports.readers.names import Names
+from jaegpt.exports.rows import kind_of
 
 _MENTION = "\ufffc"  # stands in a text where somebody is mentioned
 # What a message can be besides a text, and why it is left out.
@@ -225,7 +227,7 @@ def _name(contact: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> int:
-    """A number as Signal writes it: small ones as such, those of 64 bits as strings; -1 for what is none."""
+    """A number as Signal writes it: small ones as such, those of 64 bits as strings; -1 for anything else."""
     if type(value) is int:
         return value
     return int(value) if type(value) is str and value.isascii() and value.isdigit() and len(value) < 20 else -1

@@ -1,6 +1,6 @@
 """signal-export's folders, one per chat, with `data.json` (JSON lines) and `chat.md`, both of the same messages.
 
-`data.json` tells quotations, stickers and reactions from what was written; `chat.md` is read where it stands alone.
+`data.json` keeps quotations, stickers and reactions apart from the text; `chat.md` is read where it stands alone.
 """
 
 import re
@@ -9,10 +9,11 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, kind_of, malformed
-from jaegpt.exports.readers.hours import HourClock
+from jaegpt.exports.readers.clocks import HourClock
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
 from jaegpt.exports.readers.json_lines import json_lines
 from jaegpt.exports.readers.text_blocks import blocks
+from jaegpt.exports.rows import kind_of
 
 OWNER = "Me"
 _NOTES = ("NotetoSelf", "Note to Self")

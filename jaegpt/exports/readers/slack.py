@@ -13,10 +13,13 @@ from typing import Any
 
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import content_of, near, stamp_of
 from jaegpt.exports.readers.slack_markup import plain_text
+from jaegpt.exports.rows import kind_of
 
 _LISTS = ("channels", "groups", "mpims", "dms")
 _BY_HUMANS = (None, "thread_broadcast", "me_message", "file_share")

@@ -115,7 +115,7 @@ def _collect_emoji(elements: list[Any], signs: dict[str, str], depth: int) -> No
         if element.get("type") == "emoji" and type(name) is str and type(points) is str:
             try:
                 sign = "".join(chr(int(point, 16)) for point in points.split("-"))
-                sign.encode()  # half a surrogate pair is none
+                sign.encode()  # half a surrogate pair is not a character
                 signs[name] = sign
             except (ValueError, OverflowError):
                 continue

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook, is_short_code, region_of
-from jaegpt.exports.readers.collecting import checked_time, malformed
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
+from jaegpt.exports.readers.clocks import checked_time
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.tapbacks import is_tapback
 from jaegpt.exports.readers.xml_stream import Attributes, Elements, parse
 

@@ -1,6 +1,6 @@
 """Snapchat's My Data, `json/chat_history.json`: since 2023 a list per conversation, before that one per direction.
 
-Only messages that somebody saved are in it, so that the talks have holes.
+Only messages that somebody saved are in it, so conversations have gaps.
 """
 
 import html
@@ -10,14 +10,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import LocalClock, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import LocalClock, checked_time
+from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
 from jaegpt.exports.readers.neighbours import content_of
-from jaegpt.exports.readers.pieces import BLOCK_MESSAGES, Pieces
+from jaegpt.exports.rows import kind_of
 
 _OLD_LIST = re.compile(r"(Received|Sent) (?:Saved|Unsaved) Chat History")
 _MS = "Created(microseconds)"  # milliseconds, whatever its name
-_TEXT = "TEXT"
 _KINDS = {
     "MEDIA": "media", "IMAGE": "media", "VIDEO": "media", "NOTE": "media", "SHARE": "media",
     "SHARESAVEDSTORY": "media", "STICKER": "sticker", "LOCATION": "location", "MAPREACTION": "reaction",

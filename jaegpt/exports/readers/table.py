@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from jaegpt.exports.archives import BadFileError
 from jaegpt.exports.message_files import RESERVED_SOURCES
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS
+from jaegpt.exports.readers.collecting import malformed
+from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 from jaegpt.exports.text import BYTE_ORDER_MARK
 
 NEEDED = ("thread", "sender", "sent_at", "text")
@@ -100,8 +101,7 @@ class _Table:
             if text is not None and not isinstance(text, str):
                 raise ValueError(f"`text` is {type(text).__name__} instead of a text")
         except ValueError as error:
-            thread.dropped["malformed"] += 1
-            thread.fault = thread.fault or f"line {number:,}: {error}"
+            malformed(thread, f"line {number:,}", error)
             return
         if writes_as_owner and sender not in thread.owner:
             thread.owner, thread.owner_is_marked = (*thread.owner, sender), True
@@ -128,7 +128,7 @@ class _Table:
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             time = self._of_number(value)
         else:
-            raise ValueError(f"`sent_at` is {'missing' if value is None else type(value).__name__}")
+            raise ValueError(f"`sent_at` is {kind_of(value)}")
         if not BEGIN_OF_TIME_MS <= time < END_OF_TIME_MS:
             raise ValueError("`sent_at` lies outside the years 1990 to 2099")
         return time

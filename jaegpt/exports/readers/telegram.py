@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
-from jaegpt.exports.readers.collecting import PIECE_MESSAGES, LocalClock, Names, checked_time, kind_of, malformed
+from jaegpt.exports.readers.clocks import LocalClock, checked_time
+from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
+from jaegpt.exports.readers.names import Names
+from jaegpt.exports.rows import kind_of
 from jaegpt.exports.text import replace_lone_surrogates
 
 # What the number of a chat is the number of. Those of one kind are unique, those of several are not.
@@ -190,15 +193,9 @@ class _Chat:
         )
 
     def _take(self, batch: list[Any]) -> None:
-        thread = self.thread
+        thread, where = self.thread, f"chat {self.thread.key}, messages"
         for number, message in enumerate(batch, start=self.num_read):
-            try:
-                reason = self._judge(message)
-            except (ValueError, OverflowError) as fault:
-                malformed(thread, f"chat {thread.key}, messages[{number}]", fault)
-            else:
-                if reason:
-                    thread.dropped[reason] += 1
+            settle(thread, where, number, self._judge, message)
         self.num_read += len(batch)
 
     def _judge(self, message: Any) -> str | None:

@@ -57,7 +57,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     """The chats of a database, one after the other.
 
     Raises:
-        BadFileError: it is none of WhatsApp's, is encrypted, or is damaged.
+        BadFileError: it is not one of WhatsApp's, is encrypted, or is damaged.
     """
     if re.search(r"\.crypt\d*$", file.name):
         detail = "an encrypted backup; decrypt it to msgstore.db, or export chats as text"

@@ -266,7 +266,7 @@ def _without_files(text: str, is_ios: bool) -> tuple[str, str | None]:
 
 
 def _caption(text: str, file: str) -> str:
-    """What stands before a file is its caption, but a document's title is none."""
+    """What stands before a file is its caption, but a document's title is not one."""
     bare = _SIGNS.sub("", text).strip()
     title = bare.partition(" • ")[0]
     return "" if (title and title in file) or _PAGES.fullmatch(bare) else text.strip(f"{LRM} \n")

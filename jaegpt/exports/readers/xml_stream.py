@@ -43,7 +43,7 @@ def _as_text(match: re.Match[bytes]) -> bytes:
 
 
 class Elements:
-    """What is to be done with the elements inside the outermost one; `line` tells where the parser is."""
+    """What is to be done with the elements inside the outermost one; `line` is where the parser is."""
 
     line: Callable[[], int]
 

@@ -1,4 +1,4 @@
-"""The outside of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
+"""The surface of a reply: how long, how punctuated, how cased, which emoji, which first word, in how many messages.
 
 Each is a distribution over replies or their marks, and what is reported is its Jensen-Shannon distance to that of the
 owner's training replies: 0 is the same, 1 has nothing in common (base 2; Endres and Schindelin 2003).
@@ -24,7 +24,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NONE = "none"
 
 
-def outside_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def surface_distances(replies: Mapping[str, Sequence[str]], owner: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """Feature -> writer -> distance to `owner`; None for a writer without texts.
 
     A few texts always differ from many: the distance of the writer `owner` (replies the model never saw) is how much
