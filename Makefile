@@ -17,7 +17,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-
 EXPORT_IS_NAMED := from jaegpt.errors import run; from jaegpt.params import Params; \
 	from jaegpt.exports.config import ExportConfig; run(lambda: Params().section('export', ExportConfig).paths and None)
 
-.PHONY: help venv repro test test-fast lint lock bench-data bench-train bench-gpu tpu clean-venv
+.PHONY: help venv repro test test-fast lint families lock bench-data bench-train bench-gpu tpu clean-venv
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -39,6 +39,9 @@ test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep
 
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+families: $(VENV)/.installed  ## Measure which base models can be trained, and write docs/families.md (2 minutes).
+	PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.families
 
 bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain Python and orjson, memory, readers (6 minutes).
 	$(BIN)/python -m benchmarks.bench_data

@@ -3,6 +3,9 @@
 - USE_TORCH_XLA=0 keeps transformers from loading torch_xla, which takes over the process, on CPU and CUDA runs.
 - Freed memory is kept, in huge pages where Linux allows it: a training step allocates the same large tensors each time,
   and getting them back from the system costs an eighth of the step.
+- CUBLAS_WORKSPACE_CONFIG, where JAEGPT_DETERMINISTIC=1 asks for the same bytes from the same run: CUDA reads it at its
+  first call.
+- PYTORCH_ENABLE_MPS_FALLBACK=1 lets the CPU compute what torch has no kernel for on an Apple GPU.
 """
 
 import ctypes
@@ -11,7 +14,11 @@ import sys
 
 os.environ.setdefault("USE_TORCH_XLA", "0")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch
+if os.environ.get("JAEGPT_DETERMINISTIC") == "1":
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # one of the two settings that torch accepts
 
+if sys.platform == "darwin":
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 if sys.platform == "linux":
     _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h; other C libraries ignore or lack the call
     _libc = ctypes.CDLL(None)

@@ -82,6 +82,8 @@ def make_private() -> None:
     DVC makes data/, models/ and its cache by the user's umask, and copies outputs into them under modes of its own. Its
     notes on the project's files lie elsewhere, in a folder per project.
     """
+    if not hasattr(os, "getuid"):
+        return  # Windows: a user's files are closed to others as they are
     if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir()):
         return  # `jaegpt inspect` may be typed in any folder, where these names may be somebody's own folders
     shared = [os.environ["DVC_SITE_CACHE_DIR"]] if os.environ.get("DVC_SITE_CACHE_DIR") else _DVC_NOTES
@@ -92,6 +94,11 @@ def make_private() -> None:
                 path.chmod(0o700)
         except OSError:  # a disk that knows no modes
             continue
+
+
+def signals(*names: str) -> list[signal.Signals]:
+    """Those of the named signals that this system has; Windows has no SIGHUP."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _note_time() -> None:
@@ -111,7 +118,7 @@ def _prepare_process() -> None:
             stream.reconfigure(errors="backslashreplace")
     # Python would end at once and leave its temporary files; SIGHUP stays ignored where nohup has seen to that.
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in signals("SIGTERM", "SIGHUP"):
             if signal.getsignal(number) == signal.SIG_DFL:
                 signal.signal(number, _leave)
 

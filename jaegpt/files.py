@@ -4,16 +4,34 @@ Two processes never write one output at the same time, and a disk that takes no 
 """
 
 import csv
-import fcntl
+import errno
+import hashlib
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jaegpt.errors import JaegptError, disk_refusal
+
+# The call that locks a file: fcntl's on Unix, msvcrt's on Windows.
+fcntl: Any
+msvcrt: Any
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None
+
+_PLACE = 1 << 30  # Windows locks bytes, and nobody else can read them: one beyond the end of every file locked here
+_WAIT_S = 0.05
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -49,7 +67,7 @@ def writing_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     with _named_if_refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(temporary, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX)
+        lock = _hold(temporary, folder=False, wait=True)
         try:
             yield temporary
             os.replace(temporary, path)
@@ -75,7 +93,7 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
     with _named_if_refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock = _lock(temporary, os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = _hold(temporary, folder=True, wait=False)
         except BlockingIOError:
             raise JaegptError(
                 f"{path}: another process is writing it now. Wait until it has ended, or end it, and run this again."
@@ -95,26 +113,49 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
             os.close(lock)
 
 
-def _lock(path: Path, flags: int, how: int) -> int:
-    """Open and hold a temporary file or folder that others would write as well, and make it where there is none.
-
-    Returns:
-        A descriptor; the lock ends when it is closed, and so also with this process, however that ends.
+def lock_file(descriptor: int, wait: bool) -> None:
+    """Hold the lock of an open file until it is closed, and so also with this process, however that ends.
 
     Raises:
-        BlockingIOError: with LOCK_NB, another process holds it.
+        BlockingIOError: another process holds it, and `wait` is false.
+        OSError: there are no locks here, as on some network disks.
     """
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return
+    if msvcrt is None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     while True:
-        if flags & os.O_DIRECTORY:
+        os.lseek(descriptor, _PLACE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EDEADLK):
+                raise
+            if not wait:
+                raise BlockingIOError(error.errno, "another process holds the lock") from error
+        time.sleep(_WAIT_S)
+
+
+def _hold(path: Path, folder: bool, wait: bool) -> int:
+    """Open and lock a temporary file or folder that others would write as well, and make it where there is none.
+
+    Returns:
+        A descriptor; closing it ends the lock.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    if fcntl is None:
+        return _hold_by_name(path, folder, wait)
+    flags = os.O_RDONLY | os.O_DIRECTORY if folder else os.O_RDWR | os.O_CREAT
+    while True:
+        if folder:
             path.mkdir(exist_ok=True)
         descriptor = os.open(path, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, how)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise
-        except OSError:
-            return descriptor  # some network disks know no locks
+        if not _locked(descriptor, wait):
+            return descriptor
         # Whoever held it may have renamed it meanwhile: the lock is then on the finished file, and another is needed.
         try:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
@@ -122,6 +163,33 @@ def _lock(path: Path, flags: int, how: int) -> int:
         except FileNotFoundError:
             pass
         os.close(descriptor)
+
+
+def _hold_by_name(path: Path, folder: bool, wait: bool) -> int:
+    """As `_hold`, on a file of the system's temporary folder that is named after `path`.
+
+    Windows opens no folders, and renames nothing that is open.
+    """
+    name = hashlib.blake2b(str(path.absolute()).encode(), digest_size=16).hexdigest()
+    descriptor = os.open(Path(tempfile.gettempdir()) / f"jaegpt-{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    _locked(descriptor, wait)
+    if folder:
+        path.mkdir(exist_ok=True)
+    else:
+        path.touch()
+    return descriptor
+
+
+def _locked(descriptor: int, wait: bool) -> bool:
+    """Whether the lock is held now; not where there are none. The file is closed where another process holds it."""
+    try:
+        lock_file(descriptor, wait)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

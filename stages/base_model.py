@@ -17,8 +17,10 @@ def main() -> None:
         size = sum(file.stat().st_size for file in folder.iterdir())
         # What cannot be trained is refused here, before the data stages have run for it.
         Encoder(folder).layout((False, True, False))
-        check_base(folder, token_types, lora_rank)
+        dense = check_base(folder, token_types, lora_rank)
         print(f"base_model: {name}, {size / 1e6:,.0f} MB")
+        if dense:
+            print("  slower: attention over a dense mask, as its own cannot be lined up by example (docs/families.md)")
 
 
 if __name__ == "__main__":

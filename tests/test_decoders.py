@@ -29,11 +29,23 @@ def double_heads(config: t.PretrainedConfig) -> DoubleHeads:
         t.Qwen2Config(**SMALL, intermediate_size=48, num_key_value_heads=2),
         t.GPTNeoXConfig(**SMALL, intermediate_size=48),
         t.PhiConfig(**SMALL, intermediate_size=48),
+        t.CohereConfig(**SMALL, intermediate_size=48, logit_scale=0.5),
+        t.CohereConfig(**SMALL, intermediate_size=48, logit_scale=0.5, initializer_range=1e-3),
+        t.Gemma2Config(**SMALL, intermediate_size=48, num_key_value_heads=2, head_dim=8, initializer_range=1e-3),
     ],
     ids=lambda config: config.model_type,
 )
 def test_families_that_can(config: t.PretrainedConfig) -> None:
-    check_decoder(double_heads(config))
+    model = double_heads(config)
+    check_decoder(model)
+    assert not model.dense
+
+
+def test_one_that_needs_a_dense_mask_is_set_to_use_it() -> None:
+    model = double_heads(t.GPTJConfig(vocab_size=97, n_embd=32, n_layer=2, n_head=4, rotary_dim=4))
+    check_decoder(model)
+    assert model.dense
+    assert model.lm.config.jaegpt_attention == "dense"
 
 
 @pytest.mark.parametrize(
@@ -41,16 +53,21 @@ def test_families_that_can(config: t.PretrainedConfig) -> None:
     [
         t.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4),
         t.MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2),
-        t.GPTJConfig(vocab_size=97, n_embd=32, n_layer=2, n_head=4, rotary_dim=4),
-        t.CohereConfig(**SMALL, intermediate_size=48, logit_scale=0.5),
-        t.CohereConfig(**SMALL, intermediate_size=48, logit_scale=0.5, initializer_range=1e-3),
-        t.Gemma2Config(**SMALL, intermediate_size=48, num_key_value_heads=2, head_dim=8, initializer_range=1e-3),
+        t.FalconConfig(**SMALL, alibi=True),
+        t.GPTNeoConfig(
+            vocab_size=97, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]]
+        ),
     ],
     ids=lambda config: config.model_type,
 )
 def test_families_that_cannot(config: t.PretrainedConfig) -> None:
-    with pytest.raises(JaegptError, match=rf"type {config.model_type} cannot be trained packed .*Choose one of"):
-        check_decoder(double_heads(config))
+    model = double_heads(config)
+    with pytest.raises(
+        JaegptError,
+        match=rf"type {config.model_type}.* cannot be trained packed .*Take .* in its place \(docs/families",
+    ):
+        check_decoder(model)
+    assert not model.dense
 
 
 ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}

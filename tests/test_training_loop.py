@@ -239,7 +239,7 @@ def test_settings_out_of_range_are_refused(change: dict[str, float], said: str) 
 
 def test_a_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAEGPT_DEVICE", "gpu")
-    with pytest.raises(JaegptError, match="must be auto, cpu, cuda or xla, found 'gpu'"):
+    with pytest.raises(JaegptError, match="must be auto, cpu, cuda, mps or xla, found 'gpu'"):
         choose_device("auto")
     if not torch.cuda.is_available():
         monkeypatch.setenv("JAEGPT_DEVICE", "cuda")

@@ -1,12 +1,14 @@
 """Runs a chat template within bounds: it is a program that came with a model, and may loop or grow without end."""
 
 import os
-import resource
 import select
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
+
+from jaegpt.errors import signals
 
 MOST_S = 10.0
 _MORE_MEMORY = 512 * 2**20  # bytes, beside what this process has
@@ -21,10 +23,13 @@ def bounded(work: Callable[[], str]) -> str:
     """What `work` gives, computed in a child process that is killed when it takes too long or too much memory.
 
     It could not be stopped inside this process: a single expression, such as 10**10**10, takes endless time and memory.
+    Windows makes no such children: there only the time is bounded, and what does not end goes on with this process.
 
     Raises:
         WorkFailed: it did, or it failed.
     """
+    if not hasattr(os, "fork"):
+        return _in_a_thread(work)
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         # Python warns of forking a process that has threads: their locks stay held in the child. This child only runs
@@ -48,9 +53,29 @@ def bounded(work: Callable[[], str]) -> str:
     return text
 
 
+def _in_a_thread(work: Callable[[], str]) -> str:
+    results: list[str | Exception] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except Exception as error:  # a template may raise anything
+            results.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(MOST_S)
+    if not results:
+        raise WorkFailed(f"it does not end within {MOST_S:.0f} s")
+    (result,) = results
+    if isinstance(result, Exception):
+        raise WorkFailed(" ".join(str(result).split())[:200] or type(result).__name__)
+    return result
+
+
 def _work(work: Callable[[], str], writing: int) -> None:
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in signals("SIGTERM", "SIGINT", "SIGHUP"):
             signal.signal(number, signal.SIG_DFL)
         _limit_memory()
         try:
@@ -68,6 +93,8 @@ def _work(work: Callable[[], str], writing: int) -> None:
 
 
 def _limit_memory() -> None:
+    import resource  # Unix alone has it, as it has children made by forking
+
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

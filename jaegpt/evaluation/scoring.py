@@ -54,7 +54,7 @@ def score_candidates(
         (packed,) = plan.parts(step)
         batch = to_tensors(packed, device.torch_device, device.dtype)
         hidden = model.trunk(batch)
-        scores = model.scores(hidden, batch)[0].double().cpu().numpy()  # [examples, candidates]
+        scores = model.scores(hidden, batch)[0].cpu().double().numpy()  # [examples, candidates]
         sums = _likelihoods(model, hidden, batch, packed)
         for slot, member in enumerate(members):
             lengths = np.array([len(ids) for ids in examples[member].candidates])
@@ -84,7 +84,7 @@ def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, pa
         label_at, wanted = (torch.from_numpy(array[part])[None].to(hidden.device) for array in (at, target))
         logits = model.logits(hidden, batch._replace(label_at=label_at)).float()  # [1, slots, vocabulary]
         chosen = logits.gather(-1, wanted[..., None])[..., 0] - logits.logsumexp(-1)
-        values.append(chosen[0].double().cpu().numpy())
+        values.append(chosen[0].cpu().double().numpy())
     return np.concatenate(values), group
 
 

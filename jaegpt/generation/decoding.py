@@ -87,7 +87,7 @@ def decode(
     assert read.has_free or not twins, "an empty history has to be read for twins"
     device = model.score.weight.device
     k = len(draws) // len(read)
-    uniform = torch.from_numpy(draws).to(device, torch.float32)
+    uniform = torch.from_numpy(draws).float().to(device)  # on the host: Apple GPUs know no float64
     # The history is in the cache; its k candidates go on from copies, and so do their twins from the empty history,
     # which comes last: prompts A, B, free F and k = 2 -> rows A A B B F F F F.
     rows = torch.arange(len(draws), device=device)  # those still writing

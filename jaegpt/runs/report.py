@@ -287,11 +287,13 @@ def _block_size(found: Mapping[str, Any] | None, old: Collection[str]) -> list[s
 def _training(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return ["Not measured yet: `dvc repro` makes these figures."]
+    peak = found["peak_memory_mb"]  # null where the system does not say
+    memory = "" if peak is None else f"{peak / 1000:.1f} GB of memory, "
     return [
         f"{_learned_from(found)}, epochs: {found['epochs']}, {found['steps']:,} steps on {found['device'].upper()} "
         f"(devices: {found['devices']}, {found['precision']}): {found['examples_per_second']:.2f} of them per second "
         f"in {_duration(found['examples'] / found['examples_per_second'])} of training, {_duration(found['wall_s'])} "
-        f"with validation and checkpoints, {found['peak_memory_mb'] / 1000:.1f} GB of memory, "
+        f"with validation and checkpoints, {memory}"
         f"rows {found['pack_fill']:.1%} full."
     ]
 

@@ -1,6 +1,5 @@
 """The study of a sweep: Optuna's record of its trials, in a file of its own."""
 
-import fcntl
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from jaegpt.errors import JaegptError
+from jaegpt.files import lock_file
 from jaegpt.runs.records import PRIVATE
 from jaegpt.sweep.space import Dimension, SweepConfig
 
@@ -162,7 +162,7 @@ def only_sweep(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file.fileno(), wait=False)
         except BlockingIOError:
             file.seek(0)
             raise JaegptError(

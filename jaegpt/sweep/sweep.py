@@ -6,6 +6,7 @@ that was stopped or that diverged is no experiment, but the Gaussian process get
 
 import jaegpt.environment  # noqa: F401  before torch, which Optuna's sampler imports
 
+import os
 import signal
 import threading
 import time
@@ -70,9 +71,11 @@ def sweep(
         name: the study's; it is taken up where it was left.
 
     Raises:
-        JaegptError: the space names unknown parameters, the study does not fit, another sweep runs here, or three
-            trials in a row failed.
+        JaegptError: this is Windows, the space names unknown parameters, the study does not fit, another sweep runs
+            here, or three trials in a row failed.
     """
+    if not hasattr(os, "killpg"):
+        raise JaegptError("sweep: it ends trials as whole groups of processes, which Windows has not. Use it in WSL.")
     root = Path(".")
     dimensions = config.dimensions
     for dimension in dimensions:

@@ -1,7 +1,6 @@
 """One trial of a sweep: a DVC experiment in a copy of the project, watched as it trains, and stopped when hopeless."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from jaegpt.files import lock_file
 from jaegpt.runs.records import FIGURES, SWEEP_PREFIX
 from jaegpt.sweep.snapshot import TARGETS, Snapshot
 from jaegpt.training.progress import VARIABLE, Follower
@@ -164,7 +164,7 @@ def clear_leftovers(work: Path) -> int:
     for path in sorted(work.glob("*/*.pid")):
         with open(path, encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file.fileno(), wait=False)
             except BlockingIOError:  # it is still running; otherwise its number may be another program's by now
                 with contextlib.suppress(ProcessLookupError, ValueError):
                     os.killpg(int(file.read()), signal.SIGKILL)
@@ -186,7 +186,7 @@ def _private(path: Path) -> TextIO:
 def _alive(path: Path) -> Iterator[TextIO]:
     """A file for a process group's number; its lock is held until both this process and the trial have ended."""
     with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file.fileno(), wait=True)
         try:
             yield file
         finally:

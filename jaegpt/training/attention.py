@@ -138,12 +138,15 @@ def segment_attention(
     softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in the form transformers calls it. query: [rows, heads, width, size]; key, value may have fewer heads.
+    """Attention in the form transformers calls it. query: [rows, heads, width, size]; key, value may have fewer heads,
+    and values another size.
 
-    Returns [rows, width, heads, size], and None in place of the weights.
+    Args:
+        softcap: scores are squeezed into +-softcap by a tanh (Gemma 2).
+
+    Returns [rows, width, heads, size of values], and None in place of the weights.
     """
     assert attention_mask is None, "packed rows bring their mask in `segments`"
-    assert softcap is None, "capped scores are not computed here"
     rows, heads, width, size = query.shape
     shared = key.shape[1]  # key and value heads; in grouped-query attention several query heads share one
     sizes = [mask.shape[0] * mask.shape[-1] for mask in segments.masks]
@@ -153,27 +156,31 @@ def segment_attention(
         for states in (query, key, value)
     )
     mixed = [
-        _attend(q, k, v, mask, heads, shared, scale, dropout if module.training else 0.0)
+        _attend(q, k, v, mask, heads, shared, scale, dropout if module.training else 0.0, softcap)
         for q, k, v, mask in zip(queries, keys, values, segments.masks, strict=True)
     ]
-    return _Return.apply(torch.cat(mixed), segments).view(rows, width, heads, size), None
+    return _Return.apply(torch.cat(mixed), segments).view(rows, width, heads, value.shape[-1]), None
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int, shared: int, scale: float, dropout: float
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, heads: int, shared: int, scale: float, dropout: float,
+    softcap: float | None,
+) -> Tensor:  # fmt: skip
     """Attention within lined-up examples. query: [places, heads * size], key, value: [places, shared * size]."""
-    longest, size = mask.shape[-1], query.shape[-1] // heads
+    longest, size, mixed_size = mask.shape[-1], query.shape[-1] // heads, value.shape[-1] // shared
     group = heads // shared
     # Query heads that share a key head are put under each other, so that one product serves the whole group.
     queries = (query * scale).view(-1, longest, heads, size).transpose(1, 2).reshape(-1, group * longest, size)
     keys = key.view(-1, longest, shared, size).permute(0, 2, 3, 1).reshape(-1, size, longest)
-    values = value.view(-1, longest, shared, size).transpose(1, 2).reshape(-1, longest, size)
+    values = value.view(-1, longest, shared, mixed_size).transpose(1, 2).reshape(-1, longest, mixed_size)
     # Places left over look only at each other. Each sees at least itself, so no softmax is over -inf alone (NaN).
-    weights = (torch.bmm(queries, keys).view(-1, heads, longest, longest) + mask).softmax(-1)
+    scores = torch.bmm(queries, keys).view(-1, heads, longest, longest)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    weights = (scores + mask).softmax(-1)
     weights = functional.dropout(weights, dropout)
     mixed = torch.bmm(weights.view(-1, group * longest, longest), values)
-    return mixed.view(-1, heads, longest, size).transpose(1, 2).reshape(-1, heads * size)
+    return mixed.view(-1, heads, longest, mixed_size).transpose(1, 2).reshape(-1, heads * mixed_size)
 
 
 AttentionInterface.register(SEGMENT_ATTENTION, segment_attention)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from jaegpt.training.devices import Device
+from jaegpt.training.devices import Device, deterministic
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
@@ -153,8 +153,11 @@ class CudaAdamW(MasterAdamW):
 
 
 def may_compile() -> bool:
-    """Whether the environment leaves the compiler to us: `JAEGPT_COMPILE=0` is for machines where it does not work."""
-    return os.environ.get("JAEGPT_COMPILE", "1") != "0"
+    """Whether the environment leaves the compiler to us: `JAEGPT_COMPILE=0` is for machines where it does not work.
+
+    It chooses among kernels by timing them, and they sum in different orders: nothing for deterministic runs.
+    """
+    return os.environ.get("JAEGPT_COMPILE", "1") != "0" and not deterministic()
 
 
 def update_for(device: torch.device) -> Callable[..., None]:

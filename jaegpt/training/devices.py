@@ -1,10 +1,14 @@
-"""The device is the machine's, not a parameter: JAEGPT_DEVICE=auto|cpu|cuda|xla, chosen with a printed reason."""
+"""The device is the machine's, not a parameter: JAEGPT_DEVICE=auto|cpu|cuda|mps|xla, chosen with a printed reason.
+
+So is whether two runs on one GPU give the same bytes: JAEGPT_DETERMINISTIC=1.
+"""
+
+import jaegpt.environment  # noqa: F401
 
 import importlib.util
 import os
-import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +31,7 @@ class Device:
     num_devices: over all processes.
     """
 
-    kind: Literal["cpu", "cuda", "xla"]
+    kind: Literal["cpu", "cuda", "mps", "xla"]
     torch_device: torch.device
     num_devices: int
     dtype: torch.dtype
@@ -50,9 +54,30 @@ def choose_device(precision: Precision, eager: bool = False) -> Device:
     Raises:
         JaegptError: an unknown name, or a device this machine or installation does not have.
     """
+    device = _choose(precision, eager)
+    if not deterministic():
+        return device
+    # An operation that has no deterministic form raises an error that names it; nothing is computed in another way.
+    torch.use_deterministic_algorithms(True)
+    return replace(device, reason=f"{device.reason}; deterministic, as JAEGPT_DETERMINISTIC asks")
+
+
+def deterministic() -> bool:
+    """Whether JAEGPT_DETERMINISTIC asks for the same bytes from the same run on the same device.
+
+    Raises:
+        JaegptError: it is neither 0 nor 1.
+    """
+    text = os.environ.get("JAEGPT_DETERMINISTIC", "")
+    if text not in ("", "0", "1"):
+        raise JaegptError(f"JAEGPT_DETERMINISTIC must be 0 or 1, found {text!r}.")
+    return text == "1"
+
+
+def _choose(precision: Precision, eager: bool) -> Device:
     wanted = os.environ.get("JAEGPT_DEVICE", "auto")
-    if wanted not in ("auto", "cpu", "cuda", "xla"):
-        raise JaegptError(f"JAEGPT_DEVICE must be auto, cpu, cuda or xla, found {wanted!r}.")
+    if wanted not in ("auto", "cpu", "cuda", "mps", "xla"):
+        raise JaegptError(f"JAEGPT_DEVICE must be auto, cpu, cuda, mps or xla, found {wanted!r}.")
     chips = num_tpu_chips() if wanted in ("auto", "xla") else 0
     has_xla = importlib.util.find_spec("torch_xla") is not None
     xla = wanted == "xla" or (wanted == "auto" and chips and has_xla)
@@ -60,8 +85,10 @@ def choose_device(precision: Precision, eager: bool = False) -> Device:
         kind = _xla_kind(chips, has_xla)
         if not eager:
             return _xla(precision, chips, kind)
-    if wanted == "cuda" or (wanted != "cpu" and torch.cuda.is_available()):
+    if wanted == "cuda" or (wanted in ("auto", "xla") and torch.cuda.is_available()):
         return _cuda(precision)
+    if wanted == "mps" or (wanted in ("auto", "xla") and torch.backends.mps.is_available()):
+        return _mps(precision)
     if xla:
         return _cpu(precision, "in place of XLA, which would compile a program for each reply's shapes")
     unused = "a TPU is here, but the package torch_xla is not" if chips else "no accelerator found"
@@ -77,10 +104,17 @@ def num_tpu_chips() -> int:
     return found
 
 
-def peak_memory_mb() -> float:
-    """Most resident memory this process has had, in MB (10^6 bytes); on a GPU the most it has had there."""
+def peak_memory_mb() -> float | None:
+    """Most resident memory this process has had, in MB (10^6 bytes); on a CUDA GPU the most it has had there.
+
+    None where the system does not say (Windows).
+    """
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # kilobytes on Linux, bytes on macOS
 
@@ -123,6 +157,22 @@ def _cuda(precision: Precision) -> Device:
         dtype=dtype,
         reason=f"GPU ({processes.count} x {torch.cuda.get_device_name()}); {_name(dtype)}: {why}",
         processes=processes,
+    )
+
+
+def _mps(precision: Precision) -> Device:
+    if not torch.backends.mps.is_available():
+        raise JaegptError("JAEGPT_DEVICE=mps: torch sees no Apple GPU here. Use JAEGPT_DEVICE=cpu, or auto.")
+    if precision == "auto":
+        dtype, why = torch.float32, "nobody has measured bf16 here"
+    else:
+        dtype, why = _asked(precision)
+    return Device(
+        kind="mps",
+        torch_device=torch.device("mps"),
+        num_devices=1,
+        dtype=dtype,
+        reason=f"Apple GPU (mps); {_name(dtype)}: {why}",
     )
 
 

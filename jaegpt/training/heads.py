@@ -12,10 +12,14 @@ from torch.nn import functional
 from jaegpt.errors import JaegptError
 from jaegpt.training.attention import SEGMENT_ATTENTION, Segments, block_mask, segments_of
 from jaegpt.training.fused import fuse
+from jaegpt.training.own_output import has_own_output, own_logits
 from jaegpt.training.packing import IGNORED, Batch
 
 HEAD_DROPOUT = 0.1
 NO_CANDIDATE = -1e9  # finite, so that a slot without any candidate has no NaN in its gradient
+# In a model's config.json, "dense" where its attention takes a mask but not `segment_attention`: found out by the
+# packing check, kept with the model, as whoever loads it later has to compute it in the same way.
+ATTENTION_KEY = "jaegpt_attention"
 
 
 class TensorBatch(NamedTuple):
@@ -100,26 +104,29 @@ class DoubleHeads(nn.Module):
             self.score.weight.copy_(torch.randn(self.score.weight.shape, generator=generator) * 0.02)
             self.score.bias.zero_()
         self.token_types = token_types
+        self.own_output = has_own_output(lm)
+        self.dense = getattr(config, ATTENTION_KEY, None) == "dense"
         self.dropout = HEAD_DROPOUT
 
     def trunk(self, batch: TensorBatch) -> Tensor:
         """Hidden states [rows, width, hidden] of packed rows."""
         extra: dict[str, Any] = {"token_type_ids": batch.token_types} if self.token_types else {}
-        if batch.segments is None:
+        if self.dense or batch.segments is None:
             extra["attention_mask"] = block_mask(batch.example, batch.candidate, self.score.weight.dtype)
+            set_attention(self.lm, "sdpa" if self.lm._supports_sdpa else "eager")
         else:
             extra["segments"] = batch.segments
-        dense = "sdpa" if self.lm._supports_sdpa else "eager"
-        attention = dense if batch.segments is None else SEGMENT_ATTENTION
-        if self.lm.config._attn_implementation != attention:
-            self.lm.set_attn_implementation(attention)
+            set_attention(self.lm, SEGMENT_ATTENTION)
         output = self.lm.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **extra)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
     def logits(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
         """Next-token logits at the label slots only: [rows, labels, vocabulary]."""
-        logits: Tensor = _head(self.lm)(_at(hidden, batch.label_at))
+        at_labels = _at(hidden, batch.label_at)
+        if self.own_output:
+            return own_logits(self.lm, at_labels)
+        logits: Tensor = _head(self.lm)(at_labels)
         return logits
 
     def scores(self, hidden: Tensor, batch: TensorBatch) -> Tensor:
@@ -143,6 +150,12 @@ class DoubleHeads(nn.Module):
             lm=_mean_cross_entropy(self.logits(hidden, batch), batch.label, num_labels) if w_lm else None,
             mc=_mean_cross_entropy(self.scores(hidden, batch), batch.reply, num_examples) if w_mc else None,
         )
+
+
+def set_attention(lm: Any, name: str) -> None:
+    """Have attention computed by transformers' implementation `name`; decoders that have only their own keep that."""
+    if lm.config._attn_implementation != name and lm._can_set_attn_implementation():
+        lm.set_attn_implementation(name)
 
 
 def _head(lm: Any) -> Any:

@@ -122,7 +122,7 @@ def _adamw_seconds(device: Device) -> float:
     """A step on ADAMW_SAMPLE float32 weights, and rounding them to the run's precision."""
     master = nn.Parameter(torch.zeros(ADAMW_SAMPLE, device=device.torch_device))
     rounded = torch.zeros(ADAMW_SAMPLE, device=device.torch_device, dtype=device.dtype)
-    adamw = torch.optim.AdamW([master], lr=1e-4, fused=True)
+    adamw = torch.optim.AdamW([master], lr=1e-4, fused=device.kind != "mps")
     gradient = torch.ones_like(rounded)
 
     def step() -> None:
@@ -149,6 +149,8 @@ def _seconds(compute: Callable[[], Any], device: Device) -> float:
 def _wait(device: Device) -> None:
     if device.kind == "cuda":
         torch.cuda.synchronize()
+    elif device.kind == "mps":
+        torch.mps.synchronize()
 
 
 @dataclass(frozen=True)
