@@ -25,6 +25,7 @@ class ExportConfig:
     date_order: DateOrder  # of formats that write dates in the phone's order: auto finds it in each file
     newest_months: int | None  # only what was written in the last months before the newest message; null: all
     boxes: list[Literal["inbox", "archived", "requests"]]  # the boxes to use
+    reactions: bool = False  # emoji reactions, and stickers that stand for an emoji, become messages of that emoji
 
     def __post_init__(self) -> None:
         if not self.paths or not all(path.strip() for path in self.paths):

@@ -77,14 +77,14 @@ def _jobs(found: Discovery, config: ExportConfig, folder: Path | None, scratch: 
     """What the first pass has to do; without a `folder` for the table, small batches stay in memory."""
     # In the order of the table: a part then finds its threads side by side, in a batch or two.
     metas = sorted(found.files, key=lambda file: thread_id(file.thread_key))
-    patterns, redact = tuple(config.system_patterns), config.redact
+    patterns, texts = tuple(config.system_patterns), (config.redact, config.reactions)
     timezone = zone_name(config.timezone)
     # Together, because Slack has a file per channel and day.
     batches = in_batches(found.sources, lambda file: file.entry.size, BATCH_BYTES)
     return [
-        *meta_jobs(metas, scratch if folder else None, patterns, redact),
+        *meta_jobs(metas, scratch if folder else None, patterns, *texts),
         *(
-            SourceJob(files, str(scratch / f"source-{number}.arrow"), timezone, config.date_order, patterns, redact)
+            SourceJob(files, str(scratch / f"source-{number}.arrow"), timezone, config.date_order, patterns, *texts)
             for number, files in enumerate(batches)
         ),
     ]

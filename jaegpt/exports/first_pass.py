@@ -24,6 +24,7 @@ from jaegpt.exports.encrypted import encrypted_dialect_of, is_encrypted_download
 from jaegpt.exports.message_files import MessageFile
 from jaegpt.exports.messenger import dialect_of, is_thread, thread_of
 from jaegpt.exports.people import clean, clean_name
+from jaegpt.exports.reactions import REASON
 from jaegpt.exports.rows import Rows, read_rows
 from jaegpt.exports.system_lines import find_system_lines
 from jaegpt.exports.text import BYTE_ORDER_MARK, load_json
@@ -40,6 +41,7 @@ class MetaJob:
     scratch: str | None
     system_patterns: tuple[str, ...]
     redact: bool
+    reactions: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -102,11 +104,11 @@ class BatchNote:
 
 
 def meta_jobs(
-    files: Sequence[MessageFile], scratch: Path | None, system_patterns: Sequence[str], redact: bool
+    files: Sequence[MessageFile], scratch: Path | None, system_patterns: Sequence[str], redact: bool, reactions: bool
 ) -> list[MetaJob]:
     """The files in batches of at most BATCH_BYTES."""
     return [
-        MetaJob(batch, str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact)
+        MetaJob(batch, str(scratch / f"{index}.arrow") if scratch else None, tuple(system_patterns), redact, reactions)
         for index, batch in enumerate(in_batches(files, lambda file: file.entry.size, BATCH_BYTES))
     ]
 
@@ -132,9 +134,11 @@ def _no_cycle_search() -> Iterator[None]:
 def _read_batch(batch: MetaJob) -> BatchNote:
     note = BatchNote()
     rows: list[Rows] = []
+    reacting: list[int] = []  # the places of reactions among all rows
+    num_rows = 0
     for file in batch.files:
         try:
-            threads = _read_file(file)
+            threads = _read_file(file, batch.reactions)
         except BadFileError as problem:
             note.problems.append(problem)
             continue
@@ -144,11 +148,13 @@ def _read_batch(batch: MetaJob) -> BatchNote:
         for file_note, read in threads:
             note.files.append(file_note)
             rows.append(read)
+            reacting += [num_rows + place for place in read.reacting]
+            num_rows += len(read.texts)
             note.dropped.update({(file.source, reason): count for reason, count in read.dropped.items()})
             if read.fault:
                 note.faults.append(BadFileError(file.entry.path, "malformed_messages", read.fault))
     table, note.senders = _as_table(rows)
-    table = _without_system_lines(table, note, batch.system_patterns)
+    table = _without_system_lines(table, note, batch.system_patterns, reacting)
     if batch.redact:
         from jaegpt.exports.redaction import redact  # loads the telephone plans of the world: only when asked for
 
@@ -177,7 +183,7 @@ def fault_of(file: MessageFile) -> BadFileError | None:
     return BadFileError(file.entry.path, "wrong_structure", "none of its messages has a `senderName`")
 
 
-def _read_file(file: MessageFile) -> list[tuple[FileNote, Rows]] | None:
+def _read_file(file: MessageFile, reactions: bool) -> list[tuple[FileNote, Rows]] | None:
     """The messages of one file by thread, or None when nothing shows that it is one of messages."""
     try:
         raw = read_bytes(file.entry)
@@ -194,7 +200,7 @@ def _read_file(file: MessageFile) -> list[tuple[FileNote, Rows]] | None:
         return None
     names, title, is_group, messages = _thread_of(file, raw)
     dialect = encrypted_dialect_of(messages) if encrypted else dialect_of(messages)
-    return [_noted(file, names, title, is_group, read_rows(messages, dialect))]
+    return [_noted(file, names, title, is_group, read_rows(messages, dialect, reactions))]
 
 
 def _conversations(file: MessageFile, raw: bytes) -> list[tuple[FileNote, Rows]]:
@@ -239,8 +245,13 @@ def _as_table(files: list[Rows]) -> tuple[pa.Table, list[str]]:
     return table, [clean_name(name) for name in senders.dictionary.to_pylist()]
 
 
-def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Sequence[str]) -> pa.Table:
-    """The rows that people wrote; the note counts the others, and each file's note gets the place of its rows."""
+def _without_system_lines(
+    table: pa.Table, batch: BatchNote, system_patterns: Sequence[str], reacting: Sequence[int]
+) -> pa.Table:
+    """The rows that people wrote; the note counts the others, and each file's note gets the place of its rows.
+
+    reacting: the rows that are reactions, which go with what they are a reaction to.
+    """
     files = batch.files
     ends = list(accumulate(note.rows for note in files))
 
@@ -251,6 +262,9 @@ def _without_system_lines(table: pa.Table, batch: BatchNote, system_patterns: Se
     senders = table.column("sender").to_numpy()
     texts = table.column("text").combine_chunks()
     lines = find_system_lines(texts, people_of, system_patterns, lambda row: batch.senders[senders[row]])
+    for row in reacting:
+        if row - 1 in lines:
+            lines.setdefault(row, REASON)
     for row, kind in lines.items():
         note = files[bisect_right(ends, row)]
         batch.dropped[note.file.source, kind] += 1

@@ -20,10 +20,14 @@ DateOrder = Literal["auto", "day_first", "month_first"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What a reader cannot find in the file: `timezone` is for formats that write local time without its zone."""
+    """What a reader cannot find in the file: `timezone` is for formats that write local time without its zone.
+
+    reactions: whether emoji reactions and stickers are wanted as messages.
+    """
 
     timezone: ZoneInfo
     date_order: DateOrder = "auto"
+    reactions: bool = False
 
 
 @dataclass(frozen=True)

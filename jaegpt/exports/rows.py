@@ -6,9 +6,10 @@ value (an unsent one, a share) are looked at one by one.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from jaegpt.exports.reactions import REASON, is_emoji
 from jaegpt.exports.text import repair
 
 # No chat is older than 1990, and 0 stands for a time that is not known; so seconds are never taken for ms either.
@@ -45,6 +46,7 @@ class Rows:
         dropped: messages by reason.
         fault: the first malformed message, for the user; None when there is none.
         in_seconds: whether its times are whole seconds.
+        reacting: places of reactions, each behind what it is a reaction to, or behind another one to that.
     """
 
     senders: list[str]
@@ -55,10 +57,15 @@ class Rows:
     dropped: Counter[str]
     fault: str | None
     in_seconds: bool
+    reacting: list[int] = field(default_factory=list)
 
 
-def read_rows(messages: Sequence[Any], dialect: Dialect) -> Rows:
-    """The messages of one file, whatever its list holds; system lines are still among them."""
+def read_rows(messages: Sequence[Any], dialect: Dialect, reactions: bool = False) -> Rows:
+    """The messages of one file, whatever its list holds; system lines are still among them.
+
+    Args:
+        reactions: whether emoji reactions to the messages that are kept become messages.
+    """
     well_formed, fault = messages, None
     columns = _columns(messages, dialect)
     if columns is None:
@@ -77,6 +84,7 @@ def read_rows(messages: Sequence[Any], dialect: Dialect) -> Rows:
             if text is None:
                 reasons.setdefault(index, "empty")
     writers = set(senders)
+    given = [_reactions(message) for message in well_formed] if reactions else []
     if reasons:
         kept = [index for index in range(len(texts)) if index not in reasons]
         senders = [senders[index] for index in kept]
@@ -88,7 +96,7 @@ def read_rows(messages: Sequence[Any], dialect: Dialect) -> Rows:
     dropped = Counter(reasons.values())
     if len(well_formed) < len(messages):
         dropped["malformed"] = len(messages) - len(well_formed)
-    return Rows(
+    rows = Rows(
         senders[::step],
         times[::step] if dialect.time_unit_ms == 1 else [time * dialect.time_unit_ms for time in times[::step]],
         [text if text.isascii() else repair(text) for text in texts[::step]],
@@ -98,6 +106,45 @@ def read_rows(messages: Sequence[Any], dialect: Dialect) -> Rows:
         fault,
         dialect.time_unit_ms > 1,
     )
+    if any(given):
+        _add_reactions(rows, given, [index for index in range(len(given)) if index not in reasons][::step])
+    return rows
+
+
+def _reactions(message: dict[str, Any]) -> list[tuple[str, str] | None]:
+    """(who, emoji) of each reaction to a message; None for one that does not say so."""
+    listed = message.get("reactions")
+    found: list[tuple[str, str] | None] = []
+    for one in listed if type(listed) is list else ():
+        actor, emoji = (one.get("actor"), one.get("reaction")) if type(one) is dict else (None, None)
+        emoji = repair(emoji) if type(emoji) is str else ""
+        found.append((actor, emoji) if type(actor) is str and actor and is_emoji(emoji) else None)
+    return found
+
+
+def _add_reactions(rows: Rows, given: Sequence[list[tuple[str, str] | None]], kept: Sequence[int]) -> None:
+    """Put reactions behind their messages, at the same time; those to messages that are left out are left out.
+
+    Args:
+        given: [well-formed messages] the reactions to each.
+        kept: [rows] which of these messages each row is.
+    """
+    senders: list[str] = []
+    times: list[int] = []
+    texts: list[str] = []
+    reacting: list[int] = []
+    for row, index in enumerate(kept):
+        said = [(rows.senders[row], rows.texts[row]), *(one for one in given[index] if one)]
+        reacting += range(len(texts) + 1, len(texts) + len(said))
+        senders += [sender for sender, _ in said]
+        texts += [text for _, text in said]
+        times += [rows.times[row]] * len(said)
+    num_given = sum(map(len, given))
+    rows.writers |= {senders[row] for row in reacting}
+    rows.senders, rows.times, rows.texts, rows.reacting = senders, times, texts, reacting
+    rows.read += num_given
+    if num_given > len(reacting):
+        rows.dropped[REASON] += num_given - len(reacting)
 
 
 def _unusual(messages: Sequence[dict[str, Any]], dialect: Dialect) -> set[int]:

@@ -39,6 +39,7 @@ class SourceJob:
     date_order: DateOrder
     system_patterns: tuple[str, ...]
     redact: bool
+    reactions: bool = False
 
     @property
     def num_bytes(self) -> int:
@@ -47,7 +48,7 @@ class SourceJob:
 
 def read_sources(job: SourceJob) -> BatchNote:
     """Read the files of a job; a bad one becomes a problem, and nothing of it is used."""
-    options = ReadOptions(timezone=zone_of(job.timezone), date_order=job.date_order)
+    options = ReadOptions(timezone=zone_of(job.timezone), date_order=job.date_order, reactions=job.reactions)
     whole = BatchNote(messages=job.scratch)
     with pa.OSFile(job.scratch, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         block = _Block(job, whole.senders, writer)

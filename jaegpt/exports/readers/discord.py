@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import iso_ms
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
@@ -62,7 +63,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
                 about[key] = json.value()
             elif key == "messages":
                 has_messages = True
-                channel = _Channel.described(about, file.name, options.timezone)
+                channel = _Channel.described(about, file.name, options)
                 for batch in json.batches():
                     channel.take(batch)
                     if len(channel.thread.texts) >= PIECE_MESSAGES:
@@ -81,12 +82,14 @@ class _Channel:
         head: the thread without messages.
         number: its id, which is what mentions of it hold.
         zone: the one in which tags of times are written out.
+        reactions: whether reactions become messages.
         mentioned: what people are called where they are mentioned, by their ids.
     """
 
     head: SourceThread
     number: str
     zone: ZoneInfo
+    reactions: bool = False
     names: Names = field(default_factory=Names)
     mentioned: dict[str, str] = field(default_factory=dict)
     num_read: int = 0
@@ -95,7 +98,7 @@ class _Channel:
         self.thread = self._piece()
 
     @classmethod
-    def described(cls, about: dict[str, Any], path: str, zone: ZoneInfo) -> "_Channel":
+    def described(cls, about: dict[str, Any], path: str, options: ReadOptions) -> "_Channel":
         mod, channel, guild = (about.get(key) for key in ("mod", "channel", "guild"))
         if isinstance(mod, dict) and mod.get("normal") is True:
             detail = "exported with normalization, which keeps the authors apart from the messages; export without it"
@@ -108,7 +111,8 @@ class _Channel:
         is_direct = kind in (_DIRECT, "DirectGroupTextChat")
         server = guild.get("name") if isinstance(guild, dict) else None
         full = f"{server}: {title}" if type(server) is str and not is_direct else title
-        return cls(SourceThread(number, title=full, is_group=kind != _DIRECT), number, zone)
+        head = SourceThread(number, title=full, is_group=kind != _DIRECT)
+        return cls(head, number, options.timezone, options.reactions)
 
     def finished(self) -> SourceThread:
         """The piece that is waiting, with the owner if it is known; what follows begins another."""
@@ -163,7 +167,23 @@ class _Channel:
         if "<" in text:
             text = self._plain(text, message.get("mentions"))
         self.thread.add(sender, time, text)
+        if self.reactions:
+            self._react(message.get("reactions"), time)
         return None
+
+    def _react(self, listed: Any, time: int) -> None:
+        """Add the reactions to a message at its time, as they have none; a server's own emoji are pictures."""
+        for kind in listed if type(listed) is list else ():
+            emoji, users = (kind.get("emoji"), kind.get("users")) if type(kind) is dict else (None, None)
+            sign = emoji.get("name") if type(emoji) is dict and not emoji.get("id") else None
+            for user in users if type(users) is list and users else [None]:
+                sender = None
+                if type(user) is dict and not user.get("isBot") and is_emoji(sign):
+                    identity, name = user.get("id"), user.get("name")
+                    if type(identity) is str and type(name) is str:
+                        sender = self.names.of(identity, name)
+                        self._meet(user)
+                add_reaction(self.thread, sender, time, sign)
 
     def _meet(self, person: dict[str, Any]) -> None:
         identity = person["id"]

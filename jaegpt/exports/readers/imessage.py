@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaegpt.exports.reactions import REASON, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook
 from jaegpt.exports.readers.clocks import APPLE_EPOCH_MS
@@ -38,6 +39,9 @@ _REASONS = (
     ("date_retracted", "date_retracted <> 0", "unsent"),
     ("balloon_bundle_id", "balloon_bundle_id <> 'com.apple.messages.URLBalloonProvider'", "app"),
 )
+# What tapbacks show, by their numbers from 2000 on; the seventh is any other emoji, of a column of its own. A number
+# higher by 1,000 takes it back.
+_TAPBACKS = ("❤️", "👍", "👎", "😂", "‼️", "❓")
 _PLACEHOLDERS = str.maketrans("", "", ATTACHMENT + APP)
 
 
@@ -55,7 +59,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         people, person_of = _people(base)
         conversations = _conversations(base, people, person_of)
         collector = _Collector(conversations, people)
-        rows = base.execute(_query(base))
+        rows = base.execute(_query(base, options.reactions))
         num_waiting = 0
         while block := rows.fetchmany(FETCH_ROWS):
             collector.add(block)
@@ -146,13 +150,24 @@ def _conversations(
     return of_chat
 
 
-def _query(base: sqlite3.Connection) -> str:
+def _query(base: sqlite3.Connection, reactions: bool = False) -> str:
     """The query for all messages, one row per message and chat.
 
     Rows: message, chat (None: in none), handle, time, whether it is the owner's, text, body where that has to be read,
-    whether it was edited, whether it has attachments, and why it is left out (None: it may be kept).
+    whether it was edited, whether it has attachments, why it is left out (None: it may be kept), and the emoji that a
+    tapback shows, where `reactions` are wanted and it was not taken back.
     """
     has = columns_of(base, "message")
+    tapback = "NULL"
+    if reactions and {"associated_message_type", "associated_message_guid", "handle_id", "is_from_me"} <= has:
+        shows = [f"WHEN {2000 + place} THEN '{emoji}'" for place, emoji in enumerate(_TAPBACKS)]
+        if "associated_message_emoji" in has:
+            shows.append("WHEN 2006 THEN associated_message_emoji")
+        gone = """SELECT 1 FROM message r WHERE r.associated_message_guid = m.associated_message_guid
+            AND r.associated_message_type = m.associated_message_type + 1000 AND r.ROWID > m.ROWID
+            AND r.is_from_me IS m.is_from_me AND r.handle_id IS m.handle_id"""
+        tapback = f"""CASE WHEN associated_message_type BETWEEN 2000 AND 2006 AND NOT EXISTS ({gone})
+            THEN CASE associated_message_type {" ".join(shows)} END END"""
     cases = [f"WHEN {test} THEN '{reason}'" for column, test, reason in _REASONS if column in has]
     recoverable = "chat_recoverable_message_join"
     if "message_id" in columns_of(base, recoverable):
@@ -171,6 +186,7 @@ def _query(base: sqlite3.Connection) -> str:
         edited,
         "cache_has_attachments" if "cache_has_attachments" in has else "0",
         reason,
+        tapback,
     )
     return (
         f"SELECT {', '.join(values)} FROM message m LEFT JOIN chat_message_join j ON j.message_id = m.ROWID "
@@ -190,7 +206,7 @@ class _Collector:
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         pieces, conversations, people = self.pieces, self._conversations, self._people
         last_message = self._last_message
-        for message, chat, handle, time, is_own, text, body, is_edited, has_media, reason in rows:
+        for message, chat, handle, time, is_own, text, body, is_edited, has_media, reason, emoji in rows:
             if message == last_message:
                 continue  # joined to a second chat
             last_message = message
@@ -199,6 +215,8 @@ class _Collector:
                 pieces[_UNFILED].dropped["deleted"] += 1
                 continue
             thread = pieces[conversation.key]
+            if reason == REASON and is_emoji(emoji):
+                text, body, reason = emoji, None, None
             if reason is None:
                 try:
                     sent_at = _milliseconds(time)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaegpt.exports.reactions import REASON, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import checked_time
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
@@ -43,7 +44,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     Raises:
         BadFileError: it is no JSON, or is cut off.
     """
-    room = _Room()
+    room = _Room(options.reactions)
     with open_json(file) as json:
         for batch in batches_with_head(json, "messages", lambda key: room.learn(key, json), room.knows_all):
             for event in batch:
@@ -56,7 +57,8 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
 class _Room:
     """The room that is being read; `thread` is the piece of it that is being collected."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactions: bool) -> None:
+        self._reactions = reactions  # whether these become messages
         self._head: dict[str, str] = {}
         self._room_id = ""
         self._people: dict[str, str] = {}  # account -> name, as far as the room says
@@ -112,6 +114,10 @@ class _Room:
         kind = event.get("type")
         if not isinstance(kind, str):
             raise ValueError(f"`type` is {kind_of(kind)} instead of a text")
+        if kind == "m.reaction" and self._reactions:
+            relation = content.get("m.relates_to")
+            emoji = relation.get("key") if isinstance(relation, dict) else None
+            return (emoji, None) if isinstance(emoji, str) and is_emoji(emoji) else ("", REASON)
         if kind != "m.room.message":
             return "", next((reason for start, reason in _EVENTS if kind.startswith(start)), "system")
         unsigned = event.get("unsigned")

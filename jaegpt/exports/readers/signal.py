@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaegpt.exports.reactions import add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import checked_time
 from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
@@ -51,7 +52,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     Raises:
         BadFileError: a line is no JSON.
     """
-    export = _Export()
+    export = _Export(reactions=options.reactions)
     pieces = Pieces(export.begin)
     num_waiting = 0
     for number, frame in json_lines(file):
@@ -93,6 +94,7 @@ class _Export:
     archived: set[str] = field(default_factory=set)  # keys of chats
     members: dict[str, list[str]] = field(default_factory=dict)  # group's key -> accounts
     account_name: str = "Me"
+    reactions: bool = False  # whether these, and stickers that stand for an emoji, become messages
 
     def learn(self, frame: dict[str, Any]) -> None:
         """Take note of a frame that is no message; most kinds say nothing that matters."""
@@ -165,15 +167,32 @@ class _Export:
                 author = self.recipients.get(str(item.get("authorId")))
                 if author is None:
                     raise ValueError(f"`authorId` {str(item.get('authorId'))[:20]} is of no recipient before it")
-                thread.add(author.name, _milliseconds(item.get("dateSent")), text)
+                sent_at = _milliseconds(item.get("dateSent"))
+                thread.add(author.name, sent_at, text)
+                if self.reactions:
+                    self._react(thread, item, sent_at)
             else:
                 thread.dropped[reason] += 1
         except ValueError as error:
             malformed(thread, f"line {number:,}", error)
 
+    def _react(self, thread: SourceThread, item: dict[str, Any], message_time: int) -> None:
+        listed = (_object(item, "standardMessage") or _object(item, "stickerMessage")).get("reactions")
+        for one in listed if isinstance(listed, list) else ():
+            reaction = one if isinstance(one, dict) else {}
+            author = self.recipients.get(str(reaction.get("authorId")))
+            try:
+                time = max(_milliseconds(reaction.get("sentTimestamp")), message_time)
+            except ValueError:
+                time = message_time
+            add_reaction(thread, author.name if author else None, time, reaction.get("emoji"))
+
     def _text_or_reason(self, item: dict[str, Any]) -> tuple[str, str | None]:
         message = item.get("standardMessage")
         if message is None:
+            emoji = _text(_object(_object(item, "stickerMessage"), "sticker"), "emoji")
+            if self.reactions and is_emoji(emoji):
+                return emoji, None
             kind = next((kind for kind in _KINDS if kind in item), None)
             if any(call in _object(item, "updateMessage") for call in _CALLS):
                 return "", "call"

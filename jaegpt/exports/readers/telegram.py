@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from jaegpt.exports.reactions import add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import LocalClock, checked_time
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
@@ -81,7 +82,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     Raises:
         BadFileError: it is no JSON, or is cut off.
     """
-    account = _Account(LocalClock(options.timezone))
+    account = _Account(LocalClock(options.timezone), options.reactions)
     with open_json(file, _mend) as json:
         yield from _chat(json, account, is_root=True)
     if not account.num_chats:
@@ -100,6 +101,7 @@ class _Account:
     """What holds for all chats of a file: the owner's identity and name, where it says so."""
 
     clock: LocalClock
+    reactions: bool = False
     owner: str | None = None
     owner_name: str = ""
     num_chats: int = 0
@@ -217,11 +219,29 @@ class _Chat:
         if reason:
             return reason
         if not text.strip():
-            if message.get("media_type") == "sticker":
+            if message.get("media_type") != "sticker":
+                return next((reason for key, reason in _WITHOUT_TEXT.items() if key in message), "empty")
+            text = str(message.get("sticker_emoji"))
+            if not self.account.reactions or not is_emoji(text):
                 return "sticker"
-            return next((reason for key, reason in _WITHOUT_TEXT.items() if key in message), "empty")
         self.thread.add(sender, time, text)
+        if self.account.reactions and "reactions" in message:
+            self._react(message["reactions"], time)
         return None
+
+    def _react(self, listed: Any, message_time: int) -> None:
+        """Add the reactions to a message that say who gave them: of many, the export lists the last few."""
+        for kind in listed if type(listed) is list else ():
+            recent = kind.get("recent") if type(kind) is dict else None
+            for one in recent if type(recent) is list and recent else [None]:
+                given: dict[str, Any] = one if type(one) is dict else {}
+                sender, time = None, message_time
+                try:
+                    sender = self._sender(given)
+                    time = max(time, self._time(given) if "date" in given else 0)
+                except (ValueError, OverflowError):
+                    sender = None
+                add_reaction(self.thread, sender, time, kind["emoji"] if sender and "emoji" in kind else None)
 
     def _sender(self, message: dict[str, Any]) -> str | None:
         """The name of who wrote; None for a channel, or for a group that speaks by itself."""

@@ -68,7 +68,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
         if schema.has("ZWAMESSAGE", "ZTEXT", "ZISFROMME", "ZMESSAGEDATE", "ZCHATSESSION"):
             query, chats, types, resolution_ms = ios_query(schema), ios_chats(schema), _IOS_TYPES, 1000
         elif is_android(schema):
-            query, chats = android_query(schema), android_chats(schema, contacts_beside(file, say))
+            query, chats = android_query(schema, options.reactions), android_chats(schema, contacts_beside(file, say))
         elif is_old_android(schema):
             query, chats = old_query(schema), old_chats(schema, contacts_beside(file, say))
         else:

@@ -100,7 +100,22 @@ def is_old_android(schema: Schema) -> bool:
     return schema.has("messages", "key_remote_jid", "key_from_me", "timestamp", "data")
 
 
-def android_query(schema: Schema) -> str:
+def android_query(schema: Schema, reactions: bool = False) -> str:
+    query, order = _android_messages(schema), "m.chat_row_id, m.timestamp, m._id"
+    columns = ("chat_row_id", "from_me", "sender_jid_row_id", "parent_message_row_id", "timestamp")
+    of_reaction = ("message_add_on_row_id", "reaction")
+    if reactions and schema.has("message_add_on", *columns) and schema.has("message_add_on_reaction", *of_reaction):
+        # One that was taken back is an empty text.
+        query = f"""SELECT * FROM ({query} UNION ALL
+            SELECT o.chat_row_id, o.parent_message_row_id, o.from_me, o.sender_jid_row_id, o.timestamp,
+                0, r.reaction, r.reaction, 0
+            FROM message_add_on o JOIN message_add_on_reaction r ON r.message_add_on_row_id = o._id
+            WHERE o.chat_row_id IS NOT -1 AND r.reaction <> '')"""
+        order = "1, 5, 2"
+    return f"{query} ORDER BY {order}"
+
+
+def _android_messages(schema: Schema) -> str:
     forwarded = schema.has("message_forwarded", "message_row_id")
     media = schema.has("message_media", "message_row_id", "media_caption")
     return f"""
@@ -111,8 +126,7 @@ def android_query(schema: Schema) -> str:
         FROM message m
             {"LEFT JOIN message_forwarded f ON f.message_row_id = m._id" if forwarded else ""}
             {"LEFT JOIN message_media a ON a.message_row_id = m._id" if media else ""}
-        WHERE m.chat_row_id IS NOT -1
-        ORDER BY m.chat_row_id, m.timestamp, m._id"""
+        WHERE m.chat_row_id IS NOT -1"""
 
 
 def android_chats(schema: Schema, contacts: Mapping[str, str]) -> Chats:
