@@ -44,7 +44,10 @@ def clone(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
+    set_params(
+        folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64,
+        fidelity__calibrate_contexts=100,
+    )  # fmt: skip
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
     return folder
 
@@ -86,6 +89,6 @@ def wait_for_queue(project: Path) -> None:
     deadline = time.monotonic() + 300
     while (states := set(call(project, "dvc", "queue", "status").split())) & {"Queued", "Running"}:
         assert time.monotonic() < deadline, states
-        time.sleep(2)
+        time.sleep(5)  # a look takes DVC two seconds of a core, which the experiment needs
     assert "Success" in states
     assert "Failed" not in states, call(project, "dvc", "queue", "status")
