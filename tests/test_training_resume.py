@@ -30,9 +30,7 @@ class Runs:
         self.tiny = str(save_tiny(folder / "tiny"))
         self.environment = {"XDG_CACHE_HOME": str(folder / "cache"), "JAEGPT_DEVICE": "cpu"}
 
-    def start(
-        self, minutes: str = EACH_STEP, fresh: bool = False, **settings: Any
-    ) -> subprocess.CompletedProcess[str]:
+    def start(self, minutes: str = EACH_STEP, fresh: bool = False, **settings: Any) -> subprocess.CompletedProcess[str]:
         environment = self.environment | {"JAEGPT_CHECKPOINT_MINUTES": minutes}
         return train(self.weights, {"tiny": self.tiny, **settings}, fresh, **environment)
 
