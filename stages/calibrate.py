@@ -14,7 +14,8 @@ from jaegpt.generation.settings import FOUND, generation_config
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
 from jaegpt.training.config import Learn
-from jaegpt.training.devices import Precision, choose_device
+from jaegpt.training.devices import choose_device
+from jaegpt.training.precision import Precision
 
 
 def main() -> None:

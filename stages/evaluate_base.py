@@ -9,9 +9,10 @@ from jaegpt.errors import JaegptError, run
 from jaegpt.files import write_json
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.devices import Precision, choose_device
+from jaegpt.training.devices import choose_device
 from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import examples_from_table
+from jaegpt.training.precision import Precision
 from jaegpt.training.runtime_choice import runtime_of
 from jaegpt.training.validation import measure
 

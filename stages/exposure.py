@@ -1,17 +1,9 @@
 """How well a copy of the model remembers canaries, when fidelity.canaries asks. Run: python -m stages.exposure"""
 
-from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import run
 from jaegpt.evaluation.config import FidelityConfig
-from jaegpt.evaluation.exposure import measure_exposure
 from jaegpt.files import write_json
 from jaegpt.params import Params
-from jaegpt.tables import read_table
-from jaegpt.training.config import Learn, Task, TrainConfig
-from jaegpt.training.devices import choose_device
-from jaegpt.training.lora import add_adapters
-from jaegpt.training.model_folder import load_base
-from jaegpt.training.packing import examples_from_table, segments_from_table
 
 
 def main() -> None:
@@ -21,6 +13,16 @@ def main() -> None:
         write_json("metrics/exposure.json", {"canaries": 0, "exposure": None})
         print("exposure: not measured (fidelity.canaries is 0)")
         return
+    # Loading these takes seconds, and by default there is nothing to train.
+    from jaegpt.dialogue.encoding import Encoder
+    from jaegpt.evaluation.exposure import measure_exposure
+    from jaegpt.tables import read_table
+    from jaegpt.training.config import Learn, Task, TrainConfig
+    from jaegpt.training.devices import choose_device
+    from jaegpt.training.lora import add_adapters
+    from jaegpt.training.model_folder import load_base
+    from jaegpt.training.packing import examples_from_table, segments_from_table
+
     config = params.section("train", TrainConfig)
     seed, block_size = params.value("seed"), params.value("block_size")
     learn = params.field("dataset.learn", Learn)

@@ -28,10 +28,11 @@ from jaegpt.generation.settings import GenerateSettings, found_settings
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
 from jaegpt.training.config import Learn
-from jaegpt.training.devices import Precision, choose_device
+from jaegpt.training.devices import choose_device
 from jaegpt.training.heads import round_weights
 from jaegpt.training.model_folder import load_tuned
 from jaegpt.training.packing import examples_from_table
+from jaegpt.training.precision import Precision
 
 
 def main() -> None:

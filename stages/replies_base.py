@@ -12,7 +12,8 @@ from jaegpt.evaluation.contexts import answer_contexts, choose_contexts, longest
 from jaegpt.generation.settings import DEFAULT, GenerateConfig, GenerateSettings
 from jaegpt.params import Params
 from jaegpt.tables import read_table
-from jaegpt.training.devices import Precision, choose_device
+from jaegpt.training.devices import choose_device
+from jaegpt.training.precision import Precision
 
 
 def main() -> None:

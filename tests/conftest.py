@@ -5,14 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.clones import clone, stages_run
-from helpers.commands import call
 from helpers.models import save_tiny
-from helpers.network import NETWORK_LOG, tracing
 
 # A browser, the whole pipeline, a sweep, trainings to the end or killed, XLA's compiler, thousands of mutated exports.
 SLOW = {
-    "test_readme", "test_plots",
+    "test_readme", "test_docs_commands", "test_original_run", "test_plots",
     "test_pipeline", "test_pipeline_data", "test_sweep", "test_sweep_trials", "test_no_names", "test_chat_web",
     "test_chat_elsewhere", "test_page_attacks", "test_page_layout", "test_page_prefix", "test_turing",
     "test_turing_page",
@@ -21,6 +18,11 @@ SLOW = {
     "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf", "test_fidelity_models",
     "test_use_end_to_end",
 }  # fmt: skip
+# Files of SLOW, in the order that they are begun in.
+LONGEST = (
+    "test_pipeline", "test_training_resume", "test_sweep", "test_training_xla", "test_readme", "test_docs_commands",
+    "test_use_end_to_end", "test_original_run",
+)  # fmt: skip
 # Tests of two seconds or more in other files, where a quicker one beside them looks at the same.
 SLOW_TESTS = {
     "test_base_model::test_the_stage_refuses_what_cannot_be_trained_and_writes_nothing",
@@ -64,10 +66,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, name in zip(items, names, strict=True):
         if item.path.stem in SLOW or name in SLOW_TESTS:
             item.add_marker(pytest.mark.slow)
-    # The longest first, so that no process waits at the end for another's: files on a whole run, then slow ones.
-    functions = [item for item in items if isinstance(item, pytest.Function)]
-    whole = {item.path for item in functions if "project" in item.fixturenames and not hasattr(item.module, "project")}
-    items.sort(key=lambda item: (item.path not in whole, item.path.stem not in SLOW))
+    # The longest first, so that no process waits at the end for another's. The first makes the whole run that others
+    # copy, so that these come when it is there.
+    first = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path.stem, len(first)), item.path.stem not in SLOW))
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +79,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this tree after `dvc repro` with `tiny`, whose connections are noted. Who changes it puts it back."""
-    folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
-    output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
-    assert "train" in stages_run(output)
-    return folder
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this run of the tests, for what `helpers.clones.whole_run` makes."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"

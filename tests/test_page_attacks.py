@@ -88,11 +88,10 @@ ATTACK = """async ([target, paths, ask]) => {
   await Promise.all([...parts("img", "icon.svg", "", ...paths.slice(0, 4)), settled(style, "style"),
     ...parts("script", "web.js", "turing.js", "page.js", "")]);
   const opened = window.open(`${target}/`);
-  await new Promise(resolve => setTimeout(resolve, 1000));
-  try { if (opened.document.title) read.push("opened window"); } catch {}
   const frame = document.querySelector("iframe");
   frame.src = `${target}/`;
   await new Promise(resolve => setTimeout(resolve, 1000));
+  try { if (opened.document.title) read.push("opened window"); } catch {}
   try { if (frame.contentDocument.body.innerText) read.push("frame"); } catch {}
   return read;
 }"""

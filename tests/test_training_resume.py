@@ -1,25 +1,23 @@
 """A run that is killed goes on where it was, and ends in the same bytes; it never takes up another run's state."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers.models import EACH_STEP, random_examples, save_tiny, tiny_heads
+from helpers.training_runs import train
 from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.checkpoints import VERSION, Scratch, run_key
 
-SCRIPT = Path(__file__).parent / "helpers/train_script.py"
 NUM_STEPS = 14
 
 
@@ -30,17 +28,11 @@ class Runs:
         self.folder = folder
         self.weights = folder / "weights.safetensors"
         self.tiny = str(save_tiny(folder / "tiny"))
-        self.environment = {
-            **os.environ,
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "JAEGPT_DEVICE": "cpu",
-            "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[2]), str(SCRIPT.parents[1])]),
-        }
+        self.environment = {"XDG_CACHE_HOME": str(folder / "cache"), "JAEGPT_DEVICE": "cpu"}
 
-    def start(self, minutes: str = EACH_STEP, **settings: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPT), str(self.weights), json.dumps({"tiny": self.tiny, **settings})]
+    def start(self, minutes: str = EACH_STEP, fresh: bool = False, **settings: Any) -> subprocess.CompletedProcess[str]:
         environment = self.environment | {"JAEGPT_CHECKPOINT_MINUTES": minutes}
-        return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+        return train(self.weights, {"tiny": self.tiny, **settings}, fresh, **environment)
 
     def finish(self, **settings: Any) -> tuple[dict[str, Any], dict[str, torch.Tensor], str]:
         """Figures, final weights and messages of a run that ends well."""
@@ -66,7 +58,8 @@ def uninterrupted(
 ) -> dict[str, tuple[dict[str, Any], dict[str, torch.Tensor]]]:
     runs = Runs(tmp_path_factory.mktemp("uninterrupted"))
     results = {
-        precision: runs.finish(minutes="0", config={"precision": precision})[:2] for precision in ("fp32", "bf16")
+        precision: runs.finish(minutes="0", fresh=True, config={"precision": precision})[:2]
+        for precision in ("fp32", "bf16")
     }
     assert results["fp32"][0]["steps"] == NUM_STEPS
     assert not runs.checkpoints()

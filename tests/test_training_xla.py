@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers.models import save_tiny
+from helpers.training_runs import train
 from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
@@ -21,21 +22,20 @@ TESTS = Path(__file__).parent
 needs_xla = pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="no torch_xla on this platform")
 
 
-def train_on(folder: Path, device: str, num_devices: int = 1, expect: int = 0, **settings: Any) -> dict[str, Any]:
+def train_on(
+    folder: Path, device: str, num_devices: int = 1, expect: int = 0, fresh: bool = False, **settings: Any
+) -> dict[str, Any]:
     """Train `tiny` without dropout, which each device draws its own way; figures, final weights and messages."""
     if not (folder / "tiny").exists():
         save_tiny(folder / "tiny")
     environment = {
-        **os.environ,
         "JAEGPT_DEVICE": device,
         "PJRT_DEVICE": "CPU",
         "CPU_NUM_DEVICES": str(num_devices),
         "XDG_CACHE_HOME": str(folder / "cache"),
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }
     settings = {"tiny": str(folder / "tiny"), "dropout": False, **settings}
-    command = [sys.executable, str(TESTS / "helpers/train_script.py"), str(folder / "weights"), json.dumps(settings)]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    done = train(folder / "weights", settings, fresh, **environment)
     assert done.returncode == expect, done.stderr[-3000:]
     if expect:
         return {}
@@ -45,7 +45,7 @@ def train_on(folder: Path, device: str, num_devices: int = 1, expect: int = 0, *
 
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return train_on(tmp_path_factory.mktemp("cpu"), "cpu", config={"learning_rate": 1e-3})
+    return train_on(tmp_path_factory.mktemp("cpu"), "cpu", fresh=True, config={"learning_rate": 1e-3})
 
 
 @needs_xla

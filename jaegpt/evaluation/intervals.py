@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv  # what beta.ppf of scipy.stats computes, which takes a second to load
 
 from jaegpt.arrays import Floats, Ints
 
@@ -34,8 +34,8 @@ def exact_interval(hits: float, count: int) -> list[float]:
     Args:
         hits: may lie between two counts, where a tie counts half or an observation is a mean of several.
     """
-    low = beta.ppf(0.025, hits, count - hits + 1) if hits > 0 else 0.0
-    high = beta.ppf(0.975, hits + 1, count - hits) if hits < count else 1.0
+    low = betaincinv(hits, count - hits + 1, 0.025) if hits > 0 else 0.0
+    high = betaincinv(hits + 1, count - hits, 0.975) if hits < count else 1.0
     return [float(low), float(high)]
 
 

@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaegpt.tpu import compile as tpu_compile
-from jaegpt.tpu import lower as tpu_lower
-
 LIMIT_S = 1800  # for one process; the default model takes two minutes on two busy cores
 
 
@@ -75,6 +72,10 @@ def tpu_report(
         num_examples: of one epoch.
         scratch: a folder for the lowered programs.
     """
+    # Imported here, because the second loads torch, which takes seconds, and most machines have nothing to ask.
+    from jaegpt.tpu import compile as tpu_compile
+    from jaegpt.tpu import lower as tpu_lower
+
     report = {}
     for name in topologies:
         described = _ask(tpu_compile, name)  # alone: on some errors the compiler ends its whole process

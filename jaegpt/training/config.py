@@ -9,8 +9,8 @@ import numpy as np
 from jaegpt.arrays import Bools
 from jaegpt.dialogue.draws import mix, thread_key, uniform
 from jaegpt.errors import JaegptError
-from jaegpt.training.devices import Precision
 from jaegpt.training.packing import Example, Learned, Plan, Segment
+from jaegpt.training.precision import Precision
 
 Learn = Literal["sessions", "replies"]  # `dataset.learn`
 

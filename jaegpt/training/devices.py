@@ -16,8 +16,7 @@ import torch
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.distributed import ALONE, Processes, join_processes
-
-Precision = Literal["auto", "bf16", "fp32"]
+from jaegpt.training.precision import Precision
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 GOOGLE = "0x1ae0"  # a PCI vendor; its network cards and disks have other device ids than its TPUs

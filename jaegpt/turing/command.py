@@ -99,7 +99,8 @@ def draw_more(contexts: Sequence[Context], params: Params, count: int) -> list[l
     from jaegpt.evaluation.contexts import answer_contexts, open_speaker
     from jaegpt.generation.settings import GenerateSettings, found_settings
     from jaegpt.training.config import Learn
-    from jaegpt.training.devices import Precision, choose_device
+    from jaegpt.training.devices import choose_device
+    from jaegpt.training.precision import Precision
 
     config = params.section("generate", GenerateSettings).resolved(found_settings())
     speaker = open_speaker(

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jaegpt.evaluation.judges import MIN_CONTEXTS
 from jaegpt.exports.account import ExportReport, SourceReport
 from jaegpt.exports.archives import printable
 from jaegpt.exports.owner_sources import METAS
@@ -52,6 +51,8 @@ def _source_lines(name: str, source: SourceReport, owner_names: Sequence[str]) -
 
 def learning_lines(outlook: Outlook, learn: str) -> Iterator[str]:
     """How much there is to learn from."""
+    from jaegpt.evaluation.judges import MIN_CONTEXTS  # loads torch, for seconds: after what is asked
+
     counts = outlook.counts
     num_examples = counts.train + counts.valid
     why = {

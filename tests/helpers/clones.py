@@ -1,5 +1,6 @@
 """Clones of this tree for tests that run the pipeline, and what they look at in them."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 from dvc.utils.serialize import modify_yaml
 
 from helpers.commands import call
+from helpers.network import NETWORK_LOG, tracing
 from helpers.paths import ROOT
 
 
@@ -42,8 +44,39 @@ def clone(folder: Path) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    set_params(folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64)
+    set_params(
+        folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64,
+        fidelity__calibrate_contexts=100,
+    )  # fmt: skip
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
+    return folder
+
+
+def whole_run(shared: Path) -> Path:
+    """`jaegpt` in this folder is a clone of this tree after `dvc repro` with `tiny`, whose connections are noted.
+
+    It takes minutes, so it is made once in the folder `shared` of all of pytest-xdist's processes: by the first that
+    asks, while others wait. One test file may work on it; the others work on copies (see `own_copy`).
+    """
+    shared.mkdir(exist_ok=True)
+    made, copy = shared / "made", shared / "copy"
+    with open(shared / "lock", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not copy.is_dir():
+            shutil.rmtree(made, ignore_errors=True)  # of a process that failed
+            made.mkdir()
+            folder = clone(made / "jaegpt")
+            output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
+            assert "train" in stages_run(output)
+            call(shared, "cp", "-a", "made", "copy.tmp")
+            (shared / "copy.tmp").rename(copy)
+    return made
+
+
+def own_copy(shared: Path, folder: Path) -> Path:
+    """A copy, in the new `folder`, of the project that `whole_run` made, as it was when it was made."""
+    whole_run(shared)
+    call(shared, "cp", "-a", str(shared / "copy/jaegpt"), str(folder))
     return folder
 
 
@@ -56,6 +89,6 @@ def wait_for_queue(project: Path) -> None:
     deadline = time.monotonic() + 300
     while (states := set(call(project, "dvc", "queue", "status").split())) & {"Queued", "Running"}:
         assert time.monotonic() < deadline, states
-        time.sleep(2)
+        time.sleep(5)  # a look takes DVC two seconds of a core, which the experiment needs
     assert "Success" in states
     assert "Failed" not in states, call(project, "dvc", "queue", "status")
