@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import NewGELUActivation
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.attention import SEGMENT_ATTENTION, Segments, block_mask, segments_of
-from jaegpt.training.fused import fuse
 from jaegpt.training.own_output import has_own_output, own_logits
 from jaegpt.training.packing import IGNORED, Batch
 
@@ -96,7 +96,7 @@ class DoubleHeads(nn.Module):
         config = lm.config
         if token_types and config.model_type != "gpt2":
             raise JaegptError(f"train.token_types: needs a GPT-2 family model, found {config.model_type}.")
-        fuse(lm)
+        _fuse_gelu(lm)
         self.lm = lm
         # The width that the trunk returns, not `hidden_size`: OPT-350m projects its hidden states to half of it.
         self.score = nn.Linear(_head(lm).weight.shape[1], 1)
@@ -164,6 +164,14 @@ def _head(lm: Any) -> Any:
     if head is None:
         raise JaegptError(f"model: a decoder of type {lm.config.model_type} has no language modelling head.")
     return head
+
+
+def _fuse_gelu(lm: nn.Module) -> None:
+    """Let torch compute GPT-2's GELU in one go; transformers spells the same tanh formula out in eight operations."""
+    for module in lm.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def cross_entropy(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

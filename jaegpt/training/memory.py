@@ -115,9 +115,6 @@ def needs(base: Any, config: TrainConfig, device: Device, load: Load) -> Needs:
     with torch.device("meta"):
         lm = AutoModelForCausalLM.from_config(base, trust_remote_code=False, dtype=torch.float32)
     num_weights = sum(weight.numel() for weight in lm.parameters())
-    for module in lm.modules():
-        if hasattr(module, "variance_epsilon"):  # which norms can be fused is seen by trial, for which these are real
-            nn.init.ones_(module.to_empty(device="cpu", recurse=False).weight)
     model = DoubleHeads(lm, torch.Generator().manual_seed(0), config.token_types)
     if config.lora_rank:
         from jaegpt.training.lora import add_adapters  # peft takes a second to load
