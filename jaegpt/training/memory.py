@@ -207,6 +207,10 @@ def available_bytes(device: Device) -> int:
     """Memory of the card, or of this machine, or what a container may take of it."""
     if device.kind == "cuda":
         return int(torch.cuda.get_device_properties(device.torch_device).total_memory)
+    if not hasattr(os, "sysconf"):  # Windows
+        import psutil  # type: ignore[import-untyped]  # peft depends on it
+
+        return int(psutil.virtual_memory().total)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
     return machine if limit == "max" else min(machine, int(limit))
