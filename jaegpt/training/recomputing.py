@@ -2,8 +2,7 @@
 
 import jaegpt.environment  # noqa: F401
 
-from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ from jaegpt.training.cuda import decoder_layers
 def recompute_layers(lm: nn.Module, kind: str) -> None:
     """Keep of each decoder layer what went in, alone; the backward pass computes the rest again, one layer at a time.
 
-    The values and gradients stay what they were; a step computes the layers' forward pass twice. A layer's `forward` is
-    wrapped and not the layer, so that on CUDA what is compiled is the layer with this inside: one compilation serves
-    all layers as before, and the compiler plans what is computed again.
+    The values and gradients stay what they were; a step computes the layers' forward pass twice. Layers get a
+    class of which this is part, so that on CUDA it is compiled with them.
 
     Args:
         lm: the decoder, with its adapters where it is trained with some.
@@ -39,13 +37,20 @@ def recompute_layers(lm: nn.Module, kind: str) -> None:
     # Reading the generator's state is not allowed while a step is recorded, so only where something is drawn.
     draws = any(_draws(layer) for layer in layers)
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward, draws)
+        layer.__class__ = _recomputing(type(layer), draws)
 
 
-def _recomputed(forward: Callable[..., Any], draws: bool, *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=draws, **kwargs)
+@cache
+def _recomputing(kind: type[nn.Module], draws: bool) -> type[nn.Module]:
+    """One class for all layers: functions of each layer's own would be a program each for the compiler."""
+
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return kind.forward(self, *args, **kwargs)
+        plain = partial(kind.forward, self)
+        return checkpoint(plain, *args, use_reentrant=False, preserve_rng_state=draws, **kwargs)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
 
 
 def _draws(layer: nn.Module) -> bool:
