@@ -37,7 +37,7 @@ def recompute_layers(lm: nn.Module, kind: str) -> None:
     # Reading the generator's state is not allowed while a step is recorded, so only where something is drawn.
     draws = any(_draws(layer) for layer in layers)
     for layer in layers:
-        layer.__class__ = _recomputing(type(layer), draws)
+        layer.__class__ = _recomputing(type(layer), draws)  # type: ignore[arg-type]
 
 
 @cache
