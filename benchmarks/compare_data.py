@@ -1,0 +1,222 @@
+"""Ways to make the data, compared at equal numbers of training tokens on the same validation replies.
+
+Run where `dvc repro encode` has been run: python -m benchmarks.compare_data KEY=VALUE [KEY=VALUE ...], for instance
+session.percentile=50 session.percentile=90 session.percentile=95. Each is one way; a way of several keys has commas
+between them. Some 5 minutes for each way and seed on 2 CPU cores, with the default model. Prints a line of JSON for
+each and a table.
+
+Whole threads are held out, so that the same replies are held out whatever cuts them. Figures are of the replies that
+all ways keep with a history, among the same wrong candidates; each way shows its own history, to the judges as well.
+"""
+
+import jaegpt.environment  # noqa: F401
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaegpt.dialogue.encoding import Encoder
+from jaegpt.dialogue.separators import JOINTS
+from jaegpt.errors import run
+from jaegpt.evaluation.baselines import OtherReply, other_replies
+from jaegpt.evaluation.content import common_words, context_words, token_f1
+from jaegpt.evaluation.contexts import Context, contexts_of
+from jaegpt.evaluation.judges import told_apart, wins
+from jaegpt.evaluation.ranking import Lineup, hits, lineups
+from jaegpt.evaluation.reading import Reader, fit
+from jaegpt.evaluation.scoring import score_candidates
+from jaegpt.generation.settings import DEFAULT
+from jaegpt.generation.speaker import Speaker
+from jaegpt.params import Params
+from jaegpt.tables import iterate_parts, read_table
+from jaegpt.training.config import Task, TrainConfig
+from jaegpt.training.devices import Device, choose_device
+from jaegpt.training.heads import round_weights
+from jaegpt.training.loop import train
+from jaegpt.training.model_folder import load_base, save_model
+from jaegpt.training.packing import Example, examples_from_table, segments_from_table, subset
+from jaegpt.yaml12 import load_yaml
+
+STAGES = ("merge_turns", "sessionize", "build_dataset", "encode")
+MAX_TOKENS = 46  # of a reply: 99 of 100 of the sample's owner have no more
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Way:
+    """The data that one way made from one seed. valid: (thread, time, reply) -> context and example."""
+
+    folder: Path
+    params: Params
+    valid: dict[tuple[str, Any, str], tuple[Context, Example]]
+    others: list[OtherReply]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("ways", nargs="+", metavar="KEY=VALUE")
+    parser.add_argument("--tokens", type=int, default=80_000, help="tokens of training (80,000)")
+    parser.add_argument("--contexts", type=int, default=150, help="replies that are drawn and judged; 0: none (150)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 2])
+    asked = parser.parse_args()
+    device = choose_device("auto", eager=True)
+    rows = []
+    for seed in asked.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            ways = {text: made(Path(folder) / str(number), text, seed) for number, text in enumerate(asked.ways)}
+            shared = set.intersection(*(set(way.valid) for way in ways.values()))
+            shown = candidates(list(ways.values()), sorted(shared), seed)
+            for number, (text, way) in enumerate(ways.items()):
+                figures = measured(way, shown[number], seed, asked.tokens, asked.contexts, device)
+                rows.append({"way": text, "seed": seed, **figures})
+                print(json.dumps(rows[-1]), flush=True)
+    print(pd.DataFrame(rows).to_string(index=False))
+
+
+def made(folder: Path, changes: str, seed: int) -> Way:
+    """Run the data stages in a folder of their own, with the parameters changed and whole threads held out."""
+    folder.mkdir()
+    content = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
+    content["seed"] = seed
+    content["dataset"]["split"] = "thread"
+    for change in changes.split(","):
+        name, value = change.split("=")
+        section, key = name.split(".")
+        content[section][key] = load_yaml(value)
+    (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "data").mkdir()
+    for name in ("filtered", "base_model"):
+        (folder / "data" / name).symlink_to(Path("data", name).resolve())
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    for stage in STAGES:
+        command = [sys.executable, "-m", f"stages.{stage}"]
+        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+    params = Params(folder / "params.yaml")
+    examples = examples_from_table(read_table(folder / "data/tokens", "tokens"), "valid", params.value("block_size"))
+    by_id = {example.example_id: example for example in examples}
+    table = read_table(folder / "data/examples", "examples")
+    times = dict(zip(table["example_id"].to_pylist(), table["replied_at"].to_pylist(), strict=True))
+    valid = {
+        (context.thread_id, times[context.example_id], context.reply): (context, by_id[context.example_id])
+        for context in contexts_of(table, "valid")
+        if context.example_id in by_id
+    }
+    others = [reply for part in iterate_parts(folder / "data/sessions", "sessions") for reply in other_replies(part)]
+    return Way(folder=folder, params=params, valid=valid, others=others)
+
+
+def candidates(ways: Sequence[Way], shared: Sequence[Any], seed: int) -> list[list[tuple[Context, Lineup]]]:
+    """[ways][replies] the way's own context, and the first way's candidates after the way's own history."""
+    first = ways[0]
+    block_size = first.params.value("block_size")
+    encoder = Encoder("data/base_model", JOINTS[first.params.content["session"]["separator"]])
+    contexts = [first.valid[key][0] for key in shared]
+    tokens = {context.example_id: first.valid[key][1] for key, context in zip(shared, contexts, strict=True)}
+    of_first = lineups(contexts, tokens, first.others, encoder, block_size, seed)
+    shown: list[list[tuple[Context, Lineup]]] = [[] for _ in ways]
+    for key, lineup in zip(shared, of_first, strict=True):
+        own = [
+            dataclasses.replace(way.valid[key][1], candidates=lineup.example.candidates) for way in ways
+        ]  # the histories differ
+        if not all(example.fits(block_size) for example in own) or False not in lineup.is_own:
+            continue
+        for of_way, way, example in zip(shown, ways, own, strict=True):
+            of_way.append((way.valid[key][0], Lineup(example, lineup.is_own)))
+    return shown
+
+
+def measured(
+    way: Way, shown: Sequence[tuple[Context, Lineup]], seed: int, tokens: int, count: int, device: Device
+) -> dict[str, Any]:
+    """Train on `tokens` tokens of the way's data, then score and draw."""
+    params, block_size = way.params, way.params.value("block_size")
+    config = dataclasses.replace(params.section("train", TrainConfig), evaluations=0)
+    every = segments_from_table(read_table(way.folder / "data/segments", "segments"))
+    examples = examples_from_table(read_table(way.folder / "data/tokens", "tokens"), "train", block_size)
+    task = Task(
+        w_lm=params.value("w_lm"), w_mc=params.value("w_mc"), seed=seed, train=examples, valid=[], segments=every
+    )
+    plan = task.plan(config, pack_width=0, num_parts=1, row_shares=1)
+    share = min(1.0, tokens / plan.sizes()[1])
+    task = dataclasses.replace(
+        task,
+        train=subset(examples, round(share * len(examples)), seed),
+        segments=subset(every, round(share * len(every)), seed),
+    )
+    model = load_base("data/base_model", seed, config.token_types)
+    read = task.plan(config, pack_width=0, num_parts=1, row_shares=1).sizes()[1]
+    train(model, task, config, device)
+    folder = way.folder / "model"
+    view = {
+        "num_history": params.content["dataset"]["num_history"],
+        "block_size": block_size,
+        "token_types": False,
+        "learn": "sessions",
+        "separator": params.content["session"]["separator"],
+    }
+    folder.mkdir()
+    save_model(model, "data/base_model", folder, "", view)
+    round_weights(model, device.dtype)
+    scores = score_candidates(model.eval(), [lineup.example for _, lineup in shown], device, "scoring")
+    asked = [lineup for _, lineup in shown]
+    found = {
+        name: hits(asked, scores, own=own)["likelihood"] for name, own in (("hits_own", True), ("hits_others", False))
+    }
+    figures: dict[str, Any] = {
+        "tokens": read,
+        "replies": len(shown),
+        "history": float(np.mean([len(lineup.example.history) for lineup in asked])),
+        "nats_a_reply": -float(np.mean([score.log_likelihood[-1] for score in scores])),
+        "nats_a_token": -float(
+            np.sum([score.log_likelihood[-1] for score in scores]) / np.sum([score.num_tokens[-1] for score in scores])
+        ),
+        **found,
+    }
+    if count:
+        places = np.random.default_rng(seed).permutation(len(shown))[:count]  # the same replies for all ways
+        contexts = [shown[place][0] for place in sorted(places.tolist())]
+        figures |= replies_figures(folder, view, contexts, way, seed, device)
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def replies_figures(
+    folder: Path, view: dict[str, Any], contexts: Sequence[Context], way: Way, seed: int, device: Device
+) -> dict[str, Any]:
+    """What judges and content figures say of replies to the contexts, drawn by the defaults."""
+    speaker = Speaker(folder, **view, device=device)
+    config = dataclasses.replace(DEFAULT, max_tokens=MAX_TOKENS)
+    texts = [reply.text for reply in speaker.replies([context.history for context in contexts], config, seed)]
+    real = [context.reply for context in contexts]
+    reader = Reader(
+        "data/base_model",
+        block_size=view["block_size"],
+        token_types=False,
+        separator=view["separator"],
+        device=device,
+    )
+    readings = reader.read({"owner": real, "model": texts}, contexts)
+    names = [f"{number:05}" for number in range(len(contexts))]
+    won = wins(real, texts, names, seed, (readings["owner"], readings["model"]))
+    histories = [[text for _, text in context.history] for context in contexts]
+    common = common_words(
+        [context.reply for context in contexts_of(read_table(way.folder / "data/examples", "examples"), "train")]
+    )
+    return {
+        **{name: value for name, value in told_apart(won, seed).items() if not name.endswith("_ci")},
+        "f1": float(np.mean([token_f1(*pair) for pair in zip(texts, real, strict=True)])),
+        "fit": fit(readings["model"], readings["owner"]),
+        "context_words": context_words(texts, histories, common),
+    }
+
+
+if __name__ == "__main__":
+    run(main)
