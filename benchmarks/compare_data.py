@@ -27,7 +27,7 @@ import pandas as pd
 
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.dialogue.separators import JOINTS
-from jaegpt.errors import run
+from jaegpt.errors import JaegptError, run
 from jaegpt.evaluation.baselines import OtherReply, other_replies
 from jaegpt.evaluation.content import common_words, context_words, token_f1
 from jaegpt.evaluation.contexts import Context, contexts_of
@@ -75,6 +75,8 @@ def main() -> None:
             ways = {text: made(Path(folder) / str(number), text, seed) for number, text in enumerate(asked.ways)}
             shared = set.intersection(*(set(way.valid) for way in ways.values()))
             shown = candidates(list(ways.values()), sorted(shared), seed)
+            if not shown[0]:
+                raise JaegptError(f"seed {seed}: no validation reply has a history that fits a block in all ways.")
             for number, (text, way) in enumerate(ways.items()):
                 figures = measured(way, shown[number], seed, asked.tokens, asked.contexts, device)
                 rows.append({"way": text, "seed": seed, **figures})
@@ -89,9 +91,14 @@ def made(folder: Path, changes: str, seed: int) -> Way:
     content["seed"] = seed
     content["dataset"]["split"] = "thread"
     for change in changes.split(","):
-        name, value = change.split("=")
-        section, key = name.split(".")
-        content[section][key] = load_yaml(value)
+        name, equals, value = change.partition("=")
+        *sections, key = name.split(".")
+        place = content[sections[0]] if len(sections) == 1 and sections[0] in content else content
+        if not equals or len(sections) > 1 or key not in place:
+            raise JaegptError(f"{change}: a way is KEY=VALUE, with a key of params.yaml such as session.percentile.")
+        place[key] = load_yaml(value)
+    if content["dataset"]["learn"] != "sessions" or content["train"]["token_types"] or content["train"]["lora_rank"]:
+        raise JaegptError("params.yaml: only dataset.learn: sessions is compared, without token_types and lora_rank.")
     (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
     (folder / "data").mkdir()
     for name in ("filtered", "base_model"):

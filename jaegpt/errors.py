@@ -5,6 +5,7 @@ that only their owner reads, temporary folders that end with the process, and ou
 stage it notes how long it took.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -24,7 +25,7 @@ _PRIVATE = ("data", "models", "sweeps", "report", "dvc_plots", ".dvc")
 # Where DVC notes the hash of every file of every project, an export's folders by name, in a place that all users share.
 _DVC_NOTES = ("/var/tmp/dvc", "/Library/Caches/dvc")
 STAGE_TIMES = Path(".dvc/tmp/stage_times.jsonl")  # a line for each stage that ran: its name, when it began, seconds
-_BEGAN = time.time()  # stages import this first, so that loading torch counts
+_BEGAN = time.time()  # stages import this before torch, so that loading it counts
 
 
 class JaegptError(ValueError):
@@ -106,7 +107,7 @@ def _note_time() -> None:
     stage = os.environ.get("DVC_STAGE")
     if stage and STAGE_TIMES.parent.is_dir():
         line = json.dumps({"stage": stage, "began": round(_BEGAN, 1), "seconds": round(time.time() - _BEGAN, 1)})
-        with STAGE_TIMES.open("a") as file:
+        with contextlib.suppress(OSError), STAGE_TIMES.open("a") as file:  # what the stage made is not lost for that
             file.write(line + "\n")
 
 

@@ -33,6 +33,9 @@ def test_each_stage_that_ends_well_leaves_its_time(tmp_path: Path) -> None:
     times = stage_times(began, tmp_path / STAGE_TIMES)
     assert list(times.index) == ["train", "encode"]
     assert times.between(0.3, 20).all()
+    with (tmp_path / STAGE_TIMES).open("a") as file:
+        file.write('{"stage": "fidel')
+    assert list(stage_times(began, tmp_path / STAGE_TIMES).index) == ["train", "encode"]
 
 
 def test_outside_of_a_project_nothing_is_written(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
 from jaegpt.training.model_folder import HEAD_FILE, load_base, load_tuned
 from jaegpt.training.packing import Example, Plan
 
-BATCH_ROWS = 64  # decoded side by side
+BATCH_ROWS = 64  # decoded side by side; twice as many where guided settings are tried beside others
 RECENT = 5  # of its own last turns that a reply is not to repeat
 DRAWS = 3  # at most, until a reply repeats none
 

@@ -17,9 +17,10 @@ def main() -> None:
 
 
 def stage_times(since: float, path: Path = STAGE_TIMES) -> "pd.Series[float]":
-    """Seconds by stage of those begun since then, in their order; process starts and imports included."""
+    """Seconds by stage of those begun since then, in their order, loading torch included."""
     lines = path.read_text().splitlines() if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if row["began"] >= since]
+    whole = [line for line in lines if line.endswith("}")]  # a stage that is killed may leave half a line
+    rows = [row for row in map(json.loads, whole) if row["began"] >= since]
     return pd.Series({row["stage"]: row["seconds"] for row in rows}, dtype=float)
 
 

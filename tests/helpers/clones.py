@@ -59,17 +59,19 @@ def whole_run(shared: Path) -> Path:
     asks, while others wait. One test file may work on it; the others work on copies (see `own_copy`).
     """
     shared.mkdir(exist_ok=True)
-    made, copy = shared / "made", shared / "copy"
+    made, copy, failed = shared / "made", shared / "copy", shared / "failed"
     with open(shared / "lock", "w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        assert not failed.exists(), f"the whole run failed before: {failed.read_text(encoding='utf-8')}"
         if not copy.is_dir():
-            shutil.rmtree(made, ignore_errors=True)  # of a process that failed
+            failed.write_text("see the first test that asked for it", encoding="utf-8")  # removed when it is there
             made.mkdir()
             folder = clone(made / "jaegpt")
             output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
             assert "train" in stages_run(output)
             call(shared, "cp", "-a", "made", "copy.tmp")
             (shared / "copy.tmp").rename(copy)
+            failed.unlink()
     return made
 
 

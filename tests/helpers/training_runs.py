@@ -50,6 +50,8 @@ def _ask(request: str) -> int:
         answer = server.stdout.readline()
     finally:
         limit.cancel()
+    if not answer:
+        _server.cache_clear()  # the next one asks a process that lives
     assert answer, f"no answer in {_LIMIT_S} s"
     return int(answer)
 
