@@ -25,7 +25,7 @@ from jaegpt.training.four_bits import BITS, FourBitLinear, check_four_bits, hold
 from jaegpt.training.heads import DoubleHeads, to_tensors
 from jaegpt.training.loop import train
 from jaegpt.training.lora import add_adapters, merged
-from jaegpt.training.memory import PROGRAM, Load, needs
+from jaegpt.training.memory import KEPT, PROGRAM, Load, needs
 from jaegpt.training.model_folder import load_lm
 from jaegpt.training.packing import Plan
 from jaegpt.training.recomputing import recompute_layers
@@ -221,8 +221,9 @@ def test_what_is_counted_is_what_a_training_takes(trained: dict[str, dict[str, f
     for name in ("whole", "adapters"):
         assert trained[name]["counted"] == pytest.approx(trained[name]["taken"], rel=0.25), name
     plain, recomputed = trained["adapters"], trained["recomputed"]
-    assert plain["counted"] - recomputed["counted"] > 600e6
-    assert plain["counted"] - recomputed["counted"] == pytest.approx(plain["taken"] - recomputed["taken"], rel=0.25)
+    counted, taken = (plain[name] - recomputed[name] for name in ("counted", "taken"))
+    assert counted > 600e6
+    assert 0.75 * counted / KEPT < taken < 1.25 * counted, "what layers keep, once to twice"
 
 
 BASE = LlamaConfig(
@@ -326,7 +327,9 @@ def test_an_apple_gpu_shares_the_memory_of_the_machine() -> None:
     assert (mps.program, mps.host) == (cpu.program, cpu.host) == (PROGRAM, 0)
     assert (cuda.program, cuda.host) == (0, cuda.host)
     assert cuda.host > PROGRAM
-    assert mps.work < cuda.work, "segments are lined up, as the CPU has them"
+    laid_out = {kind: memory._placed(device_of(kind=kind), LOAD.valid) for kind in ("mps", "cuda")}
+    assert laid_out["mps"].segments is not None, "as the CPU has them"
+    assert laid_out["cuda"].segments is None
     assert memory.available_bytes(device_of(kind="mps")) == memory.available_bytes(CPU)
 
 
