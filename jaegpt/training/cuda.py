@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from jaegpt.training.devices import Device, deterministic
-from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
+from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, text_trunk
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
 from jaegpt.training.runtime import FETCH_EVERY, Runtime
@@ -327,7 +327,7 @@ def beside(device: torch.device) -> Iterator[None]:
 
 
 def decoder_layers(lm: nn.Module) -> list[nn.Module]:
-    """The decoder's layers: the longest list of modules of one class."""
-    lists = [list(module) for module in lm.modules() if isinstance(module, nn.ModuleList)]
+    """The decoder's layers: of what reads text, the longest list of modules of one class."""
+    lists = [list(module) for module in text_trunk(lm).modules() if isinstance(module, nn.ModuleList)]
     alike = [modules for modules in lists if len({type(module) for module in modules}) == 1]
     return max(alike, key=len, default=[])

@@ -21,16 +21,17 @@ from jaegpt.training.devices import Device
 BLOCK = 64  # weights that share a scale
 BITS = 4 + 32 / BLOCK  # per weight
 PACKAGE = "bitsandbytes"
+FOUR_BIT_KINDS = ("cpu", "cuda")  # devices whose kernels are used here
 
 
 def check_four_bits(kind: str) -> None:
     """Refuse a 4-bit base where it cannot be: `kind` is the device's.
 
     Raises:
-        JaegptError: the package is not installed, or the device is XLA.
+        JaegptError: the package is not installed, or the device is neither a CPU nor a CUDA GPU.
     """
-    if kind == "xla":
-        raise JaegptError(f"train.base_bits: 4 bits are not to be had on XLA ({PACKAGE} has none). Set it to 16.")
+    if kind not in FOUR_BIT_KINDS:
+        raise JaegptError(f"train.base_bits: 4 works on CPUs and CUDA GPUs only; this run is on {kind}. Set it to 16.")
     if importlib.util.find_spec(PACKAGE) is None:
         raise JaegptError(
             f"train.base_bits: 4 needs the package {PACKAGE}, which is not installed. Run `pip install -e '.[4bit]'`, "

@@ -158,6 +158,12 @@ def set_attention(lm: Any, name: str) -> None:
         lm.set_attn_implementation(name)
 
 
+def text_trunk(lm: Any) -> Any:
+    """What reads text, without the head: of a multimodal model not the part that reads pictures."""
+    trunk = getattr(lm, "base_model", lm)
+    return getattr(trunk, "language_model", trunk)
+
+
 def _head(lm: Any) -> Any:
     """The decoder's own language modelling head: [vocabulary, hidden] weights."""
     head = lm.get_output_embeddings()

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from jaegpt.errors import JaegptError
-from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.heads import DoubleHeads, text_trunk
 
 ALPHA_PER_RANK = 2  # the adapters' output is scaled by alpha / rank
 
@@ -42,7 +42,7 @@ def _linear_layers(lm: Any) -> list[str]:
     Subclasses of them do not count: the routers of mixtures of experts are some, and return more than a product that
     an adapter's output could be added to.
     """
-    trunk = getattr(lm.base_model, "language_model", lm.base_model)  # of a multimodal model only what reads text
+    trunk = text_trunk(lm)
     start = next(name for name, module in lm.named_modules() if module is trunk)
     names = [name for name, module in trunk.named_modules(prefix=start) if type(module) in (nn.Linear, Conv1D)]
     if not names:

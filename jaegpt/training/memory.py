@@ -10,12 +10,14 @@ import jaegpt.environment  # noqa: F401
 
 import dataclasses
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -26,11 +28,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from jaegpt.errors import JaegptError
 from jaegpt.training.attention import Segments
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.cuda import ROW_TOKENS
 from jaegpt.training.devices import Device
-from jaegpt.training.four_bits import BITS
+from jaegpt.training.four_bits import BITS, FOUR_BIT_KINDS
 from jaegpt.training.gradients import GRADIENT_EXAMPLES
 from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy, round_weights, to_tensors
 from jaegpt.training.packing import Learned, Plan, Segment
@@ -41,6 +44,10 @@ from jaegpt.training.validation import BATCH_SIZE
 # Bytes of a process with torch, transformers and the tables (seen: .78 to .85 GB), and what libraries keep once they
 # have computed (seen: .2 GB).
 PROGRAM = 1_000_000_000
+# On Linux freed memory stays with the process (jaegpt.environment), and steps differ in their shapes: what one leaves
+# fits the next one badly. Seen in small float32 models after 30 steps, flat by then: 1.9 times what the largest step
+# holds; in the default model, in bf16, after 437: 2.2 times.
+KEPT = 2
 RANK = 16  # of the adapters that are proposed
 PARTS = 4  # that are proposed for a step
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may take
@@ -56,7 +63,7 @@ class Load:
 
     @classmethod
     def of(cls, task: Task, config: TrainConfig) -> "Load":
-        """Of a training's own plan."""
+        """Of a training's own plan, all devices and parts together."""
         plan = task.plan(config, pack_width=config.pack_width, num_parts=1, row_shares=1)
         sizes = [sum(len(plan.examples[index]) for row in step for index in row) for step in plan.steps]
         return cls(
@@ -82,9 +89,9 @@ class Needs:
     Attributes:
         weights: as they are computed with, frozen ones included.
         optimizer: AdamW's two moments, and the float32 masters where the weights are rounded.
-        work: what comes and goes beside these: activations, logits, gradients; or, on the CPU, the base model that
-            adapters are merged into at the end.
-        program: what the process has anyway; 0 on a card.
+        work: what comes and goes beside these: activations, logits, gradients, and on Linux CPUs what freed ones leave;
+            or, in the machine's memory, the base model that adapters are merged into at the end.
+        program: what the process has anyway; 0 on a card, which has a memory of its own.
         host: on a card, bytes of the host's memory.
     """
 
@@ -132,18 +139,19 @@ def needs(base: Any, config: TrainConfig, device: Device, load: Load) -> Needs:
         below: list[Tensor] = [layer.base_layer.weight for layer in layers]
         weights -= sum(round(weight.numel() * (size - BITS / 8)) for weight in below)
         unpacked = max(weight.nbytes for weight in below)
+    on_host = device.kind in ("cpu", "mps")  # an Apple GPU's memory is the machine's
     trained = [weight.numel() for weight in model.parameters() if weight.requires_grad]
     rounds = device.dtype != torch.float32
+    kept = KEPT if device.kind == "cpu" and sys.platform == "linux" else 1
     work = max(
-        unpacked + _most(model, lambda: _step(model, device, config, load.step)),
+        kept * (unpacked + _most(model, lambda: _step(model, device, config, load.step))),
         unpacked + _most(model, lambda: _validation(model, device, load.valid)),
         # The products of two gradients are computed in float32, weight by weight.
         unpacked + _most(model, lambda: _comparison(model, device, load.probe)) + (12 if rounds else 4) * max(trained),
-        4 * sum(trained) if device.kind != "cuda" else 0,  # the update reads all gradients in float32
+        4 * sum(trained) if device.kind in ("cpu", "xla") else 0,  # the update reads all gradients in float32
         # At the end the base is loaded again, in float32.
-        4 * num_weights if config.lora_rank and device.kind == "cpu" else 0,
+        4 * num_weights if config.lora_rank and on_host else 0,
     )
-    on_host = device.kind == "cpu"
     return Needs(
         weights=weights,
         optimizer=(12 if rounds else 8) * sum(trained),
@@ -169,27 +177,51 @@ def cheaper(base: Any, config: TrainConfig, device: Device, load: Load, availabl
         if together:
             changes.append(together | change)
         together |= change
-    if config.base_bits != 4 and device.kind != "xla":
+    if config.base_bits != 4 and device.kind in FOUR_BIT_KINDS:
         together |= {"lora_rank": config.lora_rank or RANK, "base_bits": 4}
         changes += [{key: together[key] for key in ("lora_rank", "base_bits")}, together]
     found: list[tuple[dict[str, Any], Needs]] = []
+    last: list[tuple[dict[str, Any], Needs]] = []
     for change in changes:
         if any(change.items() >= smaller.items() for smaller, _ in found):
             continue
-        needed = needs(base, dataclasses.replace(config, **change), device, load)
-        if needed.total <= available or (change is changes[-1] and not found):
-            found.append((change, needed))
-    return [(_written(change, config), needed) for change, needed in found]
+        try:
+            needed = needs(base, dataclasses.replace(config, **change), device, load)
+        except JaegptError:  # this base model or device has no such setting
+            continue
+        last = [(change, needed)]
+        if needed.total <= available:
+            found += last
+    return [(_written(change, config), needed) for change, needed in found or last]
 
 
 def memory_lines(base: Any, config: TrainConfig, device: Device, load: Load) -> list[str]:
-    """What a run needs and what is here, in words; where it is too much, what needs less."""
+    """What a run needs and what is here, in words; where it is too much, what needs less.
+
+    Nothing that fails in here ends a run that would train: a base model that cannot be gone through without its weights
+    is one line.
+
+    Raises:
+        JaegptError: a setting that training refuses too.
+    """
+    try:
+        return _counted_lines(base, config, device, load)
+    except JaegptError:
+        raise
+    except Exception as error:  # other people's models, of which no list is complete
+        reason = (str(error).splitlines() or [""])[0]
+        return [f"what it takes in memory could not be counted for this model ({type(error).__name__}: {reason})"]
+
+
+def _counted_lines(base: Any, config: TrainConfig, device: Device, load: Load) -> list[str]:
     needed, available = needs(base, config, device, load), available_bytes(device)
     parts = {"weights": needed.weights, "AdamW": needed.optimizer, "a step": needed.work, "program": needed.program}
     listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
-    place = "on the card" if device.kind == "cuda" else "here"
-    text = f"about {_size(needed.total)} at most ({listed}); {_size(available)} are {place}"
+    text = f"about {_size(needed.total)} ({listed})"
     beside = [f"and about {_size(needed.host)} of the host's"] if needed.host else []
+    if available is None:
+        return [f"{text} on each device, whose memory is not known here", *beside]
+    text = f"{text}; {_size(available)} are {'on the card' if device.kind == 'cuda' else 'here'}"
     if needed.total <= available:
         return [text, *beside]
     others = cheaper(base, config, device, load, available)
@@ -203,8 +235,10 @@ def memory_lines(base: Any, config: TrainConfig, device: Device, load: Load) -> 
     ]
 
 
-def available_bytes(device: Device) -> int:
-    """Memory of the card, or of this machine, or what a container may take of it."""
+def available_bytes(device: Device) -> int | None:
+    """Memory of the card, or of this machine, or what a container may take of it; None on XLA, which does not say."""
+    if device.kind == "xla":
+        return None
     if device.kind == "cuda":
         return int(torch.cuda.get_device_properties(device.torch_device).total_memory)
     if not hasattr(os, "sysconf"):  # Windows
@@ -238,7 +272,7 @@ def _placed(device: Device, members: Sequence[Learned], pack_width: int = 0) -> 
     rows = max(1, round(sum(lengths) / pack_width)) if pack_width else 1
     (step,) = plan_epoch(lengths, len(members), min(rows, len(members)), None)
     (batch,) = Plan(members, [step]).parts(0)
-    tensors = to_tensors(batch, torch.device("cpu"), device.dtype, fixed_shapes=device.kind != "cpu")
+    tensors = to_tensors(batch, torch.device("cpu"), device.dtype, fixed_shapes=device.kind in ("cuda", "xla"))
     lined_up = tensors.segments
     if lined_up is not None:
         masks = tuple(mask.to("meta") for mask in lined_up.masks)
@@ -248,9 +282,9 @@ def _placed(device: Device, members: Sequence[Learned], pack_width: int = 0) -> 
 
 
 def _step(model: DoubleHeads, device: Device, config: TrainConfig, members: Sequence[Learned]) -> None:
-    """Forward and backward of two parts, or the only one; a second finds the first's gradients there."""
+    """Forward and backward of two parts of this device's share, or the only one; a second finds gradients there."""
     width = config.pack_width or (ROW_TOKENS if device.kind == "cuda" else 0)
-    batch = _placed(device, members[:: config.accumulation], width)
+    batch = _placed(device, members[:: config.accumulation * device.num_devices], width)
     for _ in range(min(config.accumulation, 2)):
         model(batch, 1.0, 1.0).weighted(1.0, 1.0).backward()
 
@@ -276,7 +310,7 @@ def _comparison(model: DoubleHeads, device: Device, members: Sequence[Learned]) 
 
 def _most(model: nn.Module, run: Callable[[], None]) -> int:
     """The most bytes that `run` would hold at the same time, weights not counted."""
-    with _one_kernel_attention(), _Live(model) as live:
+    with _on_shapes(), _Live(model) as live:
         run()
     for weight in model.parameters():
         weight.grad = None
@@ -308,21 +342,28 @@ class _Live(TorchDispatchMode):
 
 
 @contextmanager
-def _one_kernel_attention() -> Iterator[None]:
-    """Attention under a dense mask keeps its inputs and its result, as the cards' kernels do; `meta` has none of these
-    and would keep every score. Replaced by name: layers are computed again in another thread, which sees no mode."""
-    usual = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = lambda query, key, value, *_, **__: _Attention.apply(query, key, value)
-    try:
+def _on_shapes() -> Iterator[None]:
+    """Operations that the cards and the CPU have a kernel for and `meta` has not.
+
+    Attention under a dense mask keeps its inputs and its result; `meta` would keep every score. Products of experts
+    are refused on `meta` in float32. Replaced by name: layers are computed again in another thread, which sees no mode.
+    """
+    replaced: list[tuple[Any, str, Any]] = [
+        (functional, "scaled_dot_product_attention", lambda q, k, v, *_, **__: _Attention.apply(q, k, v)),
+        (functional, "grouped_mm", lambda tokens, weights, *_, **__: _Experts.apply(tokens, weights)),
+        (torch, "_grouped_mm", lambda tokens, weights, *_, **__: _Experts.apply(tokens, weights)),  # of torch < 2.10
+    ]
+    with ExitStack() as stack:
+        for module, name, stand_in in replaced:
+            if hasattr(module, name):
+                stack.enter_context(patch.object(module, name, stand_in))
         yield
-    finally:
-        functional.scaled_dot_product_attention = usual
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mixed = torch.empty_like(query)
+        mixed = query.new_empty(*query.shape[:-1], value.shape[-1])
         ctx.save_for_backward(query, key, value, mixed)
         return mixed
 
@@ -330,3 +371,18 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value, _ = ctx.saved_tensors
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+class _Experts(torch.autograd.Function):
+    """Tokens [tokens, inputs], each times the matrix of its expert: weights [experts, inputs, outputs]."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens, weights)
+        return tokens.new_empty(tokens.shape[0], weights.shape[-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        made = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
+        of_tokens, of_weights = (torch.empty_like(saved) if needed else None for saved, needed in made)
+        return of_tokens, of_weights

@@ -13,7 +13,7 @@ from jaegpt.training.cuda import decoder_layers
 
 
 def recompute_layers(lm: nn.Module, kind: str) -> None:
-    """Keep of each decoder layer what went in, alone; the backward pass computes the rest again, one layer at a time.
+    """Keep only the input of each decoder layer; the backward pass computes the rest again, one layer at a time.
 
     The values and gradients stay what they were; a step computes the layers' forward pass twice. On CUDA what is
     compiled is the layer with this inside: one compilation serves all layers as before, and the compiler plans what is
