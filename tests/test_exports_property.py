@@ -33,7 +33,8 @@ from jaegpt.errors import JaegptError
 from jaegpt.exports.extract import read_export
 from jaegpt.tables import read_table
 
-NUM_CASES = int(os.environ.get("JAEGPT_PROPERTY_CASES", "2000"))
+USUAL_CASES = 2000
+NUM_CASES = int(os.environ.get("JAEGPT_PROPERTY_CASES", USUAL_CASES))
 NUM_GROUPS = 8
 
 HOSTILE: tuple[Any, ...] = (
@@ -208,9 +209,10 @@ def test_a_mutated_export_ends_in_messages_or_in_one_clear_error(
         new = set(folder.rglob("*")) - before
         assert all(path.parent == folder / "out" for path in new), f"case {case} wrote {new}"
         shutil.rmtree(folder)
-    # Both ends must be common, or the mutations test nothing.
+    # Both ends must be common, or the mutations test nothing. A handful of cases need not have each.
     total = ends["messages"] + ends["error"]
-    assert ends["messages"] > 0.2 * total, ends
-    assert ends["error"] > 0.1 * total, ends
-    assert min(ends["excluded"], ends["both halves"]) > 0, ends
+    if NUM_CASES >= USUAL_CASES:
+        assert ends["messages"] > 0.2 * total, ends
+        assert ends["error"] > 0.1 * total, ends
+        assert min(ends["excluded"], ends["both halves"]) > 0, ends
     assert total >= NUM_CASES // NUM_GROUPS

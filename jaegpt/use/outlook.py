@@ -39,8 +39,8 @@ TOKENS_PER_TURN = 5  # what a chat template puts around a text
 class Ruler:
     """How many tokens texts have: by the tokenizer in the folder `base`, or about, where that is None.
 
-    The estimate is what SmolLM2's tokenizer takes: on the sample, a token for 3.5 letters; in Russian, Arabic,
-    Chinese and Japanese, and on emoji, 0.7 tokens for each byte of a letter after its first.
+    The estimate is SmolLM2's: one token per 3.5 letters, as measured on the sample, and in Russian, Arabic, Chinese,
+    Japanese and emoji another 0.7 tokens for each UTF-8 byte of a letter after its first.
     """
 
     base: Path | None

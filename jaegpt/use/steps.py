@@ -84,7 +84,10 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
 
 
 def _read(config: ExportConfig, asker: Asker, scratch: Path) -> tuple[ExportConfig, ExportReport, list[str]]:
-    """Read the downloads, again after each answer that changes how; the parts of `messages` of the last reading."""
+    """Read the downloads, and read them again after each answer that changes how they are read.
+
+    Returns the settings as answered, the report of the last reading, and the files that hold its parts of `messages`.
+    """
     for number in range(sys.maxsize):
         folder = scratch / str(number)
         folder.mkdir()

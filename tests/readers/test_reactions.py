@@ -50,7 +50,24 @@ def check(reader: Reader, path: Path, off: Any, on: Any, lost: int, lost_off: in
 
 
 def test_what_is_one_emoji() -> None:
-    for emoji in ("👍", "❤", "❤️", "👍🏽", "👨‍👩‍👧‍👦", "🇳🇴", "1️⃣", "‼️", "❓", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "↔️"):
+    for emoji in (
+        "👍",
+        "❤",
+        "❤️",
+        "👍🏽",
+        "👨‍👩‍👧‍👦",
+        "🇳🇴",
+        "1️⃣",
+        "‼️",
+        "❓",
+        "🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+        "↔️",
+        "ℹ️",
+        "ℹ",
+        "\U0001fa77",
+        "\U0001fae8",
+        "\U0001fae9",
+    ):  # the last few are younger than Python 3.11's tables
         assert is_emoji(emoji), emoji
     for other in ("", "ok", ":+1:", "<3", "👍 yes", "안녕", "👍" * 20, " ", "\0", "!", "7", None, 5, ["👍"]):
         assert not is_emoji(other), other
@@ -146,8 +163,43 @@ def test_telegram(tmp_path: Path) -> None:
     ]
     (tmp_path / "x").write_bytes(as_json(telegram_files.chat(talk)))
     on = [(FRIEND, AT, "hi"), (OWNER, AFTER, "❤"), (FRIEND, AT, "❤"), (OWNER, AFTER, "🎉")]
-    check(telegram.READER, tmp_path / "x", [(FRIEND, AT, "hi")], on, 4)
+    check(telegram.READER, tmp_path / "x", [(FRIEND, AT, "hi")], on, 4 + 6)
     assert [dropped(read(telegram.READER, tmp_path / "x", flag))["sticker"] for flag in (False, True)] == [2, 1]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Pacific/Auckland"])
+def test_telegrams_reactions_keep_their_distance_in_any_zone(tmp_path: Path, zone: str) -> None:
+    """Written in Berlin, read elsewhere; the second message stands in the hour that comes twice."""
+    for time in (TIME, "2024-07-05T14:03:21", "2024-10-27T00:30:00", "2024-10-27T01:30:00"):
+        sent = telegram_files.message(1, FRIEND, time, "hi", zone="Europe/Berlin")
+        hour = sent["date"][:-2]
+        given_ = {"from": OWNER, "from_id": f"user{telegram_files.NUMBERS[OWNER]}", "date": f"{hour}50"}
+        sent["reactions"] = [{"type": "emoji", "count": 1, "emoji": "❤", "recent": [given_]}]
+        (tmp_path / "x").write_bytes(as_json(telegram_files.chat([sent])))
+        options = ReadOptions(timezone=ZoneInfo(zone), reactions=True)
+        threads = list(telegram.READER.read(SourceFile(str(tmp_path / "x")), options, lambda line: None))
+        at = ms(f"{time}Z")
+        later = at + (50 - int(time[-2:])) * 1000
+        assert messages(threads) == [(FRIEND, at, "hi"), (OWNER, later, "❤")], time
+
+
+def test_a_reaction_does_not_decide_the_doubled_hour_of_telegrams_next_message(tmp_path: Path) -> None:
+    """In 2019 there were wall clocks alone: the second is of the first 02:50, though the reaction before is later."""
+    given_ = {"from": OWNER, "from_id": f"user{telegram_files.NUMBERS[OWNER]}", "date": "2019-10-27T02:55:00"}
+    first = telegram_files.message(1, FRIEND, "2019-10-27T00:40:00", "hi", era="2019", zone="Europe/Berlin")
+    first["reactions"] = [{"type": "emoji", "count": 1, "emoji": "❤", "recent": [given_]}]
+    second = telegram_files.message(2, FRIEND, "2019-10-27T00:50:00", "there", era="2019", zone="Europe/Berlin")
+    assert "date_unixtime" not in first
+    assert second["date"] == "2019-10-27T02:50:00"
+    (tmp_path / "x").write_bytes(as_json(telegram_files.chat([first, second])))
+    options = ReadOptions(timezone=ZoneInfo("Europe/Berlin"), reactions=True)
+    (thread,) = telegram.READER.read(SourceFile(str(tmp_path / "x")), options, lambda line: None)
+    found = {text: time for _, time, text in messages([thread])}
+    assert found == {
+        "hi": ms("2019-10-27T00:40:00Z"),
+        "❤": ms("2019-10-27T00:55:00Z"),
+        "there": ms("2019-10-27T00:50:00Z"),
+    }
 
 
 def test_discord(tmp_path: Path) -> None:
@@ -156,9 +208,12 @@ def test_discord(tmp_path: Path) -> None:
 
     who = discord_files.person
     listed = [given_("👍", who(OWNER), who("bot", isBot=True)), given_("party", who(OWNER), number="77"), given_("❤")]
-    talk = [discord_files.message(1, FRIEND, TIME, "hi", reactions=listed)]
+    talk = [
+        discord_files.message(1, FRIEND, TIME, "hi", reactions=listed),
+        discord_files.message(2, FRIEND, TIME, "", reactions=listed),
+    ]
     (tmp_path / "x").write_bytes(as_json(discord_files.export(talk)))
-    check(discord.READERS[0], tmp_path / "x", [(FRIEND, AT, "hi")], [(FRIEND, AT, "hi"), (OWNER, AT, "👍")], 3)
+    check(discord.READERS[0], tmp_path / "x", [(FRIEND, AT, "hi")], [(FRIEND, AT, "hi"), (OWNER, AT, "👍")], 3 + 4)
 
 
 def test_signal(tmp_path: Path) -> None:
@@ -176,7 +231,7 @@ def test_signal(tmp_path: Path) -> None:
     ]
     (tmp_path / "x").write_bytes(signal_files.lines(frames))
     on = [(FRIEND, AT, "hi"), (FRIEND, AT, "👍"), (OWNER, AFTER, "❤️"), (OWNER, AFTER, "🎉")]
-    check(signal.READER, tmp_path / "x", [(FRIEND, AT, "hi")], on, 2)
+    check(signal.READER, tmp_path / "x", [(FRIEND, AT, "hi")], on, 2 + 4)
 
 
 @pytest.mark.parametrize("has_tables", [True, False])
@@ -196,18 +251,47 @@ def test_whatsapps_database(tmp_path: Path, has_tables: bool) -> None:
         (first, time), *_ = base.execute("SELECT _id, timestamp FROM message ORDER BY timestamp").fetchall()
         base.executemany(
             "INSERT INTO message_add_on VALUES (?, 1, ?, ?, ?, ?, 56)",
-            [(1, 1, None, first, time), (2, 0, 1, first, time + 1), (3, 0, 1, first, time + 2)],
+            [
+                (1, 1, None, first, time - 5),
+                (2, 0, 1, first, time + 1),
+                (3, 0, 1, first, time + 2),
+                (4, 0, 1, first, time + 3),
+                (5, 0, 1, first, "soon"),
+                (6, 0, 1, 900, time + 9),
+                (7, 0, 1, 901, time + 9),
+                (8, 0, 1, first, time + 4),
+                (9, 0, 1, first, time + 5),
+            ],
         )
         base.executemany(
-            "INSERT INTO message_add_on_reaction VALUES (?, ?, ?)", [(1, "😂", time), (2, "❤️", time), (3, "", time)]
+            "INSERT INTO message_add_on_reaction VALUES (?, ?, ?)",
+            [
+                (1, "😂", time),
+                (2, "❤️", time),
+                (3, "", time),
+                (4, "nice", time),
+                (5, "👍", time),
+                (6, "👍", time),
+                (7, "🎉", time),
+                (8, b"x", time),
+                (9, None, time),
+            ],
+        )
+        base.execute(
+            "INSERT INTO message (_id, chat_row_id, from_me, timestamp, message_type) VALUES (900, 1, 1, ?, 1)",
+            [time + 8],
         )
         base.commit()
-    on = messages(read(whatsapp_db.READER, path, True))
-    assert messages(read(whatsapp_db.READER, path, False)) == off
+    threads = read(whatsapp_db.READER, path, True)
+    on, left_out = messages(threads), dropped(threads)
+    without = read(whatsapp_db.READER, path, False)
+    assert messages(without) == off
+    # Taken back twice, words, no time, to a photo, bytes. The one to a message that is not there stays.
+    assert left_out == dropped(without) | {"reaction": 6}
     friend = off[0][0]
-    assert sorted(set(on) - set(off)) == sorted([("Me", time, "😂"), (friend, time + 1, "❤️")])
+    assert sorted(set(on) - set(off)) == sorted([("Me", time, "😂"), (friend, time + 1, "❤️"), (friend, time + 9, "🎉")])
     assert on[:2] == [off[0], ("Me", time, "😂")]
-    assert len(on) == len(off) + 2
+    assert len(on) == len(off) + 3
 
 
 @pytest.mark.parametrize("era", ["2014", "2026"])
@@ -218,6 +302,7 @@ def test_imessage(tmp_path: Path, era: str) -> None:
     if base.is_new:
         base.base.execute("ALTER TABLE message ADD COLUMN associated_message_emoji TEXT")
     base.message(chat, f"{TIME}Z", "hi", handle_id=handle)
+    base.message(chat, f"{TIME}Z", None, handle_id=handle, cache_has_attachments=1, guid="photo")
 
     def tapback(kind: int, guid: str, is_own: int, **more: Any) -> None:
         values = {"associated_message_type": kind, "associated_message_guid": guid, "is_from_me": is_own} | more
@@ -230,13 +315,15 @@ def test_imessage(tmp_path: Path, era: str) -> None:
     tapback(2004, "p:0/c", 1)
     tapback(3004, "p:0/c", 1)  # taken back
     tapback(2007, "p:0/a", 1)  # a picture
+    tapback(2000, "p:0/photo", 1)
+    tapback(2000, "bp:photo", 0)
     on = [(NUMBER, AT, "hi"), ("Me", AFTER, "❤️"), (NUMBER, AFTER, "😂"), ("Me", AFTER, "👍")]
     if base.is_new:
         tapback(2006, "p:0/d", 1, associated_message_emoji="🎉")
         on.append(("Me", AFTER, "🎉"))
     base.base.commit()
     base.base.close()
-    check(imessage.READER, tmp_path / "chat.db", [(NUMBER, AT, "hi")], on, 4, 7 + base.is_new)
+    check(imessage.READER, tmp_path / "chat.db", [(NUMBER, AT, "hi")], on, 6, 9 + base.is_new)
 
 
 def test_matrix(tmp_path: Path) -> None:
@@ -245,6 +332,9 @@ def test_matrix(tmp_path: Path) -> None:
         return event(MATRIX[who], f"{LATER}Z", {"m.relates_to": relation}, "m.reaction")
 
     events = [said(MATRIX[FRIEND], f"{TIME}Z", "hi"), given_(OWNER, "👍️"), given_(FRIEND, "lol"), given_(OWNER, None)]
+    photo = event(MATRIX[FRIEND], f"{TIME}Z", {"msgtype": "m.image", "body": "x.jpg"}, event_id="$photo")
+    relation = {"rel_type": "m.annotation", "event_id": "$photo", "key": "👍"}
+    events += [photo, event(MATRIX[OWNER], f"{LATER}Z", {"m.relates_to": relation}, "m.reaction")]
     (tmp_path / "x").write_text(json.dumps(matrix(*events)))
     hi = (MATRIX[FRIEND], AT, "hi")
-    check(matrix_reader.READER, tmp_path / "x", [hi], [hi, (MATRIX[OWNER], AFTER, "👍️")], 2, 3)
+    check(matrix_reader.READER, tmp_path / "x", [hi], [hi, (MATRIX[OWNER], AFTER, "👍️")], 3, 4)

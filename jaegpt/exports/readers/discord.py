@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jaegpt.exports.archives import BadFileError
-from jaegpt.exports.reactions import add_reaction, is_emoji
+from jaegpt.exports.reactions import REASON, add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import iso_ms
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
@@ -136,6 +136,17 @@ class _Channel:
         self.num_read += len(batch)
 
     def _judge(self, message: Any) -> str | None:
+        """Add a message and the reactions to it to the thread, or say why not."""
+        reason = self._add(message)
+        if self.reactions:
+            given = list(_given(message.get("reactions")))
+            if reason:
+                self.thread.dropped[REASON] += len(given)
+            else:
+                self._react(given, self.thread.sent_at[-1])
+        return reason
+
+    def _add(self, message: Any) -> str | None:
         """Add a message to the thread, or say why not."""
         if type(message) is not dict:
             raise ValueError(f"{kind_of(message)} instead of an object")
@@ -167,23 +178,18 @@ class _Channel:
         if "<" in text:
             text = self._plain(text, message.get("mentions"))
         self.thread.add(sender, time, text)
-        if self.reactions:
-            self._react(message.get("reactions"), time)
         return None
 
-    def _react(self, listed: Any, time: int) -> None:
-        """Add the reactions to a message at its time, as they have none; a server's own emoji are pictures."""
-        for kind in listed if type(listed) is list else ():
-            emoji, users = (kind.get("emoji"), kind.get("users")) if type(kind) is dict else (None, None)
-            sign = emoji.get("name") if type(emoji) is dict and not emoji.get("id") else None
-            for user in users if type(users) is list and users else [None]:
-                sender = None
-                if type(user) is dict and not user.get("isBot") and is_emoji(sign):
-                    identity, name = user.get("id"), user.get("name")
-                    if type(identity) is str and type(name) is str:
-                        sender = self.names.of(identity, name)
-                        self._meet(user)
-                add_reaction(self.thread, sender, time, sign)
+    def _react(self, given: list[tuple[Any, Any]], time: int) -> None:
+        """Add the reactions to a message at its time, as they have none."""
+        for user, sign in given:
+            sender = None
+            if type(user) is dict and not user.get("isBot") and is_emoji(sign):
+                identity, name = user.get("id"), user.get("name")
+                if type(identity) is str and type(name) is str:
+                    sender = self.names.of(identity, name)
+                    self._meet(user)
+            add_reaction(self.thread, sender, time, sign)
 
     def _meet(self, person: dict[str, Any]) -> None:
         identity = person["id"]
@@ -211,6 +217,15 @@ class _Channel:
             return "@role" if role else f":{emoji}:" if emoji else f"/{command}"
 
         return _RAW.sub(shown, text)
+
+
+def _given(listed: Any) -> Iterator[tuple[Any, Any]]:
+    """Who gave each reaction to a message, and its sign, if any; a server's own emoji are pictures."""
+    for kind in listed if type(listed) is list else ():
+        emoji, users = (kind.get("emoji"), kind.get("users")) if type(kind) is dict else (None, None)
+        sign = emoji.get("name") if type(emoji) is dict and not emoji.get("id") else None
+        for user in users if type(users) is list and users else [None]:
+            yield user, sign
 
 
 def sniff_package(name: str, head: bytes) -> float:

@@ -4,6 +4,7 @@ One person's telephone number and e-mail address, iMessage and SMS, are handles 
 belongs together is joined first, then each thread's messages are read.
 """
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,7 +156,8 @@ def _query(base: sqlite3.Connection, reactions: bool = False) -> str:
 
     Rows: message, chat (None: in none), handle, time, whether it is the owner's, text, body where that has to be read,
     whether it was edited, whether it has attachments, why it is left out (None: it may be kept), and the emoji that a
-    tapback shows, where `reactions` are wanted and it was not taken back.
+    tapback shows, where `reactions` are wanted and it was not taken back; the message's own id, and that of the message
+    that it is a tapback to, as p:0/ID for the first part of it, or bp:ID.
     """
     has = columns_of(base, "message")
     tapback = "NULL"
@@ -187,6 +189,8 @@ def _query(base: sqlite3.Connection, reactions: bool = False) -> str:
         "cache_has_attachments" if "cache_has_attachments" in has else "0",
         reason,
         tapback,
+        "guid" if reactions and "guid" in has else "NULL",
+        "associated_message_guid" if reactions and "associated_message_guid" in has else "NULL",
     )
     return (
         f"SELECT {', '.join(values)} FROM message m LEFT JOIN chat_message_join j ON j.message_id = m.ROWID "
@@ -201,21 +205,23 @@ class _Collector:
         self._conversations, self._people = conversations, people
         self._by_key = {one.key: one for one in conversations.values()}
         self._last_message: object = None
+        self._left_out: set[object] = set()  # ids of messages, where reactions are wanted
         self.pieces = Pieces(self._begin)
 
     def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
         pieces, conversations, people = self.pieces, self._conversations, self._people
-        last_message = self._last_message
-        for message, chat, handle, time, is_own, text, body, is_edited, has_media, reason, emoji in rows:
+        last_message, left_out = self._last_message, self._left_out
+        for message, chat, handle, time, is_own, text, body, is_edited, has_media, reason, emoji, guid, target in rows:
             if message == last_message:
                 continue  # joined to a second chat
             last_message = message
             conversation = conversations.get(chat)
             if conversation is None:  # deleted ones stay for 30 days, in no chat
                 pieces[_UNFILED].dropped["deleted"] += 1
+                left_out.add(guid)
                 continue
             thread = pieces[conversation.key]
-            if reason == REASON and is_emoji(emoji):
+            if reason == REASON and is_emoji(emoji) and re.split("[/:]", str(target))[-1] not in left_out:
                 text, body, reason = emoji, None, None
             if reason is None:
                 try:
@@ -223,12 +229,14 @@ class _Collector:
                     text, reason = _text_or_reason(text, body, is_edited, has_media)
                 except ValueError as error:
                     malformed(thread, f"message {message}", error)
+                    left_out.add(guid)
                     continue
             if reason is None:
                 sender = OWNER if is_own else people.get(handle)
                 thread.add(conversation.unknown_sender if sender is None else sender, sent_at, text)
             else:
                 thread.dropped[reason] += 1
+                left_out.add(guid)
         self._last_message = last_message
 
     def _begin(self, key: str) -> SourceThread:

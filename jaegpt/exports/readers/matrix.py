@@ -64,6 +64,7 @@ class _Room:
         self._people: dict[str, str] = {}  # account -> name, as far as the room says
         self._senders: dict[str, None] = {}
         self._number = 0
+        self._left_out: set[object] = set()  # events, where reactions are wanted
         self._rows: dict[str, int] = {}  # event -> its row in the piece
         self.thread = SourceThread("")
 
@@ -93,6 +94,7 @@ class _Room:
             text, reason = self._text_or_reason(event, content)
             if reason:
                 self.thread.dropped[reason] += 1
+                self._leave(event)
                 return
             sender, time = event.get("sender"), event.get("origin_server_ts")
             if not isinstance(sender, str) or not sender:
@@ -102,10 +104,15 @@ class _Room:
             self.thread.add(sender, checked_time(time, "origin_server_ts"), text)
         except ValueError as error:
             self._malformed(error)
+            self._leave(event)
             return
         self._senders[sender] = None
         if isinstance(event.get("event_id"), str):
             self._rows[event["event_id"]] = len(self.thread.texts) - 1
+
+    def _leave(self, event: dict[str, Any]) -> None:
+        if self._reactions and isinstance(event.get("event_id"), str):
+            self._left_out.add(event["event_id"])
 
     def _malformed(self, what: object) -> None:
         malformed(self.thread, f"messages[{self._number - 1:,}]", what)
@@ -116,8 +123,9 @@ class _Room:
             raise ValueError(f"`type` is {kind_of(kind)} instead of a text")
         if kind == "m.reaction" and self._reactions:
             relation = content.get("m.relates_to")
-            emoji = relation.get("key") if isinstance(relation, dict) else None
-            return (emoji, None) if isinstance(emoji, str) and is_emoji(emoji) else ("", REASON)
+            emoji, target = (relation.get("key"), relation.get("event_id")) if isinstance(relation, dict) else ("", "")
+            is_kept = isinstance(emoji, str) and is_emoji(emoji) and str(target) not in self._left_out
+            return (str(emoji), None) if is_kept else ("", REASON)
         if kind != "m.room.message":
             return "", next((reason for start, reason in _EVENTS if kind.startswith(start)), "system")
         unsigned = event.get("unsigned")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from jaegpt.exports.reactions import add_reaction, is_emoji
+from jaegpt.exports.reactions import REASON, add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import checked_time
 from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
@@ -173,12 +173,13 @@ class _Export:
                     self._react(thread, item, sent_at)
             else:
                 thread.dropped[reason] += 1
+                if self.reactions and (given := _given(item)):
+                    thread.dropped[REASON] += len(given)
         except ValueError as error:
             malformed(thread, f"line {number:,}", error)
 
     def _react(self, thread: SourceThread, item: dict[str, Any], message_time: int) -> None:
-        listed = (_object(item, "standardMessage") or _object(item, "stickerMessage")).get("reactions")
-        for one in listed if isinstance(listed, list) else ():
+        for one in _given(item):
             reaction = one if isinstance(one, dict) else {}
             author = self.recipients.get(str(reaction.get("authorId")))
             try:
@@ -223,6 +224,12 @@ class _Export:
 def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
     value = content.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _given(item: dict[str, Any]) -> list[Any]:
+    """The reactions to a message, of whatever kind it is."""
+    found = [content.get("reactions") for content in item.values() if isinstance(content, dict)]
+    return [one for listed in found if isinstance(listed, list) for one in listed]
 
 
 def _text(content: dict[str, Any], key: str) -> str:

@@ -6,10 +6,11 @@ person has that person's number, so that the owner is the other one.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jaegpt.exports.reactions import add_reaction, is_emoji
+from jaegpt.exports.reactions import REASON, add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import LocalClock, checked_time
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
@@ -147,6 +148,7 @@ class _Chat:
     account: _Account
     names: Names = field(default_factory=Names)
     num_read: int = 0
+    last_ms: int | None = None  # the time of the message before, in this piece
 
     def __post_init__(self) -> None:
         self.account.num_chats += 1
@@ -176,6 +178,7 @@ class _Chat:
     def _piece(self) -> SourceThread:
         is_group = None if not self.family else self.family != "user"
         key = self.identity or f"{self.kind} {self.title}".strip()
+        self.last_ms = None
         return SourceThread(key, title=self.title, is_group=is_group, resolution_ms=1000)
 
     def _finished(self) -> SourceThread:
@@ -201,6 +204,17 @@ class _Chat:
         self.num_read += len(batch)
 
     def _judge(self, message: Any) -> str | None:
+        """Add a message and the reactions to it to the thread, or say why not."""
+        reason = self._add(message)
+        if self.account.reactions and "reactions" in message:
+            given = list(_given(message["reactions"]))
+            if reason:
+                self.thread.dropped[REASON] += len(given)
+            else:
+                self._react(given, message, self.thread.sent_at[-1])
+        return reason
+
+    def _add(self, message: Any) -> str | None:
         """Add a message to the thread, or say why not."""
         if type(message) is not dict:
             raise ValueError(f"{kind_of(message)} instead of an object")
@@ -214,7 +228,7 @@ class _Chat:
         sender = self._sender(message)
         if sender is None:
             return "channel"
-        time = self._time(message)
+        time = self._time(message, self.last_ms)
         text, reason = _text(message)
         if reason:
             return reason
@@ -225,23 +239,28 @@ class _Chat:
             if not self.account.reactions or not is_emoji(text):
                 return "sticker"
         self.thread.add(sender, time, text)
-        if self.account.reactions and "reactions" in message:
-            self._react(message["reactions"], time)
+        self.last_ms = time
         return None
 
-    def _react(self, listed: Any, message_time: int) -> None:
-        """Add the reactions to a message that say who gave them: of many, the export lists the last few."""
-        for kind in listed if type(listed) is list else ():
-            recent = kind.get("recent") if type(kind) is dict else None
-            for one in recent if type(recent) is list and recent else [None]:
-                given: dict[str, Any] = one if type(one) is dict else {}
-                sender, time = None, message_time
-                try:
-                    sender = self._sender(given)
-                    time = max(time, self._time(given) if "date" in given else 0)
-                except (ValueError, OverflowError):
-                    sender = None
-                add_reaction(self.thread, sender, time, kind["emoji"] if sender and "emoji" in kind else None)
+    def _react(self, given: list[tuple[dict[str, Any], Any]], message: dict[str, Any], message_ms: int) -> None:
+        """Add the reactions to a message that say who gave them."""
+        clock_ms = message_ms
+        if "date_unixtime" in message:
+            # Reactions have wall clocks alone. What the message's is off by, in another zone than the exporting
+            # computer's, theirs are off by too.
+            with suppress(ValueError, OverflowError):
+                clock_ms = self._time({"date": message.get("date")}, message_ms)
+        for one, emoji in given:
+            sender, time = None, message_ms
+            try:
+                sender = self._sender(one)
+                if "date_unixtime" in one:
+                    time = self._time(one, None)
+                elif "date" in one:
+                    time = checked_time(message_ms + self._time(one, clock_ms) - clock_ms, "date")
+            except (ValueError, OverflowError):
+                sender = None
+            add_reaction(self.thread, sender, max(time, message_ms), emoji)
 
     def _sender(self, message: dict[str, Any]) -> str | None:
         """The name of who wrote; None for a channel, or for a group that speaks by itself."""
@@ -260,7 +279,7 @@ class _Chat:
             return None
         return self.names.of(identity, name or _NAMELESS)
 
-    def _time(self, message: dict[str, Any]) -> int:
+    def _time(self, message: dict[str, Any], before_ms: int | None) -> int:
         unixtime = message.get("date_unixtime")
         if unixtime is not None:
             if type(unixtime) not in (str, int) or not str(unixtime).isdecimal():
@@ -269,8 +288,15 @@ class _Chat:
         date = message.get("date")
         if type(date) is not str:
             raise ValueError(f"`date` is {kind_of(date)} instead of a time")
-        before = self.thread.sent_at[-1] if self.thread.sent_at else None
-        return checked_time(self.account.clock.ms(date, before), "date")
+        return checked_time(self.account.clock.ms(date, before_ms), "date")
+
+
+def _given(listed: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Who gave each reaction to a message, and its emoji, if any. Of many, the export lists the last few."""
+    for kind in listed if type(listed) is list else ():
+        recent, emoji = (kind.get("recent"), kind.get("emoji")) if type(kind) is dict else (None, None)
+        for one in recent if type(recent) is list and recent else [None]:
+            yield (one if type(one) is dict else {}), emoji
 
 
 def _bare(number: int) -> int:

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import REASON, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.collecting import malformed
 from jaegpt.exports.readers.database import HEADER, SURE, opened, sniff_tables
@@ -84,8 +85,11 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
 def _of_no_chat(rows: Iterator[Row]) -> SourceThread:
     """Messages of which nobody knows whom they were written to."""
     thread = SourceThread("unknown")
-    for _, number, *_ in rows:
-        malformed(thread, f"message {number} of the database", "it is in no chat")
+    for _, number, *_, mark in rows:
+        if mark == REASON:
+            thread.dropped[REASON] += 1
+        else:
+            malformed(thread, f"message {number} of the database", "it is in no chat")
     return thread
 
 
@@ -111,7 +115,8 @@ def _thread(
 def _fill(thread: SourceThread, rows: Iterator[Row], chat: Chat, chats: Chats, types: Mapping[int, str]) -> None:
     senders: dict[Any, str] = {}
     dropped, add = thread.dropped, thread.add
-    for _, number, is_own, sender, time, kind, text, caption, is_forwarded in rows:
+    left_out: set[Any] = set()  # messages
+    for _, number, is_own, sender, time, kind, text, caption, mark in rows:
         if kind:
             reason = types.get(kind, "system") if type(kind) is int else "malformed"
             if reason == _CAPTIONED:
@@ -126,10 +131,14 @@ def _fill(thread: SourceThread, rows: Iterator[Row], chat: Chat, chats: Chats, t
             or (text is not None and type(text) is not str)
         ):
             reason, text = "malformed", None
-        if text and is_forwarded:
+        if mark == REASON:
+            reason, text = REASON, text if is_emoji(text) and number not in left_out else None
+        elif text and mark:
             reason, text = "forwarded", None
         if not text or text.isspace():
             dropped[reason] += 1
+            if mark != REASON:  # whose number is that of its message
+                left_out.add(number)
             if reason == "malformed" and thread.fault is None:
                 thread.fault = f"message {number} of the database: time {str(time)[:30]!r}, type {str(kind)[:30]!r}"
             continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import REASON
 from jaegpt.exports.reader import SourceFile
 from jaegpt.exports.readers.clocks import APPLE_EPOCH_MS
 from jaegpt.exports.readers.database import columns_of, opened
@@ -105,13 +106,15 @@ def android_query(schema: Schema, reactions: bool = False) -> str:
     columns = ("chat_row_id", "from_me", "sender_jid_row_id", "parent_message_row_id", "timestamp")
     of_reaction = ("message_add_on_row_id", "reaction")
     if reactions and schema.has("message_add_on", *columns) and schema.has("message_add_on_reaction", *of_reaction):
-        # One that was taken back is an empty text.
+        # Where messages tell whether they were forwarded, reactions tell that they are some. Clocks differ: one may
+        # seem to be older than its message. One that was taken back is an empty text.
         query = f"""SELECT * FROM ({query} UNION ALL
-            SELECT o.chat_row_id, o.parent_message_row_id, o.from_me, o.sender_jid_row_id, o.timestamp,
-                0, r.reaction, r.reaction, 0
+            SELECT o.chat_row_id, o.parent_message_row_id, o.from_me, o.sender_jid_row_id,
+                MAX(o.timestamp, COALESCE(p.timestamp, o.timestamp)), 0, r.reaction, NULL, '{REASON}'
             FROM message_add_on o JOIN message_add_on_reaction r ON r.message_add_on_row_id = o._id
-            WHERE o.chat_row_id IS NOT -1 AND r.reaction <> '')"""
-        order = "1, 5, 2"
+                LEFT JOIN message p ON p._id = o.parent_message_row_id
+            WHERE o.chat_row_id IS NOT -1)"""
+        order = "1, 5, 2, 9"
     return f"{query} ORDER BY {order}"
 
 
