@@ -262,7 +262,7 @@ def test_each_setting_needs_less_by_what_it_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("available", "said"),
     [
-        (1e12, ["about 0.1 GB (", "1,000.0 GB are on the card"]),
+        (1e12, ["about 0.2 GB (", "1,000.0 GB are on the card"]),
         (1.0e8, ["which is not enough. Enough would be:", "train.checkpoint_activations: true: 0.1 GB"]),
         (1e6, ["Not even this is: ", "train.base_bits: 4", "Take a smaller base model."]),
     ],
@@ -335,7 +335,7 @@ def test_an_apple_gpu_shares_the_memory_of_the_machine() -> None:
 
 def test_xla_is_not_compared_with_the_memory_of_the_host() -> None:
     first, *others = memory.memory_lines(BASE, TRAIN_CONFIG, device_of(torch.bfloat16, "xla"), LOAD)
-    assert first.startswith("about 0.1 GB (")
+    assert first.startswith("about 0.2 GB (")
     assert first.endswith(" on each device, whose memory is not known here")
     assert len(others) == 1
     assert "of the host's" in others[0]
