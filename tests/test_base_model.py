@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from dvc.repo import Repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from helpers.clones import set_params
 from helpers.models import save_tiny
+from safetensors import safe_open
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -21,6 +23,7 @@ from transformers import (
 from jaegpt.base_model import save_base_model
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
+from jaegpt.training.model_folder import load_base
 from stages import base_model
 
 
@@ -57,6 +60,20 @@ def test_a_local_folder_is_copied_with_its_licence(tmp_path: Path) -> None:
     assert (
         AutoTokenizer.from_pretrained(target)("hi").input_ids == AutoTokenizer.from_pretrained(source)("hi").input_ids
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_folder_keeps_its_own_precision_and_is_computed_with_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
+    source = save_tiny(tmp_path / "source")
+    lm = AutoModelForCausalLM.from_pretrained(source).to(dtype)
+    lm.save_pretrained(source)
+    save_base_model(str(source), tmp_path / "copy")
+    with safe_open(tmp_path / "copy/model.safetensors", framework="pt") as stored:
+        kept = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    assert {tensor.dtype for tensor in kept.values()} == {dtype}
+    loaded = load_base(tmp_path / "copy", 0, token_types=False).lm.state_dict()
+    assert {tensor.dtype for tensor in loaded.values() if tensor.is_floating_point()} == {torch.float32}
+    assert all(torch.equal(tensor.float(), loaded[name]) for name, tensor in kept.items())
 
 
 def test_what_is_not_here_names_the_choices(tmp_path: Path) -> None:

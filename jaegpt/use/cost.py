@@ -164,8 +164,8 @@ class Disk:
     def of(cls, shape: ModelShape, table_bytes: int, lora_rank: int) -> "Disk":
         """From the bytes of the table `messages`.
 
-        Base model and trained model are 4 bytes per weight, into which adapters are merged; a checkpoint is 12 bytes
-        for each weight that is trained (itself and AdamW's two moments). DVC's cache links to them and takes nothing
+        Base model and trained model are 4 bytes per weight at most, adapters merged; a checkpoint is 12 bytes for each
+        weight that is trained (itself and AdamW's two moments). DVC's cache links to them and takes nothing
         more where the disk knows links.
         """
         after = 2 * 4 * shape.num_weights + TABLES * table_bytes
