@@ -221,18 +221,18 @@ def study_of(*trials: tuple[float | None, str], state: TrialState = TrialState.F
 def test_a_trial_killed_between_its_outcome_and_its_loss_has_not_ended(state: TrialState) -> None:
     study = study_of((3.5, "done"), (None, "done"), (None, "stopped"), state=state)
     assert [trial.number for trial in finished(study)] == [0]
-    lines = describe(study, [DIMENSION], study.trials[1], 3)
+    lines = describe(study, study.trials[1], 3)
     assert lines[1].startswith("sweep: 1 of 3; best so far: lm_loss 3.500 in trial 0")
 
 
 def test_trials_that_failed_do_not_count() -> None:
     study = study_of((3.5, "done"), (None, "failed"), (None, "diverged"), (4.0, "stopped"))
     assert [trial.number for trial in counted(study)] == [0, 2, 3]
-    assert describe(study, [DIMENSION])[0] == "sweep: 1 done, 1 stopped, 1 diverged, 1 failed"
+    assert describe(study)[0] == "sweep: 1 done, 1 stopped, 1 diverged, 1 failed"
 
 
 def test_the_best_trial_is_named_by_what_applies_it() -> None:
-    lines = describe(study_of((3.6, "done"), (3.5, "done"), (3.0, "stopped")), [DIMENSION])
+    lines = describe(study_of((3.6, "done"), (3.5, "done"), (3.0, "stopped")))
     assert "sweep: to work with it: dvc exp apply sweep-x-001" in lines
 
 

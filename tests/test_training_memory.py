@@ -217,7 +217,8 @@ def trained() -> dict[str, dict[str, float]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has is read from /proc")
 def test_what_is_counted_is_what_a_training_takes(trained: dict[str, dict[str, float]]) -> None:
-    """Within a quarter, the program not counted: how badly freed memory fits what comes next is seen, not derived."""
+    """Within a quarter of what comes on top of the program as it begins: how badly freed memory fits what comes next is
+    seen, not derived."""
     for name in ("whole", "adapters"):
         assert trained[name]["counted"] == pytest.approx(trained[name]["taken"], rel=0.25), name
     plain, recomputed = trained["adapters"], trained["recomputed"]

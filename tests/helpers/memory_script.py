@@ -1,13 +1,12 @@
 """What a training of a small random model takes and what is counted for it: memory_script.py NAME; prints JSON.
 
-`taken` is what the process had most, less what it had before, `counted` the same without the program; in bytes.
+`taken` is what the process had most and `counted` what was counted, both less what it had before; in bytes.
 """
 
 import jaegpt.environment  # noqa: F401
 
 import dataclasses
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Pretrain
 
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, random_segments
 from jaegpt.training.config import Task, TrainConfig
-from jaegpt.training.devices import peak_memory_mb
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import train
 from jaegpt.training.lora import add_adapters
@@ -58,12 +56,13 @@ def main() -> None:
     if config.lora_rank:
         add_adapters(model, config.lora_rank, 0)
     train(model, task, config, CPU)
-    print(json.dumps({"taken": peak_memory_mb() * 1e6 - before, "counted": counted.total - counted.program}))
+    print(json.dumps({"taken": resident_bytes("VmHWM") - before, "counted": counted.total - before}))
 
 
-def resident_bytes() -> int:
-    """What this process has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def resident_bytes(name: str = "VmRSS") -> int:
+    """What this process has now, or has had at most. (getrusage's most begins with what the parent had at the fork.)"""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":
