@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.models import random_examples
+from torch import nn
 from transformers import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.padded import padded
+from jaegpt.training.attention import segment_attention, segments_of
 from jaegpt.training.heads import DoubleHeads, TensorBatch, to_tensors
 from jaegpt.training.packing import Example, Plan, plan_epoch
 
@@ -138,6 +140,29 @@ def test_lined_up_attention_equals_a_dense_block_mask(make, rows: int) -> None:
     assert lined_up.segments is not None
     assert dense.segments is None
     assert_close(gradients(model, lined_up, 1.0, 0.5), gradients(model, dense, 1.0, 0.5))
+
+
+@pytest.mark.parametrize(("biased", "most"), [(True, 0.02), (False, 10.0)])
+def test_an_offset_that_all_keys_share_is_not_rounded_into_the_scores(biased: bool, most: float) -> None:
+    """As in Qwen 2: with such offsets plain bf16 scores are far off (of which the second case makes sure)."""
+    torch.manual_seed(3)
+    (batch,) = Plan.once(make_examples(7, 3, 50), 7).parts(0)
+    rows, width = batch.ids.shape
+    query, key, value = (torch.randn(rows, heads, width, 32) for heads in (4, 2, 2))
+    key += 60 * torch.randn(2, 1, 32)
+    query, key, value = (states.bfloat16().float() for states in (query, key, value))  # what both begin with
+    module = nn.Module().eval()
+    module.k_proj = nn.Linear(8, 64, bias=biased)
+
+    def attended(dtype: torch.dtype) -> torch.Tensor:
+        states = (states.to(dtype) for states in (query, key, value))
+        segments = segments_of(batch, dtype, torch.device("cpu"))
+        return segment_attention(module, *states, None, segments)[0].float()
+
+    exact, rounded = attended(torch.float64), attended(torch.bfloat16)
+    error = float((rounded - exact).norm() / exact.norm())
+    assert error < most
+    assert biased or error > 0.05
 
 
 def test_without_classification_weight_distractors_change_nothing_and_are_not_computed() -> None:
