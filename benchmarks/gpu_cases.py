@@ -17,10 +17,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedConfig, Qwen2Config
 
 from benchmarks.gpu_padded import PaddedBatch, padded_batches, padded_losses
-from jaegpt.training.cuda import CudaRuntime, decoder_layers
+from jaegpt.training.cuda import CudaRuntime
 from jaegpt.training.devices import Device
 from jaegpt.training.distributed import ALONE, Parallel
-from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.heads import DoubleHeads, decoder_layers
 from jaegpt.training.loop import ahead, train_step
 from jaegpt.training.lora import add_adapters
 from jaegpt.training.packing import Example, Plan

@@ -10,9 +10,9 @@ from helpers.models import TRAIN_CONFIG, random_examples
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from jaegpt.training.config import Task
-from jaegpt.training.cuda import CudaAdamW, CudaRuntime, decoder_layers, to_device, update, update_for
+from jaegpt.training.cuda import CudaAdamW, CudaRuntime, to_device, update, update_for
 from jaegpt.training.devices import Device
-from jaegpt.training.heads import DoubleHeads, to_tensors
+from jaegpt.training.heads import DoubleHeads, decoder_layers, to_tensors
 from jaegpt.training.loop import train
 from jaegpt.training.lora import add_adapters
 from jaegpt.training.optimizer import MasterAdamW

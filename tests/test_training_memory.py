@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,10 @@ from jaegpt.use.cost import Disk, ModelShape
 TESTS = Path(__file__).parent
 TASK = Task(w_lm=1.0, w_mc=0.5, seed=7, train=random_examples(30), valid=random_examples(9, seed=4))
 VOCABULARY, HIDDEN, LAYERS = 97, 32, 8
+
+FOUR_BITS = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="the lock has bitsandbytes for Linux on x86-64"
+)
 
 
 def llama(hidden: int = HIDDEN) -> DoubleHeads:
@@ -127,9 +132,9 @@ def with_adapters(family: str, tiny: Path) -> DoubleHeads:
     return model
 
 
+@FOUR_BITS
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_base_in_four_bits_trains_as_its_unpacked_weights_do(family: str, tiny: Path) -> None:
-    pytest.importorskip("bitsandbytes", reason="the optional package bitsandbytes is not installed")
     packed, plain = with_adapters(family, tiny), with_adapters(family, tiny)
     before = {name: weight.clone() for name, weight in plain.named_parameters()}
     hold_in_four_bits(packed.lm, CPU)
@@ -162,8 +167,8 @@ def test_a_base_in_four_bits_trains_as_its_unpacked_weights_do(family: str, tiny
         assert torch.allclose(gradient, gradients[1][name], rtol=1e-4, atol=1e-7), name
 
 
+@FOUR_BITS
 def test_a_run_on_four_bits_learns_and_ends_in_the_unrounded_base(tiny: Path) -> None:
-    pytest.importorskip("bitsandbytes", reason="the optional package bitsandbytes is not installed")
     model, before = tiny_heads(tiny), load_lm(tiny)
     adapters = add_adapters(model, 4, seed=7)
     config = dataclasses.replace(TRAIN_CONFIG, lora_rank=4, base_bits=4, checkpoint_activations=True)

@@ -21,7 +21,7 @@ from jaegpt.evaluation.contexts import Context
 from jaegpt.evaluation.scoring import score_candidates, token_likelihoods
 from jaegpt.generation.prompts import make_prompt
 from jaegpt.training.devices import Device
-from jaegpt.training.heads import DoubleHeads, round_weights, to_tensors
+from jaegpt.training.heads import DoubleHeads, decoder_layers, round_weights, to_tensors
 from jaegpt.training.model_folder import load_base
 from jaegpt.training.packing import Batch, Example, Plan
 
@@ -149,7 +149,7 @@ class Reader:
 def _read(model: DoubleHeads, examples: Sequence[Example], device: Device) -> tuple[Floats, Floats, Floats]:
     """States [examples, candidates, 2 * hidden]; log-likelihoods and each one's lowest token [examples, candidates]."""
     kept: list[Tensor] = []
-    layers = _layers(model)
+    layers = decoder_layers(model.lm)
 
     def keep(_: nn.Module, __: Any, output: Any) -> None:
         kept.append(output[0] if isinstance(output, tuple) else output)
@@ -190,11 +190,3 @@ def _states(hidden: Tensor, packed: Batch, group: Ints) -> Floats:
     np.add.at(sums, group, row[packed.candidate[0] > 0])
     counts = np.bincount(group, minlength=len(sums)).clip(min=1)[:, None]
     return np.concatenate([last, (sums / counts).reshape(last.shape)], axis=-1)
-
-
-def _layers(model: DoubleHeads) -> nn.ModuleList:
-    """The decoder's layers, first to last, whatever its family calls them."""
-    count = model.lm.config.get_text_config().num_hidden_layers
-    return next(
-        module for module in model.lm.base_model.modules() if isinstance(module, nn.ModuleList) and len(module) == count
-    )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from jaegpt.training.devices import Device, deterministic
-from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, text_trunk
+from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, decoder_layers
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
 from jaegpt.training.runtime import FETCH_EVERY, Runtime
@@ -324,10 +324,3 @@ def beside(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream(device).wait_stream(stream)
-
-
-def decoder_layers(lm: nn.Module) -> list[nn.Module]:
-    """The decoder's layers: of what reads text, the longest list of modules of one class."""
-    lists = [list(module) for module in text_trunk(lm).modules() if isinstance(module, nn.ModuleList)]
-    alike = [modules for modules in lists if len({type(module) for module in modules}) == 1]
-    return max(alike, key=len, default=[])

@@ -164,6 +164,13 @@ def text_trunk(lm: Any) -> Any:
     return getattr(trunk, "language_model", trunk)
 
 
+def decoder_layers(lm: nn.Module) -> list[nn.Module]:
+    """The decoder's layers: of what reads text, the longest list of modules of one class."""
+    lists = [list(module) for module in text_trunk(lm).modules() if isinstance(module, nn.ModuleList)]
+    alike = [modules for modules in lists if len({type(module) for module in modules}) == 1]
+    return max(alike, key=len, default=[])
+
+
 def _head(lm: Any) -> Any:
     """The decoder's own language modelling head: [vocabulary, hidden] weights."""
     head = lm.get_output_embeddings()

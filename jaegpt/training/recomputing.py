@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from jaegpt.errors import JaegptError
-from jaegpt.training.cuda import decoder_layers
+from jaegpt.training.heads import decoder_layers
 
 
 def recompute_layers(lm: nn.Module, kind: str) -> None:
