@@ -1,12 +1,15 @@
-"""Ways to make the data, compared at equal numbers of training tokens on the same validation replies.
+"""Ways to make the data or to learn from it, compared at equal training on the same validation replies.
 
 Run where `dvc repro encode` has been run: python -m benchmarks.compare_data KEY=VALUE [KEY=VALUE ...], for instance
 session.percentile=50 session.percentile=90 session.percentile=95. Each is one way; a way of several keys has commas
-between them. Some 5 minutes for each way and seed on 2 CPU cores, with the default model. Prints a line of JSON for
-each and a table.
+between them. Beside params.yaml's there are two keys: average=0.25 gives the model the mean of the weights of the last
+quarter of the steps, and decay=false keeps the learning rate at its peak. Some 5 minutes for each way and seed on 2 CPU
+cores, with the default model. Prints a line of JSON for each and a table.
 
-Whole threads are held out, so that the same replies are held out whatever cuts them. Figures are of the replies that
-all ways keep with a history, among the same wrong candidates; each way shows its own history, to the judges as well.
+Whole threads are held out, so that the same replies are held out whatever cuts them, unless a way says otherwise by
+dataset.split. Figures are of the replies that all ways keep with a history, among the same wrong candidates; each way
+shows its own history, to the judges as well. The classification loss and accuracy are among the example's own
+distractors.
 """
 
 import jaegpt.environment  # noqa: F401
@@ -18,12 +21,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from jaegpt.dialogue.encoding import Encoder
 from jaegpt.dialogue.separators import JOINTS
@@ -39,12 +45,15 @@ from jaegpt.generation.settings import DEFAULT
 from jaegpt.generation.speaker import Speaker
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
+from jaegpt.training import loop
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.heads import round_weights
 from jaegpt.training.loop import train
 from jaegpt.training.model_folder import load_base, save_model
+from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Example, examples_from_table, segments_from_table, subset
+from jaegpt.training.validation import measure
 from jaegpt.yaml12 import load_yaml
 
 STAGES = ("merge_turns", "sessionize", "build_dataset", "encode")
@@ -53,10 +62,15 @@ MAX_TOKENS = 46  # of a reply: 99 of 100 of the sample's owner have no more
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Way:
-    """The data that one way made from one seed. valid: (thread, time, reply) -> context and example."""
+    """The data that one way made from one seed. valid: (thread, time, reply) -> context and example.
+
+    average: share of the last steps whose weights are averaged. decays: whether the learning rate falls.
+    """
 
     folder: Path
     params: Params
+    average: float
+    decays: bool
     valid: dict[tuple[str, Any, str], tuple[Context, Example]]
     others: list[OtherReply]
 
@@ -65,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("ways", nargs="+", metavar="KEY=VALUE")
     parser.add_argument("--tokens", type=int, default=80_000, help="tokens of training (80,000)")
+    parser.add_argument("--share", type=float, help="of the examples and sessions, the same for all; not by tokens")
     parser.add_argument("--contexts", type=int, default=150, help="replies that are drawn and judged; 0: none (150)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 2])
     asked = parser.parse_args()
@@ -78,7 +93,7 @@ def main() -> None:
             if not shown[0]:
                 raise JaegptError(f"seed {seed}: no validation reply has a history that fits a block in all ways.")
             for number, (text, way) in enumerate(ways.items()):
-                figures = measured(way, shown[number], seed, asked.tokens, asked.contexts, device)
+                figures = measured(way, shown[number], seed, asked, device)
                 rows.append({"way": text, "seed": seed, **figures})
                 print(json.dumps(rows[-1]), flush=True)
     print(pd.DataFrame(rows).to_string(index=False))
@@ -90,8 +105,12 @@ def made(folder: Path, changes: str, seed: int) -> Way:
     content = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
     content["seed"] = seed
     content["dataset"]["split"] = "thread"
+    learning = {"average": 0.0, "decay": True}
     for change in changes.split(","):
         name, equals, value = change.partition("=")
+        if equals and name in learning:
+            learning[name] = load_yaml(value)
+            continue
         *sections, key = name.split(".")
         place = content[sections[0]] if len(sections) == 1 and sections[0] in content else content
         if not equals or len(sections) > 1 or key not in place:
@@ -118,7 +137,8 @@ def made(folder: Path, changes: str, seed: int) -> Way:
         if context.example_id in by_id
     }
     others = [reply for part in iterate_parts(folder / "data/sessions", "sessions") for reply in other_replies(part)]
-    return Way(folder=folder, params=params, valid=valid, others=others)
+    average, decays = float(learning["average"]), bool(learning["decay"])
+    return Way(folder=folder, params=params, average=average, decays=decays, valid=valid, others=others)
 
 
 def candidates(ways: Sequence[Way], shared: Sequence[Any], seed: int) -> list[list[tuple[Context, Lineup]]]:
@@ -142,9 +162,9 @@ def candidates(ways: Sequence[Way], shared: Sequence[Any], seed: int) -> list[li
 
 
 def measured(
-    way: Way, shown: Sequence[tuple[Context, Lineup]], seed: int, tokens: int, count: int, device: Device
+    way: Way, shown: Sequence[tuple[Context, Lineup]], seed: int, asked: argparse.Namespace, device: Device
 ) -> dict[str, Any]:
-    """Train on `tokens` tokens of the way's data, then score and draw."""
+    """Train on a share of the way's data, or on so many tokens of it, then score and draw."""
     params, block_size = way.params, way.params.value("block_size")
     config = dataclasses.replace(params.section("train", TrainConfig), evaluations=0)
     every = segments_from_table(read_table(way.folder / "data/segments", "segments"))
@@ -153,15 +173,18 @@ def measured(
         w_lm=params.value("w_lm"), w_mc=params.value("w_mc"), seed=seed, train=examples, valid=[], segments=every
     )
     plan = task.plan(config, pack_width=0, num_parts=1, row_shares=1)
-    share = min(1.0, tokens / plan.sizes()[1])
+    share = asked.share or min(1.0, asked.tokens / plan.sizes()[1])
     task = dataclasses.replace(
         task,
         train=subset(examples, round(share * len(examples)), seed),
         segments=subset(every, round(share * len(every)), seed),
     )
     model = load_base("data/base_model", seed, config.token_types)
-    read = task.plan(config, pack_width=0, num_parts=1, row_shares=1).sizes()[1]
-    train(model, task, config, device)
+    plan = task.plan(config, pack_width=0, num_parts=1, row_shares=1)
+    began = time.monotonic()
+    with learning(way.average, way.decays, len(plan.steps)):
+        train(model, task, config, device)
+    minutes = (time.monotonic() - began) / 60
     folder = way.folder / "model"
     view = {
         "num_history": params.content["dataset"]["num_history"],
@@ -174,25 +197,66 @@ def measured(
     save_model(model, "data/base_model", folder, "", view)
     round_weights(model, device.dtype)
     scores = score_candidates(model.eval(), [lineup.example for _, lineup in shown], device, "scoring")
-    asked = [lineup for _, lineup in shown]
+    lined_up = [lineup for _, lineup in shown]
     found = {
-        name: hits(asked, scores, own=own)["likelihood"] for name, own in (("hits_own", True), ("hits_others", False))
+        name: hits(lined_up, scores, own=own)["likelihood"]
+        for name, own in (("hits_own", True), ("hits_others", False))
     }
+    as_made = {context.example_id: example for context, example in way.valid.values()}
+    own = measure(model, [as_made[context.example_id] for context, _ in shown], device)
     figures: dict[str, Any] = {
-        "tokens": read,
+        "tokens": plan.sizes()[1],
+        "minutes": minutes,
+        "lm_loss": own.lm_loss,
+        "mc_loss": own.mc_loss,
+        "mc_accuracy": own.mc_accuracy,
         "replies": len(shown),
-        "history": float(np.mean([len(lineup.example.history) for lineup in asked])),
+        "history": float(np.mean([len(lineup.example.history) for lineup in lined_up])),
         "nats_a_reply": -float(np.mean([score.log_likelihood[-1] for score in scores])),
         "nats_a_token": -float(
             np.sum([score.log_likelihood[-1] for score in scores]) / np.sum([score.num_tokens[-1] for score in scores])
         ),
         **found,
     }
-    if count:
-        places = np.random.default_rng(seed).permutation(len(shown))[:count]  # the same replies for all ways
+    if asked.contexts:
+        places = np.random.default_rng(seed).permutation(len(shown))[: asked.contexts]  # the same replies for all ways
         contexts = [shown[place][0] for place in sorted(places.tolist())]
         figures |= replies_figures(folder, view, contexts, way, seed, device)
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+@contextmanager
+def learning(average: float, decays: bool, steps: int) -> Iterator[None]:
+    """Training inside it averages the weights after the last share of its steps, or keeps its learning rate up."""
+    plain_step, plain_restore, plain_rate = MasterAdamW.step, MasterAdamW.restore_masters, loop.learning_rate_at
+    first, done, sums = steps - round(average * steps), 0, []
+
+    def step(optimizer: MasterAdamW, learning_rate: float) -> float | torch.Tensor:
+        nonlocal done, sums
+        norm = plain_step(optimizer, learning_rate)
+        done += 1
+        if average and done > first:
+            masters = [master.detach() for master in optimizer.masters]
+            sums = torch._foreach_add(sums, masters) if sums else [master.clone() for master in masters]  # type: ignore[assignment]
+        return norm
+
+    def restore(optimizer: MasterAdamW) -> None:
+        for master, total in zip(optimizer.masters, sums, strict=False):
+            master.data.copy_(total / (done - first))
+        plain_restore(optimizer)
+
+    def rate(step: int, num_steps: int, peak: float, warmup: float) -> float:
+        return plain_rate(step if decays else min(step, int(warmup * num_steps)), num_steps, peak, warmup)
+
+    MasterAdamW.step, MasterAdamW.restore_masters, loop.learning_rate_at = step, restore, rate  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        MasterAdamW.step, MasterAdamW.restore_masters, loop.learning_rate_at = (  # type: ignore[method-assign]
+            plain_step,
+            plain_restore,
+            plain_rate,
+        )
 
 
 def replies_figures(
