@@ -81,7 +81,7 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
         "learn": learn,
         "separator": params.field("session.separator", Separator),
     }
-    save_model(model, "data/base_model", folder, card, view)
+    save_model(model, "data/base_model", folder, card, view, device.dtype)
     return log, scratch
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.models import CPU, EACH_STEP, TRAIN_CONFIG, random_examples
+from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
 from jaegpt.training import loop
@@ -75,6 +76,19 @@ def test_the_saved_model_is_the_trained_one(tiny: Path, tmp_path: Path) -> None:
     expected = weights(model)
     assert len(expected) > 20
     assert all(torch.equal(weight, expected[name]) for name, weight in weights(loaded).items())
+
+
+def test_a_model_is_saved_in_the_precision_that_it_is_read_in(tiny: Path, tmp_path: Path) -> None:
+    model, _ = run(tiny, precision="bf16")
+    expected = {name: weight.clone() for name, weight in weights(model).items()}
+    assert any(not torch.equal(weight, weight.bfloat16().float()) for weight in expected.values()), "as trained"
+    save_model(model, tiny, tmp_path, "card", {}, torch.bfloat16)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.bfloat16}
+    loaded = weights(load_tuned(tmp_path, token_types=False))
+    for name, weight in expected.items():
+        kept = weight if name.startswith("score.") else weight.bfloat16().float()
+        assert torch.equal(loaded[name], kept), name
 
 
 def test_masters_keep_steps_that_bf16_would_round_away() -> None:

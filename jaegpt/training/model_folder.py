@@ -13,7 +13,7 @@ from jaegpt.base_model import copy_tokenizer
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_text
 from jaegpt.model_files import check_model_folder, check_numbers, loading
-from jaegpt.training.heads import DoubleHeads
+from jaegpt.training.heads import DoubleHeads, round_weights
 
 HEAD_FILE = "classification_head.safetensors"
 CARD_FILE = "README.md"
@@ -41,17 +41,27 @@ def load_tuned(folder: str | Path, token_types: bool) -> DoubleHeads:
     return model
 
 
-def save_model(model: DoubleHeads, base: str | Path, folder: Path, card: str, view: Mapping[str, Any]) -> None:
+def save_model(
+    model: DoubleHeads,
+    base: str | Path,
+    folder: Path,
+    card: str,
+    view: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write decoder, classification head, tokenizer, the base model's licence and the model card into `folder`.
 
     Args:
+        dtype: of the decoder's weights there: the precision that the run computed in, as replies and figures do, so
+            that a folder is no larger than what is ever read of it.
         view: the parameters that say how histories were shown to the model (num_history, block_size, token_types,
             learn, separator). They become `jaegpt` in its config.json, so that chat shows it later histories in the
             same way. What is as in ORIGINAL is not written, as in folders of before there was a choice.
     """
     model.lm.config.jaegpt = {key: value for key, value in view.items() if ORIGINAL.get(key) != value}
     model.lm.config._name_or_path = ""  # a folder of this machine
-    model.cpu().lm.save_pretrained(folder)
+    round_weights(model.cpu().lm, dtype)
+    model.lm.save_pretrained(folder)
     save_file(model.score.state_dict(), folder / HEAD_FILE)
     copy_tokenizer(Path(base), folder)
     write_text(folder / CARD_FILE, card)
