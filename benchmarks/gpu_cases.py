@@ -37,7 +37,7 @@ COMPARED = ("new", "today", "padded")
 class Group:
     """Cases of one model and batch size, measured by one process.
 
-    mode: whole, lora, load, matmul or attention. seconds: it may take; least: it needs to be worth starting.
+    mode: whole, lora, load, matmul, launches or attention. seconds: it may take; least: it needs to be worth starting.
     """
 
     shape: str = ""
@@ -55,6 +55,7 @@ class Group:
 # The most important first: what a budget leaves out is at the end.
 GROUPS = (
     Group(mode="matmul", seconds=25),
+    Group(mode="launches", seconds=30),
     Group(shape="1.5b", mode="lora", batch=8, variants=(*COMPARED, "graph")),
     Group(shape="1.5b", mode="whole", batch=8),
     Group(shape="1.5b", mode="whole", batch=32),
@@ -128,7 +129,7 @@ def sample_like(count: int, vocabulary: int, seed: int = 1) -> list[Example]:
 def run_group(group: Group, device_kind: str, tiny: bool, ends: float) -> Iterator[dict[str, Any]]:
     """Measure a group's cases, one line each; a case that fails is a line as well."""
     torch_device = torch.device(device_kind)
-    if group.mode in ("matmul", "attention", "load"):
+    if group.mode in ("matmul", "attention", "load", "launches"):
         from benchmarks import gpu_parts
 
         yield from getattr(gpu_parts, group.mode)(torch_device, tiny)

@@ -12,17 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
-from benchmarks.gpu_cases import RANK, config_of, free, matmul_rate, peak_gb, sample_like, synchronize
+from benchmarks.gpu_cases import RANK, W_LM, W_MC, config_of, free, matmul_rate, peak_gb, sample_like, synchronize
+from benchmarks.gpu_padded import padded_batches, padded_losses
 from jaegpt.training.attention import block_mask, segment_attention, segments_of
-from jaegpt.training.cuda import CudaRuntime, to_device
+from jaegpt.training.cuda import ROW_TOKENS, CudaRuntime, to_device
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.lora import add_adapters
 from jaegpt.training.packing import Plan
 from jaegpt.training.runtime import Runtime
 
+CPU = torch.device("cpu")
 # heads, heads of keys and values, size of a head
 HEADS = {"1.5b": (12, 2, 128), "135m": (9, 3, 64), "8b": (32, 8, 128), "gpt2": (12, 12, 64)}
 
@@ -64,6 +67,40 @@ def load(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
         yield {"case": f"8b lora load {variant}", "load_gb": peak_gb(device), "ready_s": round(seconds, 1)}
         del lm, model
         free(device)
+
+
+def launches(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
+    """Operations of a step that make or change values, forward and backward: what a host launches one by one.
+
+    They are counted on the CPU, as many layers of small widths, which changes no number. The update adds one kernel per
+    weight; the recorded step, update included, is launched as one.
+    """
+    for shape in HEADS:
+        small = config_of(shape, True)
+        layers = {"num_hidden_layers": config_of(shape, tiny).num_hidden_layers, "layer_types": None}
+        config = type(small)(**(small.to_dict() | layers))
+        lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model = DoubleHeads(lm, torch.Generator().manual_seed(0)).train()
+        examples = sample_like(8, config.vocab_size)
+        (packed,) = Plan.training(examples, batch_size=8, pack_width=ROW_TOKENS, seed=1).parts(0)
+        with Launched() as launched:
+            model(to_device(packed, CPU), W_LM, W_MC).weighted(W_LM, W_MC).backward()
+        found = launched.count
+        (rows,) = padded_batches(examples, 8, None)
+        lm.set_attn_implementation("sdpa")
+        with Launched() as launched:
+            padded_losses(model, rows).backward()
+        yield {"case": f"launches {shape} b8", "packed": found, "padded": launched.count, "recorded": 1}
+
+
+class Launched(TorchDispatchMode):
+    """Counts operations that are no view of their input."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view and "detach" not in str(func)
+        return func(*args, **(kwargs or {}))
 
 
 def attention(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:

@@ -5,10 +5,13 @@
   and getting them back from the system costs an eighth of the step.
 - CUBLAS_WORKSPACE_CONFIG, where JAEGPT_DETERMINISTIC=1 asks for the same bytes from the same run: CUDA reads it at its
   first call.
+- The package `kernels` is out of reach, if somebody has it: bitsandbytes (when a newer CPU imports it) and transformers
+  would have it fetch code from a hub and run it. What bitsandbytes says of it is not for the user.
 - PYTORCH_ENABLE_MPS_FALLBACK=1 lets the CPU compute what torch has no kernel for on an Apple GPU.
 """
 
 import ctypes
+import logging
 import os
 import sys
 
@@ -16,6 +19,9 @@ os.environ.setdefault("USE_TORCH_XLA", "0")
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own switch
 if os.environ.get("JAEGPT_DETERMINISTIC") == "1":
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # one of the two settings that torch accepts
+
+sys.modules.setdefault("kernels", None)  # type: ignore[arg-type]
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 if sys.platform == "darwin":
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

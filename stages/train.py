@@ -11,7 +11,7 @@ from jaegpt.tables import read_table
 from jaegpt.training.checkpoints import Scratch, run_key
 from jaegpt.training.config import Learn, Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
-from jaegpt.training.four_bits import check_four_bits
+from jaegpt.training.four_bits import check_bits
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
 from jaegpt.training.lora import add_adapters, merged
@@ -46,8 +46,7 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     seed, block_size, base = params.value("seed"), params.value("block_size"), params.value("model")
     learn = params.field("dataset.learn", Learn)
     check_block("data/base_model", block_size)
-    if config.base_bits == 4:
-        check_four_bits(device.kind)
+    check_bits(config, device.kind)
     tokens = read_table("data/tokens", "tokens")
     task = Task(
         **weights,

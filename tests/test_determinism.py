@@ -14,7 +14,8 @@ from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError
 from jaegpt.training.config import Task
-from jaegpt.training.cuda import CudaRuntime, may_compile
+from jaegpt.training.cuda import CudaRuntime
+from jaegpt.training.cuda_adamw import may_compile
 from jaegpt.training.devices import choose_device
 from jaegpt.training.loop import train
 

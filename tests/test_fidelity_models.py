@@ -49,6 +49,7 @@ TRAIN = TrainConfig(
     mc_share=1,
     lora_rank=0,
     base_bits=16,
+    adamw_bits=32,
     checkpoint_activations=False,
 )
 GREEDY = GenerateConfig(top_p=1.0, top_k=0, temperature=0.0, no_repeat_ngram=0, max_tokens=40, candidates=1)

@@ -10,7 +10,8 @@ from helpers.models import TRAIN_CONFIG, random_examples
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from jaegpt.training.config import Task
-from jaegpt.training.cuda import CudaAdamW, CudaRuntime, to_device, update, update_for
+from jaegpt.training.cuda import CudaRuntime, to_device
+from jaegpt.training.cuda_adamw import CudaAdamW, update, update_for
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, decoder_layers, to_tensors
 from jaegpt.training.loop import train
@@ -111,6 +112,28 @@ def test_a_compiled_layer_serves_all_layers_and_changes_nothing(
     # Under LoRA the first layer's input needs no gradient, and is a program of its own; on CUDA the update is one, too.
     assert 1 <= counters["stats"]["unique_graphs"] <= 2 + 2 * HAS_GPU
     assert not any(layer._compiled_call_impl for layer in decoder_layers(model.lm)), "validation runs uncompiled"
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2"])
+def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(family: str) -> None:
+    (packed,) = Plan.training(random_examples(12), batch_size=12, pack_width=200, seed=1).parts(0)
+    batch = to_device(packed, DEVICE)
+    found = []
+    for compiles in (False, True):
+        torch._dynamo.reset()
+        model = heads(family).to(DEVICE)
+        for layer in decoder_layers(model.lm) if compiles else []:
+            layer.compile(dynamic=False)
+        losses = model(batch, 1.0, 0.5)
+        losses.weighted(1.0, 0.5).backward()
+        gradients = {name: weight.grad for name, weight in model.named_parameters()}
+        found.append((losses.lm.item(), losses.mc.item(), gradients))
+    (lm, mc, expected), (compiled_lm, compiled_mc, gradients) = found
+    assert (compiled_lm, compiled_mc) == (pytest.approx(lm, rel=1e-5), pytest.approx(mc, rel=1e-5))
+    assert len(expected) > 20
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    for name, gradient in gradients.items():
+        assert (gradient - expected[name]).abs().max() < 1e-5 * largest, name
 
 
 def test_where_the_compiler_is_turned_off_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from jaegpt.training import devices, memory
 from jaegpt.training.config import Task
 from jaegpt.training.cuda import decoder_layers
 from jaegpt.training.distributed import Processes
-from jaegpt.training.four_bits import BITS, FourBitLinear, check_four_bits, hold_in_four_bits, unpacked
+from jaegpt.training.four_bits import BITS, FourBitLinear, check_bits, hold_in_four_bits, unpacked
 from jaegpt.training.heads import DoubleHeads, to_tensors
 from jaegpt.training.loop import train
 from jaegpt.training.lora import add_adapters, merged
@@ -183,17 +183,26 @@ def test_a_run_on_four_bits_learns_and_ends_in_the_unrounded_base(tiny: Path) ->
     assert torch.equal(after.transformer.wte.weight, before.transformer.wte.weight)
 
 
-def test_four_bits_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_bits_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="base_bits 4 is for frozen weights, but lora_rank is 0"):
         dataclasses.replace(TRAIN_CONFIG, base_bits=4)
     with pytest.raises(ValueError, match=r"base_bits must be 16 .* or 4, found 8"):
         dataclasses.replace(TRAIN_CONFIG, base_bits=8, lora_rank=4)
+    with pytest.raises(ValueError, match=r"adamw_bits must be 32 \(exact\) or 8, found 4"):
+        dataclasses.replace(TRAIN_CONFIG, adamw_bits=4)
+    four = dataclasses.replace(TRAIN_CONFIG, base_bits=4, lora_rank=4)
+    eight = dataclasses.replace(TRAIN_CONFIG, adamw_bits=8)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(JaegptError, match=r"train\.base_bits: 4 needs the package bitsandbytes.*pip install -e"):
-        check_four_bits("cpu")
+        check_bits(four, "cpu")
+    with pytest.raises(JaegptError, match=r"train\.adamw_bits: 8 needs the package bitsandbytes.*or set it to 32"):
+        check_bits(eight, "cpu")
     for kind in ("xla", "mps"):
         with pytest.raises(JaegptError, match=rf"train\.base_bits: 4 works on CPUs and CUDA GPUs only; .*on {kind}\."):
-            check_four_bits(kind)
+            check_bits(four, kind)
+        with pytest.raises(JaegptError, match=rf"train\.adamw_bits: 8 works on .*on {kind}\. Set it to 32\."):
+            check_bits(eight, kind)
+        check_bits(TRAIN_CONFIG, kind)
 
 
 def test_the_estimate_refuses_four_bits_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ class TrainConfig:
         from these without bias.
     lora_rank: rank of LoRA adapters, trained in place of the decoder's weights; 0: the weights themselves.
     base_bits: 4 holds the frozen weights below adapters in 4 bits; 16: in the run's precision.
+    adamw_bits: 8 holds AdamW's moments in 8 bits; 32: in float32.
     checkpoint_activations: keep of each decoder layer its input alone, and compute the rest again in the backward pass.
     """
 
@@ -53,6 +54,7 @@ class TrainConfig:
     mc_share: float
     lora_rank: int
     base_bits: int
+    adamw_bits: int
     checkpoint_activations: bool
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class TrainConfig:
             raise ValueError(f"base_bits must be 16 (as the run computes) or 4, found {self.base_bits}.")
         if self.base_bits == 4 and not self.lora_rank:
             raise ValueError("base_bits 4 is for frozen weights, but lora_rank is 0, which trains them. Set it to 16.")
+        if self.adamw_bits not in (8, 32):
+            raise ValueError(f"adamw_bits must be 32 (exact) or 8, found {self.adamw_bits}.")
         if not 0 < self.mc_share <= 1:
             raise ValueError(f"mc_share is a share of the examples, above 0 and at most 1, found {self.mc_share}.")
         if not 0 <= self.warmup < 1:

@@ -9,17 +9,17 @@ a branch.
 
 import jaegpt.environment  # noqa: F401
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from jaegpt.training.devices import Device, deterministic
+from jaegpt.training.cuda_adamw import CudaAdamW, may_compile
+from jaegpt.training.devices import Device
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch, decoder_layers
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
@@ -45,6 +45,7 @@ class CudaRuntime(Runtime):
     """
 
     pack_width = ROW_TOKENS
+    adamw = CudaAdamW
 
     def __init__(self, device: Device, compiles: bool | None = None, records: bool | None = None) -> None:
         super().__init__(device)
@@ -60,12 +61,12 @@ class CudaRuntime(Runtime):
         with self._placing:  # not while a step is being recorded
             return to_device(batch, self.device.torch_device)
 
-    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float, bits: int = 32) -> MasterAdamW:
         """Frozen weights are rounded on the host: the card never holds them in float32."""
         for weight in model.parameters():
             if not weight.requires_grad:
                 weight.data = weight.data.to(self.device.dtype)
-        return CudaAdamW(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
+        return super().optimizer(model, weight_decay, max_grad_norm, bits)
 
     def recording(self, step: Step, model: DoubleHeads) -> Step:
         if not self.records and not self.compiles:
@@ -88,111 +89,6 @@ def to_device(batch: Batch, device: torch.device) -> TensorBatch:
     pieces = flat.split([array.numel() for array in arrays.values()])
     placed = {name: piece.view(array.shape) for (name, array), piece in zip(arrays.items(), pieces, strict=True)}
     return TensorBatch(**placed, segments=None)
-
-
-class CudaAdamW(MasterAdamW):
-    """MasterAdamW without a look at any value: one kernel per weight reads its gradient and leaves it rounded.
-
-    The learning rate is a tensor on the device, so that a recorded step follows it. Where the gradient's norm is not
-    finite, nothing changes; whoever fetches the norm has to stop.
-    """
-
-    adamw_options: ClassVar[dict[str, Any]] = {"foreach": False, "capturable": True}
-    betas = (0.9, 0.999)
-    epsilon = 1e-8
-
-    def __init__(self, model: nn.Module, dtype: torch.dtype, weight_decay: float, max_grad_norm: float) -> None:
-        super().__init__(model, dtype, weight_decay, max_grad_norm)
-        device = self.masters[0].device
-        self._update = update_for(device)
-        self.rate = torch.zeros((), device=device)
-        self.steps = torch.zeros((), device=device)
-        for master in self.masters:
-            moments = {name: torch.zeros_like(master.data) for name in ("exp_avg", "exp_avg_sq")}
-            self.adamw.state[master] = {"step": self.steps, **moments}
-        # Several weights of a model have one shape, so few kernels are compiled; which decay is in the groups.
-        self._decay = {master: group["weight_decay"] for group in self.adamw.param_groups for master in group["params"]}
-
-    @torch.no_grad()
-    def step(self, learning_rate: float | Tensor) -> Tensor:
-        if not isinstance(learning_rate, Tensor):
-            learning_rate = self.rate.fill_(learning_rate)
-        moved = [(w, m) for w, m in zip(self.weights, self.masters, strict=True) if w.grad is not None]
-        gradients = [weight.grad for weight, _ in moved if weight.grad is not None]
-        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
-        norm = torch.linalg.vector_norm(torch.stack(norms))
-        fine = norm.isfinite()
-        self.steps += fine
-        decays = {decay: 1 - learning_rate * decay for decay in set(self._decay.values())}
-        first, second = (1 - beta**self.steps for beta in self.betas)
-        factors = Factors(
-            clip=self.max_grad_norm / norm.clamp(min=self.max_grad_norm),
-            rate=learning_rate / first,
-            second=second.sqrt(),
-            fine=fine,
-        )
-        for (weight, master), gradient in zip(moved, gradients, strict=True):
-            weight.grad = None
-            state, kernel = self.adamw.state[master], self._update if master.numel() > 1 else update
-            rounded = None if master is weight else weight.data.view(-1)
-            average, square = (state[name].view(-1) for name in ("exp_avg", "exp_avg_sq"))
-            decay = decays[self._decay[master]]
-            kernel(rounded, master.data.view(-1), gradient.reshape(-1), average, square, decay, *factors)
-        return norm
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave in place: a recorded step goes on with the same memory."""
-        with torch.no_grad():
-            for master, saved in zip(self.masters, state["masters"], strict=True):
-                master.data.copy_(saved)
-            masters = [master for group in self.adamw.param_groups for master in group["params"]]
-            for index, of_master in state["adamw"]["state"].items():
-                for name, value in of_master.items():
-                    self.adamw.state[masters[index]][name].copy_(value)
-        self._round_masters()
-
-
-def may_compile() -> bool:
-    """Whether the environment leaves the compiler to us: `JAEGPT_COMPILE=0` is for machines where it does not work.
-
-    It chooses among kernels by timing them, and they sum in different orders: nothing for deterministic runs.
-    """
-    return os.environ.get("JAEGPT_COMPILE", "1") != "0" and not deterministic()
-
-
-def update_for(device: torch.device) -> Callable[..., None]:
-    """`update` as a device runs it best. On the CPU, where only tests come here, compiling costs more than it saves."""
-    return torch.compile(update, dynamic=True) if device.type == "cuda" and may_compile() else update
-
-
-class Factors(NamedTuple):
-    """What all weights of a step share, scalars on the device.
-
-    clip: what gradients are multiplied by. rate: the learning rate over the first moment's correction. second: the root
-    of the second moment's correction. fine: whether the gradient is finite.
-    """
-
-    clip: Tensor
-    rate: Tensor
-    second: Tensor
-    fine: Tensor
-
-
-def update(
-    rounded: Tensor | None, master: Tensor, gradient: Tensor, average: Tensor, square: Tensor, decay: Tensor,
-    clip: Tensor, rate: Tensor, second: Tensor, fine: Tensor,
-) -> None:  # fmt: skip
-    """AdamW (Loshchilov and Hutter 2019) on one flattened weight, in place; `decay` is 1 - learning rate * decay."""
-    first_beta, second_beta = CudaAdamW.betas
-    found = gradient.float() * clip
-    new_average = torch.lerp(average, found, 1 - first_beta)
-    new_square = square * second_beta + found * found * (1 - second_beta)
-    moved = master * decay - rate * new_average / (new_square.sqrt() / second + CudaAdamW.epsilon)
-    average.copy_(torch.where(fine, new_average, average))
-    square.copy_(torch.where(fine, new_square, square))
-    master.copy_(torch.where(fine, moved, master))
-    if rounded is not None:
-        rounded.copy_(master)
 
 
 class Recorded:

@@ -147,6 +147,8 @@ def _cuda(precision: Precision) -> Device:
         why = "this GPU multiplies bf16 natively" if native else "this GPU has no native bf16"
     else:
         dtype, why = _asked(precision)
+    if dtype == torch.float32:
+        why = f"{why}; TF32 {'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}"
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # torchrun's: this process's GPU on this machine
     processes = join_processes("nccl")
     return Device(

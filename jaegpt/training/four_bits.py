@@ -16,27 +16,33 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from jaegpt.errors import JaegptError
+from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import Device
 
 BLOCK = 64  # weights that share a scale
 BITS = 4 + 32 / BLOCK  # per weight
 PACKAGE = "bitsandbytes"
-FOUR_BIT_KINDS = ("cpu", "cuda")  # devices whose kernels are used here
+PACKED_KINDS = ("cpu", "cuda")  # devices whose kernels are used here
 
 
-def check_four_bits(kind: str) -> None:
-    """Refuse a 4-bit base where it cannot be: `kind` is the device's.
+def check_bits(config: TrainConfig, kind: str) -> None:
+    """Refuse a base in 4 bits, or moments in 8, where they cannot be: `kind` is the device's.
 
     Raises:
         JaegptError: the package is not installed, or the device is neither a CPU nor a CUDA GPU.
     """
-    if kind not in FOUR_BIT_KINDS:
-        raise JaegptError(f"train.base_bits: 4 works on CPUs and CUDA GPUs only; this run is on {kind}. Set it to 16.")
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise JaegptError(
-            f"train.base_bits: 4 needs the package {PACKAGE}, which is not installed. Run `pip install -e '.[4bit]'`, "
-            "or set it to 16."
-        )
+    asked = [("base_bits: 4", 16)] if config.base_bits == 4 else []
+    asked += [("adamw_bits: 8", 32)] if config.adamw_bits == 8 else []
+    for setting, plain in asked:
+        if kind not in PACKED_KINDS:
+            raise JaegptError(
+                f"train.{setting} works on CPUs and CUDA GPUs only; this run is on {kind}. Set it to {plain}."
+            )
+        if importlib.util.find_spec(PACKAGE) is None:
+            raise JaegptError(
+                f"train.{setting} needs the package {PACKAGE}, which is not installed. Run `pip install -e '.[4bit]'`, "
+                f"or set it to {plain}."
+            )
 
 
 def hold_in_four_bits(lm: nn.Module, device: Device) -> None:
@@ -44,11 +50,7 @@ def hold_in_four_bits(lm: nn.Module, device: Device) -> None:
 
     What is not below an adapter (embeddings, norms, the head) stays. The layers are changed in place; what was rounded
     cannot be got back, so adapters are merged into a base that is loaded again.
-
-    Raises:
-        JaegptError: as `check_four_bits`.
     """
-    check_four_bits(device.kind)
     found = [module for module in lm.modules() if type(getattr(module, "base_layer", None)) in (nn.Linear, Conv1D)]
     assert found, "adapters come first"
     for module in found:

@@ -108,7 +108,9 @@ class _Run:
             recompute_layers(model.lm, device.kind)
         if config.base_bits == 4:
             hold_in_four_bits(model.lm, device)
-        self.optimizer = self.runtime.optimizer(model.train(), config.weight_decay, config.max_grad_norm)
+        self.optimizer = self.runtime.optimizer(
+            model.train(), config.weight_decay, config.max_grad_norm, config.adamw_bits
+        )
         self.parallel = Parallel(model, self.processes)
         self.update = self.runtime.recording(self.one_update, model)
         self.valid = subset(task.valid, config.valid_examples, task.seed)

@@ -11,21 +11,14 @@ import jaegpt.environment  # noqa: F401
 import dataclasses
 import os
 import sys
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jaegpt.errors import JaegptError
@@ -33,13 +26,15 @@ from jaegpt.training.attention import Segments
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.cuda import ROW_TOKENS
 from jaegpt.training.devices import Device
-from jaegpt.training.four_bits import BITS, FOUR_BIT_KINDS
+from jaegpt.training.eight_bits import BYTES, SMALLEST
+from jaegpt.training.four_bits import BITS, PACKED_KINDS
 from jaegpt.training.gradients import GRADIENT_EXAMPLES
 from jaegpt.training.heads import DoubleHeads, TensorBatch, cross_entropy, round_weights, to_tensors
 from jaegpt.training.packing import Learned, Plan, Segment
 from jaegpt.training.recomputing import recompute_layers
 from jaegpt.training.step_plan import plan_epoch
 from jaegpt.training.validation import BATCH_SIZE
+from jaegpt.training.without_storage import most_held
 
 # Bytes of a process with torch, transformers and the tables (seen: .78 to .85 GB), and what libraries keep once they
 # have computed (seen: .2 GB).
@@ -141,24 +136,34 @@ def needs(base: Any, config: TrainConfig, device: Device, load: Load) -> Needs:
         unpacked = max(weight.nbytes for weight in below)
     on_host = device.kind in ("cpu", "mps")  # an Apple GPU's memory is the machine's
     trained = [weight.numel() for weight in model.parameters() if weight.requires_grad]
-    rounds = device.dtype != torch.float32
+    rounds, eight = device.dtype != torch.float32, config.adamw_bits == 8
+    # The gradient and both moments in float32, the moments packed anew, and what is added up on the way.
+    unpacked_moments = size * sum(trained) + 24 * max(trained)
     kept = KEPT if device.kind == "cpu" and sys.platform == "linux" else 1
     work = max(
-        kept * (unpacked + _most(model, lambda: _step(model, device, config, load.step))),
-        unpacked + _most(model, lambda: _validation(model, device, load.valid)),
+        kept * (unpacked + most_held(model, lambda: _step(model, device, config, load.step))),
+        unpacked + most_held(model, lambda: _validation(model, device, load.valid)),
         # The products of two gradients are computed in float32, weight by weight.
-        unpacked + _most(model, lambda: _comparison(model, device, load.probe)) + (12 if rounds else 4) * max(trained),
-        4 * sum(trained) if device.kind in ("cpu", "xla") else 0,  # the update reads all gradients in float32
+        unpacked
+        + most_held(model, lambda: _comparison(model, device, load.probe))
+        + (12 if rounds else 4) * max(trained),
+        # The update reads all gradients in float32, or unpacks the moments of one weight after the other.
+        unpacked_moments if eight else 4 * sum(trained) if device.kind in ("cpu", "xla") else 0,
         # At the end the base is loaded again, in float32.
         4 * num_weights if config.lora_rank and on_host else 0,
     )
     return Needs(
         weights=weights,
-        optimizer=(12 if rounds else 8) * sum(trained),
+        optimizer=sum(_moment_bytes(count, eight) for count in trained) + (4 * sum(trained) if rounds else 0),
         work=work,
         program=PROGRAM if on_host else 0,
         host=0 if on_host else PROGRAM + 4 * num_weights,
     )
+
+
+def _moment_bytes(weights: int, eight: bool) -> int:
+    """What AdamW's two moments take for one weight matrix of so many elements."""
+    return round(2 * weights * (BYTES if eight and weights >= SMALLEST else 4))
 
 
 def cheaper(base: Any, config: TrainConfig, device: Device, load: Load, available: int) -> list[tuple[str, Needs]]:
@@ -170,14 +175,18 @@ def cheaper(base: Any, config: TrainConfig, device: Device, load: Load, availabl
     changes: list[dict[str, Any]] = [{"accumulation": parts}] if parts > config.accumulation else []
     if not config.checkpoint_activations and device.kind != "xla":
         changes.append({"checkpoint_activations": True})
-    changes += [] if config.lora_rank else [{"lora_rank": RANK}]
+    if not config.lora_rank:
+        changes += [{"adamw_bits": 8}] if config.adamw_bits != 8 and device.kind in PACKED_KINDS else []
+        changes.append({"lora_rank": RANK})
     # In this order, each with those before it: from what costs least to what changes the result.
     together: dict[str, Any] = {}
     for change in list(changes):
+        if "lora_rank" in change:
+            together.pop("adamw_bits", None)  # adapters have few moments
         if together:
             changes.append(together | change)
         together |= change
-    if config.base_bits != 4 and device.kind in FOUR_BIT_KINDS:
+    if config.base_bits != 4 and device.kind in PACKED_KINDS:
         together |= {"lora_rank": config.lora_rank or RANK, "base_bits": 4}
         changes += [{key: together[key] for key in ("lora_rank", "base_bits")}, together]
     found: list[tuple[dict[str, Any], Needs]] = []
@@ -306,83 +315,3 @@ def _comparison(model: DoubleHeads, device: Device, members: Sequence[Learned]) 
     of_lm = torch.autograd.grad(losses.lm, weights, retain_graph=True, materialize_grads=True, allow_unused=True)
     of_mc = torch.autograd.grad(losses.mc, weights, materialize_grads=True, allow_unused=True)
     assert len(of_lm) == len(of_mc)
-
-
-def _most(model: nn.Module, run: Callable[[], None]) -> int:
-    """The most bytes that `run` would hold at the same time, weights not counted."""
-    with _on_shapes(), _Live(model) as live:
-        run()
-    for weight in model.parameters():
-        weight.grad = None
-    return live.most
-
-
-class _Live(TorchDispatchMode):
-    """Adds up the storages that operations bring about, from their birth to their end."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self._known: Any = WeakIdKeyDictionary()
-        for tensor in (*model.parameters(), *model.buffers()):
-            self._known[tensor.untyped_storage()] = True
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        results = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(results):
-            if isinstance(tensor, Tensor) and (storage := tensor.untyped_storage()) not in self._known:
-                self._known[storage] = True
-                self.now += storage.nbytes()
-                self.most = max(self.most, self.now)
-                weakref.finalize(storage, self._ended, storage.nbytes())
-        return results
-
-    def _ended(self, num_bytes: int) -> None:
-        self.now -= num_bytes
-
-
-@contextmanager
-def _on_shapes() -> Iterator[None]:
-    """Operations that the cards and the CPU have a kernel for and `meta` has not.
-
-    Attention under a dense mask keeps its inputs and its result; `meta` would keep every score. Products of experts
-    are refused on `meta` in float32. Replaced by name: layers are computed again in another thread, which sees no mode.
-    """
-    replaced: list[tuple[Any, str, Any]] = [
-        (functional, "scaled_dot_product_attention", lambda q, k, v, *_, **__: _Attention.apply(q, k, v)),
-        (functional, "grouped_mm", lambda tokens, weights, *_, **__: _Experts.apply(tokens, weights)),
-        (torch, "_grouped_mm", lambda tokens, weights, *_, **__: _Experts.apply(tokens, weights)),  # of torch < 2.10
-    ]
-    with ExitStack() as stack:
-        for module, name, stand_in in replaced:
-            if hasattr(module, name):
-                stack.enter_context(patch.object(module, name, stand_in))
-        yield
-
-
-class _Attention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        mixed = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, mixed)
-        return mixed
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, _ = ctx.saved_tensors
-        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
-
-
-class _Experts(torch.autograd.Function):
-    """Tokens [tokens, inputs], each times the matrix of its expert: weights [experts, inputs, outputs]."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(tokens, weights)
-        return tokens.new_empty(tokens.shape[0], weights.shape[-1])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        made = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=True)
-        of_tokens, of_weights = (torch.empty_like(saved) if needed else None for saved, needed in made)
-        return of_tokens, of_weights

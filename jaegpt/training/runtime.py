@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from jaegpt.training.devices import Device
+from jaegpt.training.eight_bits import EightBitAdamW
 from jaegpt.training.heads import DoubleHeads, TensorBatch, round_weights, to_tensors
 from jaegpt.training.optimizer import MasterAdamW
 from jaegpt.training.packing import Batch
@@ -23,12 +24,14 @@ class Runtime:
     rows: batches outside of training have a multiple of this many rows.
     packs_ahead: whether the next step's batch may be made in a thread while the device works.
     pack_width: tokens that a training row should have where `train.pack_width` leaves it open; 0: one row a step.
+    adamw: the optimizer with exact moments.
     """
 
     fetch_every = 1
     rows = 1
     packs_ahead = True
     pack_width = 0
+    adamw: type[MasterAdamW] = MasterAdamW
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -42,9 +45,10 @@ class Runtime:
         """A packed batch on the device, laid out as the device computes it fastest."""
         return to_tensors(batch, self.device.torch_device, self.device.dtype)
 
-    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
-        """Put a float32 model on the device, in its precision, under an optimizer."""
-        return MasterAdamW(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float, bits: int = 32) -> MasterAdamW:
+        """Put a float32 model on the device, in its precision, under an optimizer with moments of 32 or 8 bits."""
+        kind = EightBitAdamW if bits == 8 else self.adamw
+        return kind(model.to(self.device.torch_device), self.device.dtype, weight_decay, max_grad_norm)
 
     def recording(self, step: Step, model: DoubleHeads) -> Step:
         """The training step as this device runs it best; `step` itself, or a stand-in that gives the same."""

@@ -60,7 +60,8 @@ class XlaRuntime(Runtime):
             spmd.mark_sharding(tensor, self._mesh, (AXIS, *[None] * (tensor.ndim - 1)))
         return TensorBatch._make([*placed, None])
 
-    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float) -> MasterAdamW:
+    def optimizer(self, model: DoubleHeads, weight_decay: float, max_grad_norm: float, bits: int = 32) -> MasterAdamW:
+        assert bits == 32, "refused before"
         return XlaAdamW(model, self.device.dtype, weight_decay, max_grad_norm, self._send)
 
     def seed(self, seed: int) -> None:

@@ -165,7 +165,7 @@ def _cost_lines(
     params: Params, content: dict[str, Any], outlook: Outlook, base: Path | None, table_bytes: int
 ) -> list[str]:
     from jaegpt.training.devices import choose_device
-    from jaegpt.training.four_bits import check_four_bits
+    from jaegpt.training.four_bits import check_bits
     from jaegpt.training.memory import Load, memory_lines
     from jaegpt.use.cost import Disk, ModelShape, config_of, training_seconds
 
@@ -181,8 +181,7 @@ def _cost_lines(
         return cost_lines(work.steps * train.epochs, None, "the base model is not on this machine yet", [], None)
     shape = ModelShape.of(config)
     device = choose_device(train.precision)
-    if train.base_bits == 4:
-        check_four_bits(device.kind)  # as the stage train does
+    check_bits(train, device.kind)  # as the stage train does
     num_valid = int((~outlook.is_train).sum())
     num_measured = min(num_valid, train.valid_examples or num_valid) * train.evaluations
     per_example = float(outlook.sizes.packed.mean())

@@ -19,7 +19,7 @@ EACH_STEP = "0.0000001"  # JAEGPT_CHECKPOINT_MINUTES: no step is as short
 TRAIN_CONFIG = TrainConfig(
     learning_rate=1e-2, epochs=2, batch_size=8, warmup=0.1, weight_decay=0.01, max_grad_norm=1.0, pack_width=0,
     precision="fp32", token_types=False, evaluations=2, valid_examples=0, accumulation=1, mc_share=1, lora_rank=0,
-    base_bits=16, checkpoint_activations=False,
+    base_bits=16, adamw_bits=32, checkpoint_activations=False,
 )  # fmt: skip
 
 
