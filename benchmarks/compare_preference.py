@@ -87,14 +87,12 @@ def main() -> None:
 
     drawing = params.section("generate", GenerateSettings).resolved(found_settings())
     speaker = ctx.open_speaker("models/jaegpt", [*train, *valid], **view, learn=params.field("dataset.learn", Learn))
-    began = time.monotonic()
-    pairs = drawn_pairs(speaker, train, subset(learned, math.ceil(asked.share * len(learned)), seed), drawing, seed)
-    held_out = drawn_pairs(speaker, aside, unseen, drawing, seed)
+    chosen, began = subset(learned, math.ceil(asked.share * len(learned)), seed), time.monotonic()
+    print(f"a reply to each of {len(chosen):,} training examples; {device.reason}; {drawing}", flush=True)
+    pairs, held_out = (drawn_pairs(speaker, *side, drawing, seed) for side in ((train, chosen), (aside, unseen)))
     if not pairs or not held_out:
         raise JaegptError("no pairs to learn from, or none beside fidelity's contexts. Lower fidelity.contexts.")
-    print(
-        f"{len(pairs):,} pairs, {len(held_out):,} held out, drawn in {time.monotonic() - began:.0f} s; {device.reason}"
-    )
+    print(f"{len(pairs):,} pairs, and {len(held_out):,} held out, in {time.monotonic() - began:.0f} s", flush=True)
     texts = {f"before {draw}": ctx.answer_contexts(speaker, contexts, drawing, draw) for draw in DRAWS}
     speaker.model = load_tuned("models/jaegpt", config.token_types)  # in float32, to be trained
     one_pass(speaker.model, pairs, held_out, asked, config, device, seed)
@@ -105,21 +103,17 @@ def main() -> None:
     texts |= {f"after {draw}": ctx.answer_contexts(speaker, contexts, drawing, draw) for draw in DRAWS}
     del speaker
 
-    others = [reply for part in iterate_parts("data/sessions", "sessions") for reply in other_replies(part)]
-    said = Said(
-        train=[context.reply for context in train],
-        others=split_others(others, valid)[0],
-        base=ctx.read_replies("data/replies_base", contexts),
-    )
     everyone = {"owner": [context.reply for context in contexts], **texts}
     readings = Reader("data/base_model", **view).read(everyone, contexts)
-    compare(everyone, readings, Owner.known(contexts, readings["owner"], said, seed), Training(train), drawing)
-    shown = ctx.drawn(contexts, asked.show, seed, "show")
-    for number, context in enumerate(contexts):
-        if context in shown:
-            replies = {name: everyone[name][number] for name in ("owner", f"before {DRAWS[0]}", f"after {DRAWS[0]}")}
-            for name, text in {"\nsaid": context.history[-1][1], **replies}.items():
-                print(f"{name}: {' ⏎ '.join(text.splitlines())}")
+    others = [reply for part in iterate_parts("data/sessions", "sessions") for reply in other_replies(part)]
+    base, replies = ctx.read_replies("data/replies_base", contexts), [context.reply for context in train]
+    said = Said(train=replies, others=split_others(others, valid)[0], base=base)
+    owner = Owner.known(contexts, readings["owner"], said, seed)
+    compare(everyone, readings, owner, Training(train), drawing)
+    for context in ctx.drawn(contexts, asked.show, seed, "show"):
+        print("\nsaid:", " ⏎ ".join(context.history[-1][1].splitlines()))
+        for name in ("owner", f"before {DRAWS[0]}", f"after {DRAWS[0]}"):
+            print(f"{name}:", " ⏎ ".join(everyone[name][contexts.index(context)].splitlines()))
 
 
 def drawn_pairs(
@@ -173,8 +167,7 @@ def one_pass(
 @torch.no_grad()
 def scored(model: DoubleHeads, plan: Plan[Example], device: Device) -> list[Tensor]:
     """[steps] log-likelihoods of each step's pairs."""
-    steps = tqdm(range(len(plan.steps)), desc="scoring", unit="step", disable=None)
-    return [log_likelihoods(model, plan, step, device) for step in steps]
+    return [log_likelihoods(model, plan, step, device) for step in tqdm(range(len(plan.steps)), disable=None)]
 
 
 def log_likelihoods(model: DoubleHeads, plan: Plan[Example], step: int, device: Device) -> Tensor:
@@ -194,19 +187,18 @@ def preference_loss(found: Tensor, reference: Tensor, beta: float) -> Tensor:
 
 
 def figures(found: Sequence[Tensor], reference: Sequence[Tensor], beta: float) -> dict[str, float]:
-    """Of all steps' pairs: loss; mean margin and gains in nats; the share whose margin is above 0, a tie counting half,
-    and whose real reply is the likelier one."""
+    """Means over all steps' pairs: margin and gains in nats, and shares, where a margin of 0 is ranked half right."""
     now, then = torch.cat(list(found)), torch.cat(list(reference))
     own, real = (now - then).unbind(1)
-    values = {
-        "loss": preference_loss(now, then, beta),
-        "margin": (real - own).mean(),
-        "ranked_right": ((real - own).sign() + 1).mean() / 2,
-        "real_likelier": (now[:, 1] > now[:, 0]).float().mean(),
-        "real_gains": real.mean(),
-        "own_gains": own.mean(),
+    parts = {
+        "margin": real - own,
+        "ranked_right": ((real - own).sign() + 1) / 2,
+        "real_likelier": (now[:, 1] > now[:, 0]).float(),
+        "real_gains": real,
+        "own_gains": own,
     }
-    return {name: round(float(value), 4) for name, value in values.items()}
+    means = {name: float(part.mean()) for name, part in parts.items()}
+    return dict(rounded({"loss": float(preference_loss(now, then, beta)), **means}))
 
 
 def compare(
@@ -231,11 +223,12 @@ def compare(
             del row["settings"]
         for leak, test in {"leak": training.leaks, "leak_spans": training.shares_span}.items():
             row[leak] = sum(map(test, replies)) / len(replies)
-        row["tokens"] = float(readings[name].num_tokens.mean())  # what ends the turn included
+        row["tokens"] = float(readings[name].num_tokens.mean())  # with what ends the turn; read up to half a block
         rows[name] = rounded(row)
         print(json.dumps({"model": name, **rows[name]}), flush=True)
     owners = rows.pop("owner")
-    print(pd.DataFrame({**rows, "owner": owners}).fillna("").to_string())
+    table = pd.DataFrame({**rows, "owner": owners}, dtype=object)
+    print(table.where(table.notna(), "").to_string())
     changes = {}
     for figure in ("f1", *JUDGES.values()):
         before, after = (np.mean([by_context[f"{when} {n}"][figure] for n in DRAWS], 0) for when in ("before", "after"))
