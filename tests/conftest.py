@@ -39,6 +39,8 @@ SLOW_TESTS = {
     "test_encoding::test_words_encoded_one_by_one_give_the_tokens_of_the_text",
     "test_exports_extract::test_the_same_bytes_for_any_number_of_workers",
     "test_fidelity_texts::test_a_model_that_says_a_few_sentences_over_and_over_is_found_out",
+    "test_preference::test_a_pass_teaches_to_prefer_the_real_reply_and_changes_the_replies",
+    "test_preference::test_a_pass_that_moves_nothing_leaves_every_figure_as_it_was",
     "test_segments::test_a_long_session_is_cut_into_windows_that_begin_with_turns_labelled_before",
     "test_segments::test_each_turn_of_the_training_side_is_learned_once_as_chat_would_say_it",
     "test_signal::test_a_large_file_comes_in_pieces",
