@@ -74,6 +74,20 @@ def test_the_loss_of_a_step_is_weighted_for_those_that_were_not_drawn(tiny: Path
     assert found.lm.item() == pytest.approx(of_all.lm.item(), rel=1e-5), "every reply is learned, drawn or not"
 
 
+def test_a_step_with_nothing_for_a_loss_has_none(tiny: Path) -> None:
+    """Segments in all steps, examples in some: without them L_MC is not 0 but unknown."""
+    made, chosen = task(segments=random_segments(40)), config(0.1, batch_size=2)
+    plan = made.plan(chosen, **FIXED)
+    with_examples = [
+        any(isinstance(member, Example) for member in plan.members(step)) for step in range(len(plan.steps))
+    ]
+    assert 0 < sum(with_examples) < len(with_examples)
+    log = train(tiny_heads(tiny), made, chosen, CPU)
+    assert [row[4] is not None for row in log.train] == with_examples
+    assert all(row[4] > 0 for row in log.train if row[4] is not None)
+    assert all(row[2] == pytest.approx((row[3] or 0) + 0.5 * (row[4] or 0)) for row in log.train)
+
+
 def test_a_share_is_one(tiny: Path) -> None:
     for share in (0, 1.1, -0.5):
         with pytest.raises(ValueError, match="mc_share is a share of the examples"):

@@ -23,7 +23,7 @@ from jaegpt.training.four_bits import hold_in_four_bits
 from jaegpt.training.gradients import compare_gradients, probe_batch
 from jaegpt.training.heads import Counts, DoubleHeads, TensorBatch
 from jaegpt.training.optimizer import MasterAdamW, learning_rate_at
-from jaegpt.training.packing import Learned, subset
+from jaegpt.training.packing import Example, Learned, subset
 from jaegpt.training.progress import note
 from jaegpt.training.recomputing import recompute_layers
 from jaegpt.training.runtime_choice import runtime_of
@@ -195,7 +195,10 @@ class _Run:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.note("not finite", step=step + 1)
             _stop_not_finite(step + 1, loss, [member.name for member in members], self.scratch)
-        shown = {"loss": loss, "lm": lm if self.task.w_lm else None, "mc": mc if self.task.w_mc else None}
+        # A step may hold nothing for one of the losses: that is no loss of 0.
+        has_lm = self.task.w_lm and any(member.num_labels for member in members)
+        has_mc = self.task.w_mc and any(isinstance(member, Example) for member in members)
+        shown = {"loss": loss, "lm": lm if has_lm else None, "mc": mc if has_mc else None}
         seen = (self.log.train[-1][1] if self.log.train else 0) + len(members)
         self.log.train.append((step + 1, seen, *shown.values(), self.learning_rate(step)))
         self.bar.update(len(members))
