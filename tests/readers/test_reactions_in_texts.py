@@ -72,11 +72,9 @@ def test_imessages_partners_by_sms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("indent", ["    ", ""])
 def test_imessage_exporter(tmp_path: Path, indent: str) -> None:
     """In either form that the program has had; the older one has an empty line behind the tapbacks."""
-    shown = ["Loved by Me", f"Laughed by {FRIEND}", "Emphasized by Stand by Me"]
+    shown = ["Loved by Me", f"Laughed by {FRIEND}", "Emphasized by Stand by Me", f"☕️ by {FRIEND}", "1️⃣ by Me"]
     lost = [f"Sticker from {FRIEND}: /Users/ben/Library/Messages/StickerCache/x.heic"]
-    if indent:
-        shown.append(f"☕️ by {FRIEND}")
-        lost += ["Unknown emoji! by Me", "Sticker from Me not found!"]
+    lost += ["Unknown emoji! by Me", "Sticker from Me not found!"]
     listed = [f"{indent}{line}" for line in (*shown, *lost)]
     head, end = ("Tapbacks:", []) if indent else ("Reactions:", [""])
     reply = [
@@ -88,7 +86,7 @@ def test_imessage_exporter(tmp_path: Path, indent: str) -> None:
     (tmp_path / "x.txt").write_text(content, encoding="utf-8")
     hi = (FRIEND, AT, "hi\none by one" if indent else "hi\n\none by one")
     given = [("Me", AT, "❤️"), (FRIEND, AT, "😂"), ("Stand by Me", AT, "‼️")]
-    given += [(FRIEND, AT, "☕️")] if indent else []
+    given += [(FRIEND, AT, "☕️"), ("Me", AT, "1️⃣")]
     on = [hi, *given, ("Me", AT, "👍"), (FRIEND, AFTER, "❤️")]
     # The stickers' and the unknown one, all to the photo, and the one to an image.
     check(imessage_text.READER, tmp_path / "x.txt", [hi], on, 2 * len(lost) + len(shown) + 1, 2)

@@ -36,12 +36,12 @@ _EDITED = re.compile(r"(?:^|\n)Edited [^\n:]{0,60}later: ")
 _UNSENT = re.compile(r"[^\n]{1,80} unsent (?:this message part|a message)[^\n]*|(?:You|They) deleted a message\.")
 _DELETED = "This message was deleted from the conversation!"
 # Tapbacks to the message that they follow. Newer versions indent them, and its replies too, which begin with a time.
-_GIVEN = r"(?:\S+|Unknown emoji!) by .+|Sticker from .+"
-_TAPBACKS = re.compile(rf"^(?:Tapbacks|Reactions):((?:\n    (?:{_GIVEN}))+|(?:\n(?:{_GIVEN}))+)", re.MULTILINE)
 _VERBS = {verb.removesuffix(" at"): sign for verb, sign in SIGNS.items()}
+_GIVEN = rf"(?:{'|'.join(_VERBS)}|Unknown emoji!|[^A-Za-z\s]\S*) by .+|Sticker from .+(?:: .+| not found!)"
+_TAPBACKS = re.compile(rf"^(?:Tapbacks|Reactions):((?:\n    (?:{_GIVEN}))+|(?:\n(?:{_GIVEN}))+)", re.MULTILINE)
 # Lines that the program added.
 _ADDED = re.compile(
-    r"    .*|(?:Tapbacks|Reactions):|(?:Loved|Liked|Disliked|Laughed|Emphasized|Questioned) by .+|Sticker from .+: .+"
+    rf"    .*|(?:Tapbacks|Reactions):|(?:{'|'.join(_VERBS)}) by .+|Sticker from .+: .+"
     r"|This message responded to an earlier message\.|Sent with [A-Z][\w ]+"
 )
 _ATTACHMENT = re.compile(
@@ -146,6 +146,7 @@ def _text_or_reason(body: str) -> tuple[str, str | None]:
         if "“" in body and is_tapback(body):
             return body, REASON
         return (body, None) if body.strip() else ("", "empty")
+    body = _TAPBACKS.sub("Tapbacks:", body)  # their line of its own goes with the others, and leaves no empty one
     lines = [line for line in body.split("\n") if not _ADDED.fullmatch(line)]
     words = [line for line in lines if not _ATTACHMENT.fullmatch(line)]
     has_media = len(words) < len(lines)

@@ -28,7 +28,7 @@ _QUOTE = re.compile(r"\A *\n\n?>[^\n]*(?:\n>[^\n]*)*(?:\n\n?|\Z)")
 # What stands behind the words of a message: files, stickers, reactions.
 _REACTIONS = re.compile(r"\n\(- [^\n]* -\)(?=\s*\Z|!?\[|\n)")
 _STICKER = re.compile(r"(?:\n\(\( ([^\n]*) \)\)|\[([^\n\]]*)\]\(\.\./exported_stickers/[^\n)]*\)  )\s*\Z")
-_FILES = re.compile(r"(?:!?\[[^\n\]]*\]\(\./[^\n]*?\)  )+\s*\Z")
+_FILES = re.compile(r"(?:!?\[[^\n\]]*\]\(\./[^\n]*?\)  |\((?:media|attachment) not exported\)  )+\s*\Z")
 _DELETED = "(This message was deleted)"
 
 
@@ -118,7 +118,7 @@ def _of_text(match: re.Match[str]) -> _Written:
     date, time, seconds, sender, body = match.group(1, 2, 3, 4, 5)
     hour, minute, second = f"{date}T{time[:2]}", time[3:], seconds[1:] if seconds else "00"
     text, reason, shown = body.rstrip("\n"), None, ""
-    if "\n" in text or "](" in text:
+    if "\n" in text or "](" in text or " not exported)" in text:
         without_files = _FILES.sub("", text)
         without, reason = without_files, "media" if without_files != text else None
         if sticker := _STICKER.search(without_files):
