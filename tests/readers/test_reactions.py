@@ -15,6 +15,7 @@ from helpers import reader_fixtures_telegram as telegram_files
 from helpers import reader_fixtures_whatsapp_db as whatsapp_files
 from helpers.export_fixtures import read as read_export
 from helpers.export_fixtures import rows as rows_of
+from helpers.reaction_checks import AFTER, AT, LATER, TIME, check, read
 from helpers.reader_checks import FRIEND, OWNER, dropped, messages, ms
 from helpers.reader_fixtures_imessage import NUMBER, ChatDb
 from helpers.reader_fixtures_json import as_json
@@ -24,29 +25,11 @@ from hypothesis import strategies as st
 
 from jaegpt.exports.messenger import MODERN
 from jaegpt.exports.reactions import is_emoji
-from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
+from jaegpt.exports.reader import ReadOptions, SourceFile
 from jaegpt.exports.readers import discord, imessage, signal, telegram, whatsapp_db
 from jaegpt.exports.readers import matrix as matrix_reader
 from jaegpt.exports.rows import read_rows
 from jaegpt.sample import double_encode
-
-TIME, LATER = "2024-03-05T14:03:21", "2024-03-05T14:05:00"
-AT, AFTER = ms(f"{TIME}Z"), ms(f"{LATER}Z")
-
-
-def read(reader: Reader, path: Path, reactions: bool) -> list[SourceThread]:
-    options = ReadOptions(timezone=ZoneInfo("UTC"), reactions=reactions)
-    threads = list(reader.read(SourceFile(str(path)), options, lambda line: None))
-    assert all(thread.num_read == len(thread.texts) + thread.dropped.total() for thread in threads)
-    return threads
-
-
-def check(reader: Reader, path: Path, off: Any, on: Any, lost: int, lost_off: int = 0) -> None:
-    """Off and on: (sender, ms, text) of all messages; lost: reactions that are left out."""
-    for reactions, expected, count in ((False, off, lost_off), (True, on, lost)):
-        threads = read(reader, path, reactions)
-        assert messages(threads) == expected
-        assert dropped(threads).get("reaction", 0) == count
 
 
 def test_what_is_one_emoji() -> None:

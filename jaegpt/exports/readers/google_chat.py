@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jaegpt.exports.reactions import REASON, add_reaction
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import checked_time, iso_ms
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, settle
@@ -54,7 +55,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     Raises:
         BadFileError: it or the file that describes it is no JSON, or is cut off.
     """
-    group = _Group.described(file)
+    group = _Group.described(file, options.reactions)
     with open_json(file) as json:
         for key in json.members():
             if key == "messages":
@@ -75,6 +76,7 @@ class _Group:
         is_group: None where its id is not known.
         owner: the owner's e-mail address, and name; "" where the download does not say.
         topics: those of several messages.
+        reactions: whether reactions become messages.
     """
 
     key: str
@@ -84,12 +86,13 @@ class _Group:
     names: Names
     people: tuple[str, ...]
     topics: frozenset[str]
+    reactions: bool = False
     threads: dict[str, SourceThread] = field(default_factory=dict)
     num_read: int = 0
     num_waiting: int = 0
 
     @classmethod
-    def described(cls, file: SourceFile) -> "_Group":
+    def described(cls, file: SourceFile, reactions: bool) -> "_Group":
         info = content_of(near(file, "group_info.json"))
         info = info if type(info) is dict else {}
         names, owner = Names(), _owner_of(file)
@@ -103,7 +106,8 @@ class _Group:
         title = info.get("name") if type(info.get("name")) is str else ""
         if not title:
             title = ", ".join(name for name in people if name != names.get(owner[0])) or folder
-        return cls(found[0] if found else folder, title, is_group, owner, names, people, _topics_of_several(file))
+        key, topics = found[0] if found else folder, _topics_of_several(file)
+        return cls(key, title, is_group, owner, names, people, topics, reactions)
 
     def take(self, batch: list[Any]) -> None:
         for place, message in enumerate(batch, start=self.num_read):
@@ -131,6 +135,19 @@ class _Group:
         self.threads, self.num_waiting = {}, 0
 
     def _judge(self, message: Any, thread: SourceThread) -> str | None:
+        """Add a message and the reactions to it to its thread, or say why not."""
+        reason = self._add(message, thread)
+        if self.reactions and "reactions" in message:
+            given = list(_given(message["reactions"]))
+            if reason:
+                thread.dropped[REASON] += len(given)
+            else:
+                time = thread.sent_at[-1]  # reactions have none
+                for email, emoji in given:
+                    add_reaction(thread, self.names.get(email) or email, time, emoji)
+        return reason
+
+    def _add(self, message: Any, thread: SourceThread) -> str | None:
         """Add a message to its thread, or say why not."""
         if type(message) is not dict:
             raise ValueError(f"{kind_of(message)} instead of an object")
@@ -153,6 +170,15 @@ class _Group:
             return "call" if _is_annotated(message, "video_call_metadata") else "empty"
         thread.add(self.names.of(*_identity(creator)), time, text)
         return None
+
+
+def _given(listed: Any) -> Iterator[tuple[str, object]]:
+    """(e-mail address, emoji) of each reaction to a message; "" where it does not say whose it is."""
+    for kind in _list(listed):
+        emoji, emails = (kind.get("emoji"), kind.get("reactor_emails")) if type(kind) is dict else (None, None)
+        sign = emoji.get("unicode") if type(emoji) is dict else None  # an organisation's own emoji are pictures
+        for email in _list(emails) or [""]:
+            yield email if type(email) is str else "", sign
 
 
 def _is_annotated(message: dict[str, Any], kind: str) -> bool:

@@ -18,7 +18,7 @@ from jaegpt.exports.readers.clocks import APPLE_EPOCH_MS
 from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
 from jaegpt.exports.readers.database import FETCH_ROWS, columns_of, opened, sniff_tables
 from jaegpt.exports.readers.joined import Joined
-from jaegpt.exports.readers.tapbacks import is_tapback
+from jaegpt.exports.readers.tapbacks import SIGNS, is_tapback, tapback_emoji
 from jaegpt.exports.readers.typedstream import APP, ATTACHMENT, text_of
 from jaegpt.exports.rows import BEGIN_OF_TIME_MS, END_OF_TIME_MS, kind_of
 
@@ -40,9 +40,6 @@ _REASONS = (
     ("date_retracted", "date_retracted <> 0", "unsent"),
     ("balloon_bundle_id", "balloon_bundle_id <> 'com.apple.messages.URLBalloonProvider'", "app"),
 )
-# What tapbacks show, by their numbers from 2000 on; the seventh is any other emoji, of a column of its own. A number
-# higher by 1,000 takes it back.
-_TAPBACKS = ("❤️", "👍", "👎", "😂", "‼️", "❓")
 _PLACEHOLDERS = str.maketrans("", "", ATTACHMENT + APP)
 
 
@@ -59,7 +56,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     with opened(file, TABLES) as base:
         people, person_of = _people(base)
         conversations = _conversations(base, people, person_of)
-        collector = _Collector(conversations, people)
+        collector = _Collector(conversations, people, options.reactions)
         rows = base.execute(_query(base, options.reactions))
         num_waiting = 0
         while block := rows.fetchmany(FETCH_ROWS):
@@ -161,8 +158,9 @@ def _query(base: sqlite3.Connection, reactions: bool = False) -> str:
     """
     has = columns_of(base, "message")
     tapback = "NULL"
+    # Their numbers begin at 2000; the seventh is any other emoji, of a column of its own. 1,000 more takes one back.
     if reactions and {"associated_message_type", "associated_message_guid", "handle_id", "is_from_me"} <= has:
-        shows = [f"WHEN {2000 + place} THEN '{emoji}'" for place, emoji in enumerate(_TAPBACKS)]
+        shows = [f"WHEN {2000 + place} THEN '{emoji}'" for place, emoji in enumerate(SIGNS.values())]
         if "associated_message_emoji" in has:
             shows.append("WHEN 2006 THEN associated_message_emoji")
         gone = """SELECT 1 FROM message r WHERE r.associated_message_guid = m.associated_message_guid
@@ -201,8 +199,9 @@ def _query(base: sqlite3.Connection, reactions: bool = False) -> str:
 class _Collector:
     """Takes rows of the query, and sorts messages into the pieces of their threads."""
 
-    def __init__(self, conversations: Mapping[int, _Conversation], people: Mapping[int, str]) -> None:
+    def __init__(self, conversations: Mapping[int, _Conversation], people: Mapping[int, str], reactions: bool) -> None:
         self._conversations, self._people = conversations, people
+        self._reactions = reactions  # whether these become messages
         self._by_key = {one.key: one for one in conversations.values()}
         self._last_message: object = None
         self._left_out: set[object] = set()  # ids of messages, where reactions are wanted
@@ -227,6 +226,8 @@ class _Collector:
                 try:
                     sent_at = _milliseconds(time)
                     text, reason = _text_or_reason(text, body, is_edited, has_media)
+                    if self._reactions and reason == REASON and (shown := tapback_emoji(text)):
+                        text, reason = shown, None
                 except ValueError as error:
                     malformed(thread, f"message {message}", error)
                     left_out.add(guid)

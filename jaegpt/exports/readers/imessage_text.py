@@ -15,10 +15,11 @@ import re
 from collections.abc import Callable, Iterator
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import REASON, add_reaction, is_emoji
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import HourClock
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
-from jaegpt.exports.readers.tapbacks import is_tapback
+from jaegpt.exports.readers.tapbacks import SIGNS, is_tapback, tapback_emoji
 from jaegpt.exports.readers.text_blocks import blocks
 
 OWNER = "Me"
@@ -34,9 +35,13 @@ _LINK = re.compile(r"https?://\S+(?=\n)")
 _EDITED = re.compile(r"(?:^|\n)Edited [^\n:]{0,60}later: ")
 _UNSENT = re.compile(r"[^\n]{1,80} unsent (?:this message part|a message)[^\n]*|(?:You|They) deleted a message\.")
 _DELETED = "This message was deleted from the conversation!"
+# Tapbacks to the message that they follow. Newer versions indent them, and its replies too, which begin with a time.
+_VERBS = {verb.removesuffix(" at"): sign for verb, sign in SIGNS.items()}
+_GIVEN = rf"(?:{'|'.join(_VERBS)}|Unknown emoji!|[^A-Za-z\s]\S*) by .+|Sticker from .+(?:: .+| not found!)"
+_TAPBACKS = re.compile(rf"^(?:Tapbacks|Reactions):((?:\n    (?:{_GIVEN}))+|(?:\n(?:{_GIVEN}))+)", re.MULTILINE)
 # Lines that the program added.
 _ADDED = re.compile(
-    r"    .*|(?:Tapbacks|Reactions):|(?:Loved|Liked|Disliked|Laughed|Emphasized|Questioned) by .+|Sticker from .+: .+"
+    rf"    .*|(?:Tapbacks|Reactions):|(?:{'|'.join(_VERBS)}) by .+|Sticker from .+: .+"
     r"|This message responded to an earlier message\.|Sent with [A-Z][\w ]+"
 )
 _ATTACHMENT = re.compile(
@@ -85,7 +90,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
                 ends.append(len(text))
             for start, end in zip(chosen, ends, strict=False):
                 try:
-                    _add(thread, text[start.end() : end], clock, senders)
+                    _add(thread, text[start.end() : end], clock, senders, options.reactions)
                 except ValueError as error:
                     malformed(thread, f"line {first_line + text.count(chr(10), 0, start.end()) - 1:,}", error)
             thread.people = tuple(senders)
@@ -94,8 +99,8 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
             yield thread
 
 
-def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str, None]) -> None:
-    """Take one message, its line breaks at the end still there."""
+def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str, None], reactions: bool) -> None:
+    """Take one message, its line breaks at the end still there, and the reactions to it where they are wanted."""
     first, _, rest = message.partition("\n")
     sender, _, body = rest.partition("\n")
     if (len(first) > _TIME_WIDTH and not first.startswith(" (Read by", _TIME_WIDTH)) or not sender:
@@ -106,10 +111,25 @@ def _add(thread: SourceThread, message: str, clock: HourClock, senders: dict[str
     if thread.key == _ORPHANED:
         reason = "deleted"
     senders[sender] = None
+    if reactions and reason == REASON and (emoji := tapback_emoji(text)):
+        text, reason = emoji, None
     if reason:
         thread.dropped[reason] += 1
     else:
         thread.add(sender, sent_at, text)
+    for giver, sign in _given(body) if reactions else ():
+        add_reaction(thread, None if reason else giver, sent_at, sign)
+        if giver and not reason:
+            senders[giver] = None
+
+
+def _given(body: str) -> Iterator[tuple[str, str]]:
+    """(who, emoji) of each tapback to a message: `Loved by Me`, `🎉 by Anna Berg`; "" twice for a picture."""
+    for listed in _TAPBACKS.findall(body):
+        for line in listed.strip("\n").split("\n"):
+            what, _, who = line.strip(" ").partition(" by ")
+            sign = _VERBS.get(what, what)
+            yield (who, sign) if is_emoji(sign) else ("", "")
 
 
 def _iso_hour(hour: str) -> str:
@@ -121,11 +141,12 @@ def _iso_hour(hour: str) -> str:
 
 
 def _text_or_reason(body: str) -> tuple[str, str | None]:
-    """What the sender wrote, without the lines that the program added; or why there is nothing of it."""
+    """What the sender wrote, without the lines that the program added; or why that is left out."""
     if not body.startswith("    ") and not _TELLING.search(body):
         if "“" in body and is_tapback(body):
-            return "", "reaction"
+            return body, REASON
         return (body, None) if body.strip() else ("", "empty")
+    body = _TAPBACKS.sub("Tapbacks:", body)  # their line of its own goes with the others, and leaves no empty one
     lines = [line for line in body.split("\n") if not _ADDED.fullmatch(line)]
     words = [line for line in lines if not _ATTACHMENT.fullmatch(line)]
     has_media = len(words) < len(lines)
@@ -145,7 +166,7 @@ def _text_or_reason(body: str) -> tuple[str, str | None]:
     if _APP.fullmatch(text):
         return "", "app"
     if is_tapback(text):
-        return "", "reaction"
+        return text, REASON
     return (text, None) if text.strip() else ("", "media" if has_media else "empty")
 
 

@@ -4,10 +4,11 @@
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import add_reaction, is_emoji
 from jaegpt.exports.reader import HEAD_BYTES, Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import HourClock
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
@@ -26,8 +27,8 @@ _MESSAGE = re.compile(rf"\n{_STAMP}(.*?):(?: |(?=\n)|$)((?:[^\n]*)(?:\n(?!{_STAM
 _QUOTE = re.compile(r"\A *\n\n?>[^\n]*(?:\n>[^\n]*)*(?:\n\n?|\Z)")
 # What stands behind the words of a message: files, stickers, reactions.
 _REACTIONS = re.compile(r"\n\(- [^\n]* -\)(?=\s*\Z|!?\[|\n)")
-_STICKER = re.compile(r"(?:\n\(\( [^\n]* \)\)|\[[^\n\]]*\]\(\.\./exported_stickers/[^\n)]*\)  )\s*\Z")
-_FILES = re.compile(r"(?:!?\[[^\n\]]*\]\(\./[^\n]*?\)  )+\s*\Z")
+_STICKER = re.compile(r"(?:\n\(\( ([^\n]*) \)\)|\[([^\n\]]*)\]\(\.\./exported_stickers/[^\n)]*\)  )\s*\Z")
+_FILES = re.compile(r"(?:!?\[[^\n\]]*\]\(\./[^\n]*?\)  |\((?:media|attachment) not exported\)  )+\s*\Z")
 _DELETED = "(This message was deleted)"
 
 
@@ -54,7 +55,7 @@ def read_json(file: SourceFile, options: ReadOptions, say: Callable[[str], None]
     chat = _Chat(file, options)
     for number, row in json_lines(file):
         try:
-            chat.add(*_of_row(row))
+            chat.add(*_of_row(row), given=_given_in_row(row) if options.reactions else ())
         except ValueError as error:
             malformed(chat.thread, f"line {number:,}", error)
         if number % PIECE_MESSAGES == 0:
@@ -83,13 +84,14 @@ def read_text(file: SourceFile, options: ReadOptions, say: Callable[[str], None]
         is_first = False
         for match in _MESSAGE.finditer(text):
             try:
-                chat.add(*_of_text(match))
+                chat.add(*_of_text(match), given=_given_in_text(match[5]) if options.reactions else ())
             except ValueError as error:
                 malformed(chat.thread, f"line {first_line + text.count(chr(10), 0, match.start()):,}", error)
         yield chat.piece()
 
 
-# The hour as 2024-03-05T14, minute and second, ms, sender, text, and why the message is left out, if it is.
+# The hour as 2024-03-05T14, minute and second, ms, sender, text (a sticker's: what it stands for), and why the message
+# is left out, if it is.
 _Written = tuple[str, str, str, int, str, str, str | None]
 
 
@@ -102,7 +104,9 @@ def _of_row(row: Any) -> _Written:
     date, sender, body = row["date"], row["sender"], row["body"].rstrip()
     reason = "deleted" if row.get("deleted") else "call" if row.get("call") else None
     if not body:
-        reason = reason or ("sticker" if row.get("sticker") else "media" if row.get("attachments") else "empty")
+        sticker = row.get("sticker")  # an object since version 3, before that its emoji
+        reason = reason or ("sticker" if sticker else "media" if row.get("attachments") else "empty")
+        body = str(sticker.get("emoji") if isinstance(sticker, dict) else sticker)
     elif _CALL.fullmatch(body):
         reason = "call"
     fraction = date[20:23]  # 2024-03-05T14:03:21.123000; none where it is 0
@@ -113,18 +117,35 @@ def _of_row(row: Any) -> _Written:
 def _of_text(match: re.Match[str]) -> _Written:
     date, time, seconds, sender, body = match.group(1, 2, 3, 4, 5)
     hour, minute, second = f"{date}T{time[:2]}", time[3:], seconds[1:] if seconds else "00"
-    text, reason = body.rstrip("\n"), None
-    if "\n" in text or "](" in text:
+    text, reason, shown = body.rstrip("\n"), None, ""
+    if "\n" in text or "](" in text or " not exported)" in text:
         without_files = _FILES.sub("", text)
-        without = _STICKER.sub("", without_files)
-        reason = "media" if without_files != text else "sticker" if without != without_files else None
+        without, reason = without_files, "media" if without_files != text else None
+        if sticker := _STICKER.search(without_files):
+            without, reason = without_files[: sticker.start()], reason or "sticker"
+            shown = sticker[1] or sticker[2] or ""
         text = _QUOTE.sub("", _REACTIONS.sub("", without)).strip("\n")
     text = text.rstrip()
     if not text:
-        return hour, minute, second, 0, sender, "", reason or "empty"
+        return hour, minute, second, 0, sender, shown, reason or "empty"
     if text == _DELETED:
         return hour, minute, second, 0, sender, "", "deleted"
     return hour, minute, second, 0, sender, text, "call" if " call" in text and _CALL.fullmatch(text) else None
+
+
+def _given_in_row(row: dict[str, Any]) -> Iterator[tuple[object, object]]:
+    """(who, emoji) of each reaction to a message, which `data.json` has as lists of the two."""
+    listed = row.get("reactions")
+    for one in listed if isinstance(listed, list) else ():
+        yield (one[0], one[1]) if isinstance(one, list) and len(one) == 2 else (None, None)
+
+
+def _given_in_text(body: str) -> Iterator[tuple[object, object]]:
+    """The same for `chat.md`, which has them in one line: `(- Anna: 👍, Me: 🎉 -)`."""
+    found = _REACTIONS.findall(_STICKER.sub("", _FILES.sub("", body.rstrip("\n"))))
+    for one in found[-1][len("\n(- ") : -len(" -)")].split(", ") if found else ():
+        name, _, emoji = one.rpartition(": ")
+        yield name, emoji
 
 
 class _Chat:
@@ -134,6 +155,7 @@ class _Chat:
         folder = file.name.replace("\\", "/").rpartition("/")[0]
         self._title = folder.rpartition("/")[2]
         self._clock = HourClock(options.timezone)
+        self._reactions = options.reactions  # whether these, and stickers that stand for an emoji, become messages
         self._senders: dict[str, None] = {}
         self.thread = self._begin()
 
@@ -141,16 +163,42 @@ class _Chat:
         return SourceThread(self._title, title=self._title, owner=(OWNER,), owner_is_marked=True)
 
     def add(
-        self, hour: str, minute: str, second: str, after_ms: int, sender: str, text: str, reason: str | None
+        self,
+        hour: str,
+        minute: str,
+        second: str,
+        after_ms: int,
+        sender: str,
+        text: str,
+        reason: str | None,
+        given: Iterable[tuple[object, object]] = (),
     ) -> None:
+        """Take a message, and the reactions to it where they are wanted."""
         sent_at = self._clock.ms(hour, minute, second) + after_ms
         self._senders[sender] = None
+        if self._reactions and reason == "sticker" and is_emoji(text):
+            reason = None
         if self._title in _NOTES:
-            reason = "notes"
+            reason, given = "notes", ()
         if reason:
             self.thread.dropped[reason] += 1
         else:
             self.thread.add(sender, sent_at, text)
+        for name, emoji in given:
+            add_reaction(self.thread, None if reason else self._giver(name), sent_at, emoji)
+
+    def _giver(self, name: object) -> str | None:
+        """Whose reaction it is. The owner's are `Me` in newer versions (3.9.3); older ones have the name of the owner's
+        own contact: that of the notes, a profile's, which is nobody's who writes, or none.
+        """
+        name = "None" if name is None else name
+        if not isinstance(name, str):
+            return None
+        if name in (OWNER, *_NOTES):
+            return OWNER
+        if name != self._title and self._senders.keys() - {OWNER} == {self._title}:
+            return OWNER  # in a talk of two, not the other one's
+        return name if name != "None" else None
 
     def piece(self) -> SourceThread:
         """What was collected since the last one."""

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaegpt.exports.archives import BadFileError
+from jaegpt.exports.reactions import REASON, add_reaction
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.clocks import checked_time
 from jaegpt.exports.readers.collecting import PIECE_MESSAGES, malformed
 from jaegpt.exports.readers.json_stream import JsonStream, open_json
 from jaegpt.exports.readers.names import Names
 from jaegpt.exports.readers.neighbours import content_of, near, stamp_of
+from jaegpt.exports.readers.slack_emoji import emoji_named
 from jaegpt.exports.readers.slack_markup import plain_text
 from jaegpt.exports.rows import kind_of
 
@@ -61,12 +63,14 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     with open_json(file) as json:
         if json.kind() == b"[":
             folder = file.name.split("/")[-2:][0]
-            yield from _Day(_workspace_of(file, ".."), folder).read(json)
+            yield from _Day(_workspace_of(file, ".."), folder, options.reactions).read(json)
         else:
-            yield from _read_dump(file, json, say)
+            yield from _read_dump(file, json, options.reactions, say)
 
 
-def _read_dump(file: SourceFile, json: JsonStream, say: Callable[[str], None]) -> Iterator[SourceThread]:
+def _read_dump(
+    file: SourceFile, json: JsonStream, reactions: bool, say: Callable[[str], None]
+) -> Iterator[SourceThread]:
     """slackdump's file of one conversation, whose id stands behind the messages."""
     channel, start = None, None
     for key in json.members():
@@ -81,7 +85,7 @@ def _read_dump(file: SourceFile, json: JsonStream, say: Callable[[str], None]) -
         say("there is no users.json beside it, so that people go by their ids; export it with slackdump too")
     end = json.position
     json.seek(start)
-    yield from _Day(workspace, channel).read(json)
+    yield from _Day(workspace, channel, reactions).read(json)
     json.seek(end)
 
 
@@ -161,6 +165,7 @@ class _Day:
 
     workspace: _Workspace
     folder: str
+    reactions: bool = False  # whether these become messages
     threads: dict[str, SourceThread] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)  # of people who are in no list
     seen: set[str] = field(default_factory=set)
@@ -197,6 +202,8 @@ class _Day:
         else:
             if reason:
                 thread.dropped[reason] += 1
+            if self.reactions and "reactions" in message:
+                self._react(list(_given(message["reactions"])), thread, reason)
         self.num_read, self.num_waiting = self.num_read + 1, self.num_waiting + 1
         for reply in replies if type(replies) is list else ():
             if type(reply) is dict:
@@ -248,6 +255,19 @@ class _Day:
         thread.add(self._name_of(user, message.get("user_profile")), time, text)
         return None
 
+    def _react(self, given: list[tuple[str, object]], thread: SourceThread, reason: str | None) -> None:
+        """Add the reactions to the message before, at its time, as they have none; not where it was left out."""
+        if reason:
+            # A reply that was also sent to the channel stands there with its reactions once more.
+            thread.dropped[reason if reason == "repeated" else REASON] += len(given)
+            return
+        time = thread.sent_at[-1]
+        for user, name in given:
+            is_bot = user == _SLACKBOT or user in self.workspace.bots
+            # Whoever is in no list may be named by a message of theirs that follows; until then, they are their id.
+            sender = None if is_bot else self.workspace.people.get(user) or self.names.get(user) or user
+            add_reaction(thread, sender, time, emoji_named(name))
+
     def _name_of(self, identity: str, profile: Any) -> str:
         name = self.workspace.people.get(identity) or self.names.get(identity)
         if name is None:
@@ -256,6 +276,14 @@ class _Day:
                 name = f"{name} ({identity})"
             self.names[identity] = name
         return name
+
+
+def _given(listed: Any) -> Iterator[tuple[str, object]]:
+    """(who, name of the emoji) of each reaction to a message; "" where it does not say who."""
+    for kind in listed if type(listed) is list else ():
+        name, users = (kind.get("name"), kind.get("users")) if type(kind) is dict else (None, None)
+        for user in users if type(users) is list and users else [""]:
+            yield user if type(user) is str else "", name
 
 
 READER = Reader(

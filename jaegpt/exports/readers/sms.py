@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from jaegpt.exports.reactions import REASON
 from jaegpt.exports.reader import Reader, ReadOptions, SourceFile, SourceThread
 from jaegpt.exports.readers.addresses import AddressBook, is_short_code, region_of
 from jaegpt.exports.readers.clocks import checked_time
 from jaegpt.exports.readers.collecting import BLOCK_MESSAGES, Pieces, malformed
-from jaegpt.exports.readers.tapbacks import is_tapback
+from jaegpt.exports.readers.tapbacks import is_tapback, tapback_emoji
 from jaegpt.exports.readers.xml_stream import Attributes, Elements, parse
 
 OWNER = "Me"  # the file knows no name of its owner
@@ -39,7 +40,7 @@ def read(file: SourceFile, options: ReadOptions, say: Callable[[str], None]) -> 
     for _ in parse(file, _ROOT, survey):
         pass
     book = survey.book()
-    collector = _Collector(survey, book)
+    collector = _Collector(survey, book, options.reactions)
     for _ in parse(file, _ROOT, collector):
         if collector.num_waiting >= BLOCK_MESSAGES:
             collector.num_waiting = 0
@@ -79,8 +80,9 @@ class _Survey(Elements):
 class _Collector(Elements):
     """Sorts messages into the pieces of their threads."""
 
-    def __init__(self, survey: _Survey, book: AddressBook) -> None:
+    def __init__(self, survey: _Survey, book: AddressBook, reactions: bool) -> None:
         self._book = book
+        self._reactions = reactions  # whether these become messages
         self._names = {book.normal(address): name for address, name in sorted(survey.names.items())}
         # Some telephones give the receiver's number as the sender's: that is not the owner's.
         self._own = {
@@ -131,7 +133,8 @@ class _Collector(Elements):
         if reason is None and not text.strip():
             reason = "empty"
         if reason is None and is_tapback(text):
-            reason = "reaction"
+            emoji = tapback_emoji(text) if self._reactions else None
+            text, reason = (emoji, None) if emoji else (text, REASON)
         if reason is None:
             try:
                 sent_at = _milliseconds(about.get("date", "null"))
