@@ -91,13 +91,7 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary, old = (path.with_name(f".{path.name}.{ending}") for ending in ("tmp", "old"))
     with _named_if_refused(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = _hold(temporary, folder=True, wait=False)
-        except BlockingIOError:
-            raise JaegptError(
-                f"{path}: another process is writing it now. Wait until it has ended, or end it, and run this again."
-            ) from None
+        lock = _hold_alone(temporary, path)
         try:
             _empty(temporary)  # of what a killed process has left
             yield temporary
@@ -110,6 +104,24 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         finally:
+            os.close(lock)
+
+
+@contextmanager
+def scratch_folder(path: str | Path) -> Iterator[Path]:
+    """An empty folder for one process at a time, which vanishes with the block; what a killed process left goes first.
+
+    Raises:
+        JaegptError: another process has it now, or the disk does not take it.
+    """
+    path = Path(path)
+    with _named_if_refused(path):
+        lock = _hold_alone(path, path)
+        try:
+            _empty(path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
             os.close(lock)
 
 
@@ -163,6 +175,17 @@ def _hold(path: Path, folder: bool, wait: bool) -> int:
         except FileNotFoundError:
             pass
         os.close(descriptor)
+
+
+def _hold_alone(folder: Path, output: Path) -> int:
+    """As `_hold`, of a folder for `output`; the error of a second process names that."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _hold(folder, folder=True, wait=False)
+    except BlockingIOError:
+        raise JaegptError(
+            f"{output}: another process is writing it now. Wait until it has ended, or end it, and run this again."
+        ) from None
 
 
 def _hold_by_name(path: Path, folder: bool, wait: bool) -> int:

@@ -211,6 +211,27 @@ def test_of_two_processes_on_one_folder_the_second_is_refused(tmp_path: Path) ->
     assert (tmp_path / "table/part").read_text() == "2"
 
 
+def test_a_scratch_folder_is_one_process_s_and_nothing_stays_of_a_killed_one(tmp_path: Path) -> None:
+    code = (
+        "import os, time\nfrom jaegpt.files import scratch_folder\nwith scratch_folder('data/.use') as f:\n"
+        "    print(len(list(f.iterdir())), flush=True)\n    (f / 'part').write_text('private')\n"
+        "    time.sleep(float(os.environ['SECONDS']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SECONDS": "60"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        done = python(code, tmp_path, SECONDS="0")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: data/.use: another process is writing it now.")
+        process.kill()
+    assert (tmp_path / "data/.use/part").read_text() == "private", "a kill leaves it"
+    assert python(code, tmp_path, SECONDS="0").stdout == "0\n"
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_a_file_that_two_processes_write_is_whole(tmp_path: Path) -> None:
     code = "from jaegpt.files import write_text\nimport sys\nfor _ in range(200): write_text('a', sys.argv[1] * 5000)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

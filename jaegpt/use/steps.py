@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,7 @@ from jaegpt.exports.config import ExportConfig
 from jaegpt.exports.extract import survey_export
 from jaegpt.exports.tracking import refuse_tracked
 from jaegpt.exports.zones import zone_name
-from jaegpt.files import write_text
+from jaegpt.files import scratch_folder, write_text
 from jaegpt.inspection import NUM_SAMPLES, languages_of
 from jaegpt.params import Params
 from jaegpt.runs.dvc_lock import locked_stages, recorded_params
@@ -60,11 +59,10 @@ def use_chats(paths: Sequence[str], takes_all: bool) -> None:
     paths = list(dict.fromkeys(_as_written(path) for path in paths))
     refuse_tracked(paths)
     asker = Asker.at_terminal(takes_all)
-    Path("data").mkdir(exist_ok=True)
     make_private()
     # In data/, which only this user reads and every worker of a cluster reaches.
-    with tempfile.TemporaryDirectory(prefix=".use-", dir="data") as scratch:
-        config, report, parts = _read(dataclasses.replace(here, path=paths, on_error="skip"), asker, Path(scratch))
+    with scratch_folder("data/.use") as scratch:
+        config, report, parts = _read(dataclasses.replace(here, path=paths, on_error="skip"), asker, scratch)
         proposed = Proposed()
         proposed.set("export.path", paths if len(paths) > 1 else paths[0], here.path, "")
         for key, value in written({"owner": config.owner, "date_order": config.date_order}).items():
