@@ -132,7 +132,19 @@ def show(line: dict[str, Any], out: Path | None) -> dict[str, Any]:
 
 def print_table(lines: list[dict[str, Any]]) -> None:
     """One row per case."""
-    columns = ("examples/s", "tokens/s", "mfu", "step_ms", "card_ms", "peak_gb", "load_gb", "ready_s", "tflops")
+    columns = (
+        "examples/s",
+        "tokens/s",
+        "mfu",
+        "step_ms",
+        "card_ms",
+        "peak_gb",
+        "load_gb",
+        "ready_s",
+        "tflops",
+        "packed",
+        "padded",
+    )
     print(f"{'case':<30}" + "".join(f"{name:>11}" for name in columns))
     for line in lines:
         if "case" in line:

@@ -37,7 +37,7 @@ from jaegpt.errors import JaegptError, run
 from jaegpt.evaluation.baselines import OtherReply, other_replies
 from jaegpt.evaluation.content import common_words, context_words, token_f1
 from jaegpt.evaluation.contexts import Context, contexts_of
-from jaegpt.evaluation.judges import told_apart, wins
+from jaegpt.evaluation.judges import MIN_CONTEXTS, told_apart, wins
 from jaegpt.evaluation.ranking import Lineup, hits, lineups
 from jaegpt.evaluation.reading import Reader, fit
 from jaegpt.evaluation.scoring import score_candidates
@@ -56,6 +56,9 @@ from jaegpt.training.packing import Example, examples_from_table, segments_from_
 from jaegpt.training.validation import measure
 from jaegpt.yaml12 import load_yaml
 
+# Sections and keys that a way may change: those of the stages that are run again, and of training.
+COMPARED = ("session", "dataset", "train", "w_lm", "w_mc", "block_size")
+NOT_COMPARED = ("train.precision", "train.evaluations", "train.valid_examples")  # the same for all ways, or not used
 STAGES = ("merge_turns", "sessionize", "build_dataset", "encode")
 MAX_TOKENS = 46  # of a reply: 99 of 100 of the sample's owner have no more
 
@@ -83,7 +86,9 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, default=150, help="replies that are drawn and judged; 0: none (150)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 2])
     asked = parser.parse_args()
-    device = choose_device("auto", eager=True)
+    if 0 < asked.contexts < MIN_CONTEXTS:
+        raise JaegptError(f"--contexts: judges need at least {MIN_CONTEXTS}, found {asked.contexts}. 0 draws none.")
+    device = choose_device(Params().section("train", TrainConfig).precision, eager=True)
     rows = []
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
@@ -111,6 +116,8 @@ def made(folder: Path, changes: str, seed: int) -> Way:
         if equals and name in learning:
             learning[name] = load_yaml(value)
             continue
+        if name.split(".")[0] not in COMPARED or name in NOT_COMPARED:
+            raise JaegptError(f"{change}: not compared here; keys of {', '.join(COMPARED)} are, average and decay.")
         *sections, key = name.split(".")
         place = content[sections[0]] if len(sections) == 1 and sections[0] in content else content
         if not equals or len(sections) > 1 or key not in place:
@@ -138,6 +145,8 @@ def made(folder: Path, changes: str, seed: int) -> Way:
     }
     others = [reply for part in iterate_parts(folder / "data/sessions", "sessions") for reply in other_replies(part)]
     average, decays = float(learning["average"]), bool(learning["decay"])
+    if not 0 <= average < 1 or (average and content["train"].get("adamw_bits") == 8):
+        raise JaegptError(f"average is a share of the steps, below 1, of exact moments; found {average:g}.")
     return Way(folder=folder, params=params, average=average, decays=decays, valid=valid, others=others)
 
 
@@ -241,6 +250,7 @@ def learning(average: float, decays: bool, steps: int) -> Iterator[None]:
         return norm
 
     def restore(optimizer: MasterAdamW) -> None:
+        assert bool(sums) == bool(average), "this device's optimizer is another one"
         for master, total in zip(optimizer.masters, sums, strict=False):
             master.data.copy_(total / (done - first))
         plain_restore(optimizer)

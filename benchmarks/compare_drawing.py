@@ -26,11 +26,13 @@ from jaegpt.evaluation.calibrate import Owner, Said, try_setting
 from jaegpt.evaluation.config import FidelityConfig
 from jaegpt.evaluation.content import token_f1
 from jaegpt.evaluation.contexts import Context, answer_contexts, choose_contexts, contexts_of, open_speaker
+from jaegpt.evaluation.judges import MIN_CONTEXTS
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.reading import Reader
 from jaegpt.generation.settings import DEFAULT, GenerateConfig, GenerateSettings, found_settings
 from jaegpt.params import Params
 from jaegpt.tables import iterate_parts, read_table
+from jaegpt.training.config import TrainConfig
 from jaegpt.training.devices import choose_device
 from jaegpt.yaml12 import load_yaml
 
@@ -43,6 +45,8 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, help="at most so many, fidelity's first (all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 2])
     asked = parser.parse_args()
+    if asked.contexts is not None and asked.contexts < MIN_CONTEXTS:
+        raise JaegptError(f"--contexts: judges need at least {MIN_CONTEXTS}, found {asked.contexts}.")
     params = Params()
     seed, used = params.value("seed"), params.field("fidelity.contexts", FidelityConfig)
     examples = read_table("data/examples", "examples")
@@ -52,10 +56,11 @@ def main() -> None:
     train = [context.reply for context in contexts_of(examples, "train")]
     others = [reply for part in iterate_parts("data/sessions", "sessions") for reply in other_replies(part)]
     known = Said(train=train, others=split_others(others, contexts_of(examples, "valid"))[0], base=[])
-    device = choose_device("auto", eager=True)
+    train_config = params.section("train", TrainConfig)
+    device = choose_device(train_config.precision, eager=True)
     view: dict[str, Any] = {
         "block_size": params.value("block_size"),
-        "token_types": False,
+        "token_types": train_config.token_types,
         "separator": params.content["session"]["separator"],
         "device": device,
     }

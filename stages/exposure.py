@@ -19,6 +19,7 @@ def main() -> None:
     from jaegpt.tables import read_table
     from jaegpt.training.config import Learn, Task, TrainConfig
     from jaegpt.training.devices import choose_device
+    from jaegpt.training.four_bits import check_bits
     from jaegpt.training.lora import add_adapters
     from jaegpt.training.model_folder import load_base
     from jaegpt.training.packing import examples_from_table, segments_from_table
@@ -27,6 +28,7 @@ def main() -> None:
     seed, block_size = params.value("seed"), params.value("block_size")
     learn = params.field("dataset.learn", Learn)
     device = choose_device(config.precision)
+    check_bits(config, device.kind)
     task = Task(
         w_lm=params.value("w_lm"),
         w_mc=params.value("w_mc"),

@@ -16,7 +16,7 @@ SLOW = {
     "test_report", "test_chat_terminal", "test_chat_load", "test_chat_connections", "test_training_xla",
     "test_training_resume", "test_training_parts", "test_tpu_report", "test_exports_property", "test_exports_pairs",
     "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf", "test_fidelity_models",
-    "test_use_end_to_end",
+    "test_use_end_to_end", "test_compare",
 }  # fmt: skip
 # Files of SLOW, in the order that they are begun in.
 LONGEST = (

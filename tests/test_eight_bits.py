@@ -20,6 +20,7 @@ from jaegpt.training.eight_bits import BLOCK, BYTES, SMALLEST, EightBitAdamW
 from jaegpt.training.heads import DoubleHeads
 from jaegpt.training.loop import train
 from jaegpt.training.optimizer import MasterAdamW
+from jaegpt.use import cost
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="the package bitsandbytes is not installed"
@@ -159,3 +160,9 @@ def test_no_code_is_fetched_by_the_packages_that_would(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=120)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_time_of_its_update_is_measured_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU packing takes several times what AdamW takes, which `jaegpt use` must not leave out."""
+    monkeypatch.setattr(cost, "ADAMW_SAMPLE", 200_000)
+    assert cost._adamw_seconds(CPU, 8) > 1.5 * cost._adamw_seconds(CPU, 32) > 0

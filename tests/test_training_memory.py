@@ -22,6 +22,7 @@ from jaegpt.training import devices, memory
 from jaegpt.training.config import Task
 from jaegpt.training.cuda import decoder_layers
 from jaegpt.training.distributed import Processes
+from jaegpt.training.eight_bits import BYTES, SMALLEST
 from jaegpt.training.four_bits import BITS, FourBitLinear, check_bits, hold_in_four_bits, unpacked
 from jaegpt.training.heads import DoubleHeads, to_tensors
 from jaegpt.training.loop import train
@@ -264,6 +265,11 @@ def test_each_setting_needs_less_by_what_it_leaves_out() -> None:
     assert adapted.optimizer == 12 * (adapters + 257)
     packed = needs(BASE, dataclasses.replace(LORA, base_bits=4), bf16, LOAD)
     assert adapted.weights - packed.weights == below * (2 - BITS / 8)
+    eight = needs(BASE, dataclasses.replace(TRAIN_CONFIG, adamw_bits=8), bf16, LOAD)
+    small = sum(weight.numel() for weight in lm.parameters() if weight.numel() < SMALLEST) + 257
+    assert eight.weights == whole.weights
+    assert eight.optimizer == pytest.approx(4 * num_weights + 8 * small + 2 * BYTES * (num_weights - small), rel=1e-6)
+    assert whole.optimizer - eight.optimizer > 5.9 * (num_weights - small)
     parts = needs(BASE, dataclasses.replace(LORA, accumulation=4), bf16, LOAD)
     recomputed = needs(BASE, dataclasses.replace(LORA, checkpoint_activations=True), bf16, LOAD)
     assert parts.work < adapted.work / 2
@@ -310,6 +316,18 @@ def test_families_are_counted_in_either_precision(family: str, kind: str) -> Non
     )
     assert exact.weights == 2 * rounded.weights
     assert 4 * num_weights < rounded.work < exact.work, "the gradients of a step, and its activations"
+
+
+def test_moments_of_8_bits_are_proposed_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = needs(BASE, TRAIN_CONFIG, device_of(torch.bfloat16), LOAD).total
+    eight = needs(BASE, dataclasses.replace(TRAIN_CONFIG, adamw_bits=8), device_of(torch.bfloat16), LOAD).total
+    assert eight < needed
+    monkeypatch.setattr(memory, "available_bytes", lambda device: eight)
+    assert "train.adamw_bits: 8:" in " ".join(memory.memory_lines(BASE, TRAIN_CONFIG, device_of(torch.bfloat16), LOAD))
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1_000_000)
+    assert "adamw_bits" not in " ".join(memory.memory_lines(BASE, TRAIN_CONFIG, CPU, LOAD))
+    adapted = " ".join(memory.memory_lines(BASE, LORA, device_of(torch.bfloat16), LOAD))
+    assert "adamw_bits" not in adapted, "adapters have few moments"
 
 
 def test_a_model_that_cannot_be_counted_is_trained_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,14 @@ def config_of(model: str, folder: Path | None) -> Any:
 
 
 def training_seconds(
-    shape: ModelShape, work: Work, *, epochs: int, device: Device, lora_rank: int, valid_tokens: int
+    shape: ModelShape,
+    work: Work,
+    *,
+    epochs: int,
+    device: Device,
+    lora_rank: int,
+    valid_tokens: int,
+    adamw_bits: int = 32,
 ) -> float | None:
     """How long a training would take, in seconds; None on a TPU, where each shape is compiled first.
 
@@ -101,7 +108,7 @@ def training_seconds(
     )
     products += _product_seconds(labels, *shape.head, device, learns_weights)
     weights = shape.num_weights if learns_weights else _lora_weights(shape, lora_rank)
-    step = products + _adamw_seconds(device) * weights / ADAMW_SAMPLE
+    step = products + _adamw_seconds(device, adamw_bits) * weights / ADAMW_SAMPLE
     return epochs * (work.steps * step + valid_tokens / tokens * products / 3)
 
 
@@ -118,8 +125,19 @@ def _product_seconds(num: int, inputs: int, outputs: int, device: Device, learns
     return seconds + (_seconds(lambda: x.T @ gradient, device) if learns_weights else 0.0)
 
 
-def _adamw_seconds(device: Device) -> float:
+def _adamw_seconds(device: Device, bits: int) -> float:
     """A step on ADAMW_SAMPLE float32 weights, and rounding them to the run's precision."""
+    if bits == 8:
+        from jaegpt.training.eight_bits import EightBitAdamW  # needs a package that few have
+
+        weights = nn.ParameterDict({"weight": torch.zeros(ADAMW_SAMPLE, device=device.torch_device)})
+        packed = EightBitAdamW(weights, device.dtype, 0.0, 1.0)
+
+        def packed_step() -> None:
+            weights["weight"].grad = torch.ones_like(weights["weight"])
+            packed.step(1e-4)
+
+        return _seconds(packed_step, device)
     master = nn.Parameter(torch.zeros(ADAMW_SAMPLE, device=device.torch_device))
     rounded = torch.zeros(ADAMW_SAMPLE, device=device.torch_device, dtype=device.dtype)
     adamw = torch.optim.AdamW([master], lr=1e-4, fused=device.kind != "mps")

@@ -189,6 +189,7 @@ def _cost_lines(
         epochs=train.epochs,
         device=device,
         lora_rank=train.lora_rank,
+        adamw_bits=train.adamw_bits,
         valid_tokens=int(num_measured * per_example),
     )
     load = Load.about(

@@ -165,6 +165,17 @@ def test_whose_signal_exports_reactions_are(
     assert dropped(threads)["reaction"] == 3 + (expected is None)
 
 
+def test_a_signal_reaction_before_the_other_one_writes_makes_no_third_person(tmp_path: Path) -> None:
+    (tmp_path / "Anna").mkdir()
+    rows = [signal_row("Me", TIME, "hello", ["Max", "👍"]), signal_row("Anna", LATER, "hi", ["Max", "😂"])]
+    path = tmp_path / "Anna" / "data.json"
+    path.write_bytes(signal_files.lines(rows))
+    threads = read(SIGNAL[0], path, True)
+    assert [(who, text) for who, _, text in messages(threads)] == [("Me", "hello"), ("Anna", "hi"), ("Me", "😂")]
+    assert dropped(threads)["reaction"] == 1, "whose it is could not be known yet"
+    assert {thread.is_group for thread in threads} == {None}
+
+
 def test_notes_are_left_out_with_their_reactions(tmp_path: Path) -> None:
     (tmp_path / "NotetoSelf").mkdir()
     path = tmp_path / "NotetoSelf" / "data.json"

@@ -189,15 +189,17 @@ class _Chat:
 
     def _giver(self, name: object) -> str | None:
         """Whose reaction it is. The owner's are `Me` in newer versions (3.9.3); older ones have the name of the owner's
-        own contact: that of the notes, a profile's, which is nobody's who writes, or none.
+        own contact: that of the notes, a profile's, which is nobody's who writes, or none. Until somebody else has
+        written, nobody can tell a profile's name from another person's.
         """
         name = "None" if name is None else name
         if not isinstance(name, str):
             return None
         if name in (OWNER, *_NOTES):
             return OWNER
-        if name != self._title and self._senders.keys() - {OWNER} == {self._title}:
-            return OWNER  # in a talk of two, not the other one's
+        others = self._senders.keys() - {OWNER}
+        if name != self._title and others <= {self._title}:
+            return OWNER if others else None  # in a talk of two, not the other one's
         return name if name != "None" else None
 
     def piece(self) -> SourceThread:

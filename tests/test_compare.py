@@ -1,0 +1,80 @@
+"""The benchmarks that findings rests on: ways to make the data, to learn from it, and to draw replies."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from helpers.clones import whole_run
+
+from benchmarks import compare_data, compare_drawing
+from jaegpt.errors import JaegptError
+
+
+@pytest.fixture(scope="module")
+def project(shared: Path) -> Path:
+    """After `dvc repro` with `tiny`; read only."""
+    whole_run(shared)
+    return shared / "copy/jaegpt"
+
+
+@pytest.fixture
+def rows(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a benchmark: the lines of figures that it prints."""
+
+    def run(benchmark: ModuleType, *arguments: str) -> list[dict[str, Any]]:
+        monkeypatch.chdir(project)
+        monkeypatch.setattr(sys, "argv", [benchmark.__name__, *arguments])
+        benchmark.main()
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"way"')]
+
+    return run
+
+
+def test_ways_to_learn_differ_by_what_they_are_named_for(rows: Any) -> None:
+    ways = ("dataset.split=session", "average=0.5,dataset.split=session", "dataset.split=session,train.mc_share=1")
+    plain, averaged, all_choices = rows(compare_data, *ways, "--share", "0.03", "--contexts", "0", "--seeds", "2")
+    assert [row["way"] for row in (plain, averaged, all_choices)] == list(ways)
+    assert plain["tokens"] == averaged["tokens"] < all_choices["tokens"]
+    assert plain["replies"] == averaged["replies"] > 50
+    assert plain["lm_loss"] != averaged["lm_loss"]
+    assert plain["lm_loss"] == pytest.approx(averaged["lm_loss"], rel=0.1)
+    assert plain["nats_a_reply"] != averaged["nats_a_reply"]
+    assert 0 < plain["mc_accuracy"] < 1
+
+
+def test_ways_to_draw_are_judged_and_a_bolder_one_is_more_varied(rows: Any) -> None:
+    timid = "temperature=0"
+    found = rows(compare_drawing, timid, "--contexts", "100", "--seeds", "1", "2")
+    assert [(row["way"], row["seed"]) for row in found] == [
+        ("as calibrated", 1), (timid, 1), ("as calibrated", 2), (timid, 2),
+    ]  # fmt: skip
+    calibrated, cold, again, cold_again = found
+    assert cold["different"] < calibrated["different"]
+    assert {**cold, "seed": 2} == cold_again, "nothing is drawn"
+    assert calibrated["likelihood"] != again["likelihood"]
+    for row in found:
+        assert row["told_apart_ci"][0] <= row["told_apart"] <= row["told_apart_ci"][1]
+        assert row["f1_ratio"] >= 0 == row["leak"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "arguments", "message"),
+    [
+        (compare_data, ["model=tiny"], "model=tiny: not compared here"),
+        (compare_data, ["train.precision=fp32"], "train.precision=fp32: not compared here"),
+        (compare_data, ["train.rate=1"], "train.rate=1: a way is KEY=VALUE"),
+        (compare_data, ["average=2"], "average is a share of the steps.*found 2"),
+        (compare_data, ["average=0.5,train.adamw_bits=8"], "average is a share of the steps"),
+        (compare_data, ["w_mc=1", "--contexts", "50"], "--contexts: judges need at least 100, found 50"),
+        (compare_drawing, ["--contexts", "50"], "--contexts: judges need at least 100, found 50"),
+        (compare_drawing, ["top=1"], "top=1: a way is KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    rows: Any, benchmark: ModuleType, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(JaegptError, match=message):
+        rows(benchmark, *arguments)
