@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.families import FAMILIES
+from helpers.forking import forked_python
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
 from test_training_cuda import device_of
 from torch import Tensor
@@ -213,7 +214,7 @@ def trained() -> dict[str, dict[str, float]]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     found = {}
     for name in ("whole", "adapters", "recomputed"):
-        command = [sys.executable, str(TESTS / "helpers/memory_script.py"), name]
+        command = [forked_python(), str(TESTS / "helpers/memory_script.py"), name]
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         found[name] = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])

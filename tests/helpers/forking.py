@@ -1,4 +1,4 @@
-"""`python -m stages.NAME`, `dvc` and `jaegpt`, forked from a process that has loaded what they need.
+"""`dvc`, `jaegpt`, `torchrun` and Python's modules and scripts, forked from a process that has loaded what they need.
 
 Loading torch, transformers and DVC takes seconds, and most commands of the tests do less than that. Programs of these
 names hand their arguments, folder, environment, umask and streams over a socket to that process, which forks; the fork
@@ -39,50 +39,6 @@ _LOADED = (
     "tqdm", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
     "transformers.models.gpt2.modeling_gpt2", "uvicorn",
 )  # fmt: skip
-_PROGRAM = '''#!{python} -IS
-"""See forking.py of the tests."""
-import marshal, os, sys, _signal, _socket
-name, socket = os.path.basename(sys.argv[0]), os.path.join(os.path.dirname(sys.argv[0]), "socket")
-arguments = sys.argv[1:]
-if name == "python" and arguments[:1] == ["-u"]:  # as torchrun starts its own
-    arguments = arguments[1:]
-first, second = [*arguments, "", ""][:2]
-ours = first == "-m" and second.startswith(("stages.", "dvc", "jaegpt.")) or first.endswith("/dvc/__main__.py")
-if name == "python" and not ours:
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
-mask = os.umask(0o077)
-os.umask(mask)
-ignored = [number for number in {signals} if _signal.getsignal(number) == _signal.SIG_IGN]
-request = marshal.dumps((name, arguments, os.getcwd(), dict(os.environ), mask, ignored))
-connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-connection.connect(socket)
-streams = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
-connection.sendmsg([len(request).to_bytes(4, "big")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
-connection.sendall(request)
-def receive():
-    data = b""
-    while len(data) < 4:
-        part = connection.recv(4 - len(data))
-        if not part:
-            sys.exit("forking.py has ended")
-        data += part
-    return int.from_bytes(data, "big", signed=True)
-fork = receive()
-def pass_on(number, frame):
-    try:
-        os.killpg(fork, number)
-    except ProcessLookupError:
-        pass
-for number in {signals}:
-    if number not in ignored:
-        _signal.signal(number, pass_on)
-code = receive()
-if code < 0:
-    _signal.signal(-code, _signal.SIG_DFL) if -code not in (9, 19) else None
-    os.kill(os.getpid(), -code)
-os._exit(code)
-'''
-_SIGNALS = (int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGHUP))
 
 
 @functools.cache
@@ -96,15 +52,16 @@ def programs() -> Path | None:
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-
-    def end() -> None:
-        server.communicate()
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(end)
+    atexit.register(server.communicate)  # it ends when its standard input does, and removes the folder
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
     return folder
+
+
+def forked_python() -> str:
+    """A `python` that forks where one can, for modules of the project, of DVC and torchrun, and for scripts."""
+    folder = programs()
+    return str(folder / "python") if folder else sys.executable
 
 
 def main(path: str) -> None:
@@ -118,8 +75,9 @@ def main(path: str) -> None:
     sys.path[: len(_OWN_PATH)] = []
     start = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [path for path in sys.path if path not in start]
+    program = Path(__file__).with_name("forked_program.py").read_text(encoding="utf-8")
     for name in NAMES:
-        (folder / name).write_text(_PROGRAM.format(python=sys.executable, signals=_SIGNALS), encoding="utf-8")
+        (folder / name).write_text(f"#!{sys.executable} -IS\n{program}", encoding="utf-8")
         (folder / name).chmod(0o700)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "socket"))
@@ -127,7 +85,7 @@ def main(path: str) -> None:
         print("ready", flush=True)
         gc.collect()
         gc.freeze()  # forks leave the pages of what is loaded as they are
-        name, arguments = _serve(listener)
+        name, arguments = _serve(listener, folder)
     real = sys.executable
     sys.executable = str(folder / "python")  # what a command starts with it is forked, too
     os._exit(_ended(name, arguments, Path(real).parent))
@@ -165,7 +123,7 @@ def _ended(name: str, arguments: list[str], real: Path) -> int:
     return (code or 0) & 0xFF
 
 
-def _serve(listener: socket.socket) -> tuple[str, list[str]]:
+def _serve(listener: socket.socket, folder: Path) -> tuple[str, list[str]]:
     """In a fork: the name of the command and its arguments. The process itself never returns."""
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
@@ -173,6 +131,7 @@ def _serve(listener: socket.socket) -> tuple[str, list[str]]:
     while True:
         for key, _ in selector.select():
             if key.fd == 0:
+                shutil.rmtree(folder, ignore_errors=True)
                 os._exit(0)
             elif key.fileobj is listener:
                 connection, _ = listener.accept()
@@ -185,6 +144,7 @@ def _serve(listener: socket.socket) -> tuple[str, list[str]]:
                             os.close(one.fd)
                             one.data[1].close()
                     selector.close()
+                    listener.close()
                     return _become(connection, streams, marshal.loads(data))
                 for stream in streams:
                     os.close(stream)
@@ -226,6 +186,8 @@ def _become(connection: socket.socket, streams: list[int], request: tuple) -> tu
         setattr(sys, f"__{name}__", new)
     os.umask(mask)
     os.chdir(folder)
+    if "OMP_NUM_THREADS" in environment:
+        sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     importlib.invalidate_caches()
