@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.families import FAMILIES
-from helpers.forking import forked_python
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
 from test_training_cuda import device_of
 from torch import Tensor
@@ -209,12 +208,15 @@ def test_the_estimate_refuses_four_bits_as_training_does(monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, dict[str, float]]:
-    """What trainings of small random models took, each in a process of its own, and what was counted for them."""
+    """What trainings of small random models took, each in a process of its own, and what was counted for them.
+
+    Started anew: a fork has what its parent had loaded and freed, which is no part of a training.
+    """
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     found = {}
     for name in ("whole", "adapters", "recomputed"):
-        command = [forked_python(), str(TESTS / "helpers/memory_script.py"), name]
+        command = [sys.executable, str(TESTS / "helpers/memory_script.py"), name]
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         found[name] = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
