@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from helpers.models import save_tiny
-from helpers.training_runs import train
+from helpers.training_runs import XLA_ON_CPU, train
 from safetensors.torch import load_file
 
 from jaegpt.errors import JaegptError
@@ -30,7 +30,7 @@ def train_on(
         save_tiny(folder / "tiny")
     environment = {
         "JAEGPT_DEVICE": device,
-        "PJRT_DEVICE": "CPU",
+        **XLA_ON_CPU,
         "CPU_NUM_DEVICES": str(num_devices),
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
@@ -106,7 +106,7 @@ for count in (2, 2, 6):
 @needs_xla
 def test_a_second_compilation_is_a_warning_that_names_the_shape() -> None:
     environment = {
-        **os.environ, "JAEGPT_DEVICE": "xla", "PJRT_DEVICE": "CPU",
+        **os.environ, **XLA_ON_CPU, "JAEGPT_DEVICE": "xla",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
     }  # fmt: skip
     command = [sys.executable, "-c", STEPS_OF_TWO_SHAPES]
