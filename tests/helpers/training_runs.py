@@ -9,9 +9,6 @@ from typing import Any
 
 from helpers.forking import forked_python
 
-# LLVM, the last of XLA's compilers here, takes half of these tests' time for speed that short runs do not need.
-XLA_ON_CPU = {"PJRT_DEVICE": "CPU", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-
 _TESTS = Path(__file__).parents[1]
 
 
