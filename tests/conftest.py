@@ -20,7 +20,7 @@ SLOW = {
 }  # fmt: skip
 # Files of SLOW, in the order that they are begun in.
 LONGEST = (
-    "test_pipeline", "test_training_resume", "test_sweep", "test_training_xla", "test_readme", "test_docs_commands",
+    "test_pipeline", "test_training_xla", "test_readme", "test_training_resume", "test_sweep", "test_docs_commands",
     "test_use_end_to_end", "test_original_run",
 )  # fmt: skip
 # Tests of two seconds or more in other files, where a quicker one beside them looks at the same.

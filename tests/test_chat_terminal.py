@@ -1,14 +1,13 @@
 """`jaegpt chat`: commands, saved conversations, one-shot use, and what is typed wrong."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.chat_models import CONFIG, save_base, save_tuned, speaker
 from helpers.clones import set_params
+from helpers.commands import environment
 from helpers.paths import ROOT
 
 from jaegpt.chat.conversation import Conversation
@@ -246,10 +245,10 @@ def test_an_interrupted_reply_is_taken_back(chat: tuple[Chat, list[str]], monkey
 
 def call(folder: Path, *arguments: str, stdin: str = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "jaegpt.cli", *arguments],
+        ["jaegpt", *arguments],
         cwd=folder,
         input=stdin,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAEGPT_DEVICE": "cpu"},
+        env=environment("jaegpt"),
         capture_output=True,
         encoding="utf-8",
     )

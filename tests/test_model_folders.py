@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 from helpers.chat_models import CONFIG, VIEW, save_chat_base, save_tuned, speaker
 from helpers.clones import set_params
+from helpers.commands import environment
 from helpers.models import save_tiny
 from helpers.paths import ROOT
 from safetensors.torch import load_file, save_file
@@ -112,11 +112,10 @@ def test_a_piped_yes_runs_nothing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     shutil.copytree(folder, tmp_path / "models/jaegpt")
     shutil.copytree(folder, tmp_path / "data/base_model")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for command in (["chat", "--once", "hi"], ["export", "--gguf", "out.gguf"]):
         done = subprocess.run(
-            [sys.executable, "-m", "jaegpt.cli", *command],
-            cwd=tmp_path, env=environment, input="y\ny\n", capture_output=True, encoding="utf-8", timeout=300,
+            ["jaegpt", *command],
+            cwd=tmp_path, env=environment("jaegpt"), input="y\ny\n", capture_output=True, encoding="utf-8", timeout=300,
         )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.startswith("error: models/jaegpt/config.json: `auto_map` names code"), done.stderr

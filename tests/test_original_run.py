@@ -29,8 +29,8 @@ def test_the_run_of_the_original_runs_with_a_random_model_of_its_shape(project: 
     GPT2LMHeadModel(shape).save_pretrained(tmp_path / "random")
     tokenizer.save_pretrained(tmp_path / "random")
     words = shlex.split(command.replace("microsoft/DialoGPT-small", str(tmp_path / "random")))
-    # A hundredth of the training examples, and as few to be measured on, once an epoch.
-    smaller = ("dataset.train_fraction=0.01", "dataset.valid_fraction=0.01", "train.evaluations=1")
+    # A step an epoch, and a few examples to be measured on, once an epoch.
+    smaller = ("dataset.train_fraction=0.004", "dataset.valid_fraction=0.004", "train.evaluations=1")
     shorter = [*(word for setting in smaller for word in ("-S", setting)), "evaluate"]
     try:
         call(project, *words, *shorter)

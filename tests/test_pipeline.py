@@ -311,7 +311,7 @@ def test_another_loss_weight_runs_what_depends_on_the_model_only(project: Path) 
     again = call(project, "dvc", "exp", "run", "-S", "w_mc=0.05", "evaluate")
     assert "Stage 'train' is cached" in again, "plot data and figures in Git leave DVC's run cache on"
     assert metrics(project, "evaluate") == before
-    call(project, "dvc", "exp", "run", "-S", "w_mc=1")
+    call(project, "dvc", "exp", "run", "-S", "w_mc=1", "evaluate")  # the stages after it are still this run's
 
 
 def test_runs_are_compared_by_few_figures_in_100_columns(project: Path) -> None:

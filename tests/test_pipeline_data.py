@@ -7,18 +7,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from helpers.clones import clone, set_params, stages_run
+from helpers.clones import own_copy, set_params, stages_run
 from helpers.commands import call
-
-STAGES = ["extract", "filter_language", "merge_turns", "sessionize", "build_dataset", "encode", "block_size"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this tree after the data stages."""
-    folder = clone(tmp_path_factory.mktemp("clone") / "jaegpt")
-    assert set(STAGES) <= set(stages_run(call(folder, "dvc", "repro", "block_size")))
-    return folder
+def project(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this tree after `dvc repro` with `tiny`."""
+    return own_copy(shared, tmp_path_factory.mktemp("clone") / "jaegpt")
 
 
 @contextmanager

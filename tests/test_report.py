@@ -66,6 +66,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, where words alone are looked at: they take seconds."""
+    monkeypatch.setattr("jaegpt.runs.pictures.dvc_plots", lambda root, experiments=(): {})
+
+
 def run_of(name: str, w_mc: float, kind: str = "workspace", epochs: int = 1, **figures: Any) -> Run:
     return Run(
         name=name, rev=name, kind=kind, state="done", params={"w_mc": w_mc, "train.epochs": epochs},
@@ -128,7 +134,9 @@ def test_what_is_missing_says_what_makes_it(project: Path) -> None:
         assert re.search("`dvc repro", said[title]), title
 
 
-def test_a_short_run_of_little_says_what_it_could_not_measure(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_of_little_says_what_it_could_not_measure(
+    project: Path, undrawn: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("jaegpt.runs.report.changed_since", lambda root, stages: {})
     metrics: dict[str, Any] = {"train": METRICS["train"] | {"wall_s": 31, "examples": 98, "device": "cpu"}}
     few = {"contexts": 8, "needed": 100}
@@ -143,13 +151,13 @@ def test_a_short_run_of_little_says_what_it_could_not_measure(project: Path, mon
     assert "The middle thread is cut at gaps of 23.0 hours." in sections[3].text[0]
 
 
-def test_figures_of_another_version_are_said_to_be_so(project: Path) -> None:
+def test_figures_of_another_version_are_said_to_be_so(project: Path, undrawn: None) -> None:
     older = {name: figure for name, figure in FIDELITY.items() if name != "told_apart_text"}
     (sound,) = (one for one in make_sections(project, {"fidelity": older}, []) if one.title.startswith("Does it sound"))
     assert sound.text == ["metrics/fidelity.json has no 'told_apart_text': `dvc repro` makes these figures again."]
 
 
-def test_the_head_is_said_to_help_only_where_it_does(project: Path) -> None:
+def test_the_head_is_said_to_help_only_where_it_does(project: Path, undrawn: None) -> None:
     evaluate = METRICS["evaluate"]
     for interval, said in (([0.3, 0.5], "the head helps"), ([0.2, 0.5], "the head does not help")):
         sections = make_sections(project, {"evaluate": evaluate | {"mc_accuracy_ci": interval}}, [])

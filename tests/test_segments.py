@@ -66,9 +66,9 @@ def check(turns: list[dict], learned: np.ndarray, encoder: Encoder, num_history:
             reply = todo.pop(0)
             seen[reply] += 1
             assert labelled == encode_candidate(encoder, turns[reply]["text"])
-            # The history is some number of the turns before it, as chat would encode them.
+            # The history is some number of the turns before it, as chat would encode them; few are quicker tried.
             said = [(turns[number]["is_owner"], turns[number]["text"]) for number in session if number < reply]
-            histories = (encode_history(encoder, said[start:])[0] for start in range(max(1, len(said))))
+            histories = (encode_history(encoder, said[start:])[0] for start in reversed(range(max(1, len(said)))))
             assert before in histories
             if reply == session[0]:
                 assert before == encode_history(encoder, [])[0]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from dvc.utils.serialize import dump_yaml
-from helpers.clones import ROOT, clone, set_params
+from helpers.clones import ROOT, own_copy, set_params
 from helpers.commands import call, environment
 
 from jaegpt.errors import JaegptError
@@ -26,9 +27,10 @@ SWEEP = ("jaegpt", "sweep", "--trials", "3")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with quick trials, its data made."""
-    folder = clone(tmp_path_factory.mktemp("sweep") / "jaegpt")
+def project(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with quick trials, its data made, and no model yet."""
+    folder = own_copy(shared, tmp_path_factory.mktemp("sweep") / "jaegpt")
+    shutil.rmtree(folder / "models/jaegpt")
     set_params(
         folder, dataset__train_fraction=0.05, train__evaluations=1, train__valid_examples=16, sweep__space=SPACE,
         sweep__random_trials=1, sweep__keep_percent=100,
@@ -40,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_killed_and_taken_up_again_it_loses_the_running_trial_at_most(project: Path) -> None:
     process = subprocess.Popen(
-        SWEEP, cwd=project, env=environment(), stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
+        SWEEP, cwd=project, env=environment(SWEEP[0]), stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True
     )
     assert process.stdout is not None
     with process:

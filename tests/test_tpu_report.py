@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from helpers.chats import chat_tables
+from helpers.forking import forked_python
 from helpers.models import save_tiny
 from helpers.paths import ROOT
 
@@ -40,6 +41,12 @@ ENTRY %main (a: f32[1024], b: f32[1024]) -> bf16[1024] {
   ROOT %out = bf16[1024]{0:T(1024)(2,1)} fusion(%a, %near), kind=kLoop, calls=%fused
 }
 """
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the report starts is forked from a process that has loaded torch."""
+    monkeypatch.setattr(tpu_report.sys, "executable", forked_python())
 
 
 @pytest.fixture(scope="module")

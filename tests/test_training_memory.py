@@ -218,7 +218,10 @@ def test_the_estimate_refuses_four_bits_as_training_does(monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, dict[str, float]]:
-    """What trainings of small random models took, each in a process of its own, and what was counted for them."""
+    """What trainings of small random models took, each in a process of its own, and what was counted for them.
+
+    Started anew: a fork has what its parent had loaded and freed, which is no part of a training.
+    """
     path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     found = {}

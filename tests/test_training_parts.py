@@ -4,12 +4,12 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.forking import forked_python
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, recording_gradients, tiny_heads
 from safetensors.torch import load_file
 
@@ -81,7 +81,7 @@ def run_processes(count: int, tiny: Path, out: Path) -> dict[str, object]:
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
     settings = {"tiny": str(tiny), "dropout": False, "config": {"learning_rate": 1e-3, "epochs": 1}}
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-    command = [sys.executable, *launcher, str(TESTS / "helpers/train_script.py"), str(out), json.dumps(settings)]
+    command = [forked_python(), *launcher, str(TESTS / "helpers/train_script.py"), str(out), json.dumps(settings)]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     figures: dict[str, object] = json.loads(done.stdout.strip().rsplit("\n", 1)[-1])

@@ -18,6 +18,7 @@ from jaegpt.errors import JaegptError
 from jaegpt.training import devices
 from jaegpt.training.devices import choose_device
 
+UNOPTIMIZED = "--xla_backend_optimization_level=0"
 TESTS = Path(__file__).parent
 needs_xla = pytest.mark.skipif(importlib.util.find_spec("torch_xla") is None, reason="no torch_xla on this platform")
 
@@ -31,6 +32,8 @@ def train_on(
     environment = {
         "JAEGPT_DEVICE": device,
         "PJRT_DEVICE": "CPU",
+        # LLVM, the last compiler, takes half of a short run's time to make it quick; bf16 is slow without.
+        "XLA_FLAGS": "" if settings.get("config", {}).get("precision") == "bf16" else UNOPTIMIZED,
         "CPU_NUM_DEVICES": str(num_devices),
         "XDG_CACHE_HOME": str(folder / "cache"),
     }

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pytest
 from helpers.browser import open_page
 from helpers.chat_models import save_base, save_tuned
 from helpers.chats import chat_tables
+from helpers.commands import environment
 from helpers.paths import ROOT
 
 from jaegpt.errors import JaegptError
@@ -226,20 +226,20 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def jaegpt(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "jaegpt.cli", *arguments]
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+def asked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`jaegpt turing` in `folder`."""
+    return subprocess.run(
+        ["jaegpt", "turing", *arguments], cwd=folder, env=environment("jaegpt"), capture_output=True, text=True
+    )
 
 
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
     """The address of `jaegpt turing` running in `folder`."""
     process = subprocess.Popen(
-        jaegpt("turing", "--port", "0", *arguments),
+        ["jaegpt", "turing", "--port", "0", *arguments],
         cwd=folder,
-        env=ENVIRONMENT,
+        env=environment("jaegpt"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -306,7 +306,7 @@ def test_twenty_rounds_in_a_browser(project: Path, arguments: tuple[str, ...], s
 
 
 def test_the_command_says_what_is_missing_and_writes_the_sheet(project: Path) -> None:
-    done = subprocess.run(jaegpt("turing", "--sheet"), cwd=project, env=ENVIRONMENT, capture_output=True, text=True)
+    done = asked(project, "--sheet")
     assert done.returncode == 0, done.stderr
     assert (project / "data/turing/sheet.html").is_file()
     assert (project / "data/turing/key.html").is_file()
@@ -320,9 +320,7 @@ def test_the_command_says_what_is_missing_and_writes_the_sheet(project: Path) ->
     ):
         if not arguments:
             shutil.rmtree(project / "data/replies_tuned")
-        done = subprocess.run(
-            jaegpt("turing", *arguments), cwd=project, env=ENVIRONMENT, capture_output=True, text=True
-        )
+        done = asked(project, *arguments)
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert said in done.stderr

@@ -1,4 +1,8 @@
-"""Commands as a user types them, in a folder of their own."""
+"""Commands as a user types them, in a folder of their own.
+
+`dvc`, `jaegpt`, `torchrun` and `python -m stages.NAME` are forked from a process that has loaded torch and DVC (see
+forking.py), and so is what they start. Below another program, such as the tracer of network.py, all are started anew.
+"""
 
 import os
 import signal
@@ -7,15 +11,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers import forking
 
-def environment() -> dict[str, str]:
-    """This environment's programs first, on the CPU."""
-    return {
+
+def environment(program: str = "") -> dict[str, str]:
+    """This environment's programs first, on the CPU; those that fork before them, if `program` is one."""
+    forks = forking.programs() if program in forking.NAMES else None
+    found = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(
+            [*([str(forks)] if forks else []), str(Path(sys.executable).parent), os.environ["PATH"]]
+        ),
         "JAEGPT_DEVICE": "cpu",
         "HF_HUB_OFFLINE": "1",  # an unknown model is looked for in the cache only, without waiting for a network
     }
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process compiles the project's code again
+    return found
 
 
 def call(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
@@ -23,7 +34,7 @@ def call(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment() | variables,
+        env=environment(command[0]) | variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -37,8 +48,8 @@ def call(folder: Path, *command: str, expect: int = 0, **variables: str) -> str:
 def started(folder: Path, *command: str, use: Callable[[str], object] = lambda line: None) -> str:
     """The first line of a server that listens, which is then interrupted as by Ctrl-C, after `use` of that line."""
     with subprocess.Popen(
-        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8",
-        preexec_fn=_mind_interrupts, start_new_session=True,
+        command, cwd=folder, env=environment(command[0]), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        encoding="utf-8", preexec_fn=_mind_interrupts, start_new_session=True,
     ) as server:  # fmt: skip
         try:
             assert server.stdout is not None

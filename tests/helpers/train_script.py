@@ -5,8 +5,6 @@ SETTINGS is JSON: `tiny` (its folder), `config` (changes to the usual settings),
 OUT gets the final weights, and the gradients of the first step as gradient.NAME; the figures are printed.
 
 XLA takes over a process and its number of devices cannot change, so its tests use this too; JAEGPT_DEVICE chooses.
-
-Without arguments, it forks for each request on its standard input (see training_runs.py).
 """
 
 import jaegpt.environment  # noqa: F401
@@ -76,25 +74,5 @@ def _signal_at(signals: dict[int, int]) -> None:
     loop.train_step = train_step  # type: ignore[assignment]
 
 
-def _fork_when_asked() -> None:
-    """Return in a fork for each request, which has then become the process asked for; print how each of them ended."""
-    for line in sys.stdin:
-        request = json.loads(line)
-        fork = os.fork()
-        if fork:
-            _, status = os.waitpid(fork, 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
-            continue
-        os.environ.clear()
-        os.environ.update(request["environment"])
-        for number, name in enumerate((os.devnull, *request["printed"])):
-            os.dup2(os.open(name, os.O_RDWR), number)
-        sys.argv = request["arguments"]
-        return
-    sys.exit()
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        _fork_when_asked()
     run(main)
