@@ -248,7 +248,7 @@ def call(folder: Path, *arguments: str, stdin: str = "", expect: int = 0) -> sub
         ["jaegpt", *arguments],
         cwd=folder,
         input=stdin,
-        env=environment("jaegpt"),
+        env={**environment("jaegpt"), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         encoding="utf-8",
     )

@@ -115,7 +115,8 @@ def test_a_piped_yes_runs_nothing(folder: Path, tmp_path: Path) -> None:
     for command in (["chat", "--once", "hi"], ["export", "--gguf", "out.gguf"]):
         done = subprocess.run(
             ["jaegpt", *command],
-            cwd=tmp_path, env=environment("jaegpt"), input="y\ny\n", capture_output=True, encoding="utf-8", timeout=300,
+            cwd=tmp_path, env={**environment("jaegpt"), "PYTHONPATH": str(ROOT)}, input="y\ny\n", capture_output=True,
+            encoding="utf-8", timeout=300,
         )  # fmt: skip
         assert done.returncode == 1
         assert done.stderr.startswith("error: models/jaegpt/config.json: `auto_map` names code"), done.stderr

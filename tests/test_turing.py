@@ -229,8 +229,9 @@ def project(tmp_path: Path) -> Path:
 def asked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`jaegpt turing` in `folder`."""
     return subprocess.run(
-        ["jaegpt", "turing", *arguments], cwd=folder, env=environment("jaegpt"), capture_output=True, text=True
-    )
+        ["jaegpt", "turing", *arguments],
+        cwd=folder, env={**environment("jaegpt"), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -239,7 +240,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
     process = subprocess.Popen(
         ["jaegpt", "turing", "--port", "0", *arguments],
         cwd=folder,
-        env=environment("jaegpt"),
+        env={**environment("jaegpt"), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
