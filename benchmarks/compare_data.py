@@ -138,8 +138,12 @@ def made(folder: Path, changes: str, seed: int) -> Way:
     by_id = {example.example_id: example for example in examples}
     table = read_table(folder / "data/examples", "examples")
     times = dict(zip(table["example_id"].to_pylist(), table["replied_at"].to_pylist(), strict=True))
+    # A reply is the same reply, whatever keeps its messages apart.
     valid = {
-        (context.thread_id, times[context.example_id], context.reply): (context, by_id[context.example_id])
+        (context.thread_id, times[context.example_id], " ".join(context.reply.split())): (
+            context,
+            by_id[context.example_id],
+        )
         for context in contexts_of(table, "valid")
         if context.example_id in by_id
     }
@@ -151,21 +155,31 @@ def made(folder: Path, changes: str, seed: int) -> Way:
 
 
 def candidates(ways: Sequence[Way], shared: Sequence[Any], seed: int) -> list[list[tuple[Context, Lineup]]]:
-    """[ways][replies] the way's own context, and the first way's candidates after the way's own history."""
-    first = ways[0]
-    block_size = first.params.value("block_size")
-    encoder = Encoder("data/base_model", JOINTS[first.params.content["session"]["separator"]])
-    contexts = [first.valid[key][0] for key in shared]
-    tokens = {context.example_id: first.valid[key][1] for key, context in zip(shared, contexts, strict=True)}
-    of_first = lineups(contexts, tokens, first.others, encoder, block_size, seed)
-    shown: list[list[tuple[Context, Lineup]]] = [[] for _ in ways]
-    for key, lineup in zip(shared, of_first, strict=True):
-        own = [
-            dataclasses.replace(way.valid[key][1], candidates=lineup.example.candidates) for way in ways
-        ]  # the histories differ
-        if not all(example.fits(block_size) for example in own) or False not in lineup.is_own:
+    """[ways][replies] the way's own context, and the first way's candidates after the way's own history.
+
+    A way with another separator has candidates of its own: the same draws, written as it writes them.
+    """
+    of_separators: dict[str, list[Lineup]] = {}
+    for way in ways:
+        separator = way.params.content["session"]["separator"]
+        if separator in of_separators:
             continue
-        for of_way, way, example in zip(shown, ways, own, strict=True):
+        encoder = Encoder("data/base_model", JOINTS[separator])
+        contexts = [way.valid[key][0] for key in shared]
+        tokens = {context.example_id: way.valid[key][1] for key, context in zip(shared, contexts, strict=True)}
+        of_separators[separator] = lineups(contexts, tokens, way.others, encoder, way.params.value("block_size"), seed)
+    lined_up = [of_separators[way.params.content["session"]["separator"]] for way in ways]
+    block_size = ways[0].params.value("block_size")
+    shown: list[list[tuple[Context, Lineup]]] = [[] for _ in ways]
+    for key, *of_ways in zip(shared, *lined_up, strict=True):
+        own = [
+            dataclasses.replace(way.valid[key][1], candidates=lineup.example.candidates)
+            for way, lineup in zip(ways, of_ways, strict=True)
+        ]  # the histories differ
+        fits = all(example.fits(block_size) for example in own)
+        if not fits or any(False not in lineup.is_own for lineup in of_ways):
+            continue
+        for of_way, way, example, lineup in zip(shown, ways, own, of_ways, strict=True):
             of_way.append((way.valid[key][0], Lineup(example, lineup.is_own)))
     return shown
 
@@ -217,6 +231,7 @@ def measured(
         "tokens": plan.sizes()[1],
         "minutes": minutes,
         "lm_loss": own.lm_loss,
+        "nats_a_letter": own.lm_loss * own.tokens / sum(len(context.reply) for context, _ in shown),
         "mc_loss": own.mc_loss,
         "mc_accuracy": own.mc_accuracy,
         "replies": len(shown),

@@ -45,6 +45,14 @@ def test_ways_to_learn_differ_by_what_they_are_named_for(rows: Any) -> None:
     assert 0 < plain["mc_accuracy"] < 1
 
 
+def test_a_way_with_another_separator_is_measured_on_the_same_replies(rows: Any) -> None:
+    ways = ("session.separator=newline", "session.separator=space")
+    newline, space = rows(compare_data, *ways, "--share", "0.03", "--contexts", "0", "--seeds", "2")
+    assert newline["replies"] == space["replies"] > 50
+    assert 0 < newline["nats_a_letter"] != space["nats_a_letter"] > 0
+    assert newline["nats_a_reply"] != space["nats_a_reply"]
+
+
 def test_ways_to_draw_are_judged_and_a_bolder_one_is_more_varied(rows: Any) -> None:
     timid = "temperature=0"
     found = rows(compare_drawing, timid, "--contexts", "100", "--seeds", "1", "2")
