@@ -123,8 +123,8 @@ def made(folder: Path, changes: str, seed: int) -> Way:
         if not equals or len(sections) > 1 or key not in place:
             raise JaegptError(f"{change}: a way is KEY=VALUE, with a key of params.yaml such as session.percentile.")
         place[key] = load_yaml(value)
-    if content["dataset"]["learn"] != "sessions" or content["train"]["token_types"] or content["train"]["lora_rank"]:
-        raise JaegptError("params.yaml: only dataset.learn: sessions is compared, without token_types and lora_rank.")
+    if content["train"]["token_types"] or content["train"]["lora_rank"]:
+        raise JaegptError("params.yaml: token_types and lora_rank are not compared; set them to false and 0.")
     (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
     (folder / "data").mkdir()
     for name in ("filtered", "base_model"):
@@ -190,7 +190,8 @@ def measured(
     """Train on a share of the way's data, or on so many tokens of it, then score and draw."""
     params, block_size = way.params, way.params.value("block_size")
     config = dataclasses.replace(params.section("train", TrainConfig), evaluations=0)
-    every = segments_from_table(read_table(way.folder / "data/segments", "segments"))
+    learn = params.content["dataset"]["learn"]
+    every = None if learn == "replies" else segments_from_table(read_table(way.folder / "data/segments", "segments"))
     examples = examples_from_table(read_table(way.folder / "data/tokens", "tokens"), "train", block_size)
     task = Task(
         w_lm=params.value("w_lm"), w_mc=params.value("w_mc"), seed=seed, train=examples, valid=[], segments=every
@@ -200,7 +201,7 @@ def measured(
     task = dataclasses.replace(
         task,
         train=subset(examples, round(share * len(examples)), seed),
-        segments=subset(every, round(share * len(every)), seed),
+        segments=every and subset(every, round(share * len(every)), seed),
     )
     model = load_base("data/base_model", seed, config.token_types)
     plan = task.plan(config, pack_width=0, num_parts=1, row_shares=1)
@@ -213,7 +214,7 @@ def measured(
         "num_history": params.content["dataset"]["num_history"],
         "block_size": block_size,
         "token_types": False,
-        "learn": "sessions",
+        "learn": learn,
         "separator": params.content["session"]["separator"],
     }
     folder.mkdir()
@@ -229,6 +230,7 @@ def measured(
     own = measure(model, [as_made[context.example_id] for context, _ in shown], device)
     figures: dict[str, Any] = {
         "tokens": plan.sizes()[1],
+        "steps": len(plan.steps),
         "minutes": minutes,
         "lm_loss": own.lm_loss,
         "nats_a_letter": own.lm_loss * own.tokens / sum(len(context.reply) for context, _ in shown),

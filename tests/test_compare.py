@@ -45,6 +45,15 @@ def test_ways_to_learn_differ_by_what_they_are_named_for(rows: Any) -> None:
     assert 0 < plain["mc_accuracy"] < 1
 
 
+def test_sessions_and_replies_are_measured_on_the_same_replies(rows: Any) -> None:
+    ways = ("dataset.split=session", "dataset.split=session,dataset.learn=replies")
+    sessions, replies = rows(compare_data, *ways, "--share", "0.03", "--contexts", "0", "--seeds", "2")
+    assert sessions["replies"] == replies["replies"] > 50
+    assert sessions["tokens"] != replies["tokens"] > 0
+    assert sessions["steps"] != replies["steps"] > 0
+    assert sessions["lm_loss"] != replies["lm_loss"]
+
+
 def test_a_way_with_another_separator_is_measured_on_the_same_replies(rows: Any) -> None:
     ways = ("session.separator=newline", "session.separator=space")
     newline, space = rows(compare_data, *ways, "--share", "0.03", "--contexts", "0", "--seeds", "2")
