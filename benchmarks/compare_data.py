@@ -6,6 +6,8 @@ between them. Beside params.yaml's there are two keys: average=0.25 gives the mo
 quarter of the steps, and decay=false keeps the learning rate at its peak. Some 5 minutes for each way and seed on 2 CPU
 cores, with the default model. Prints a line of JSON for each and a table.
 
+With --groups 3 the threads are first joined by threes into made-up groups, in which all write at once.
+
 Whole threads are held out, so that the same replies are held out whatever cuts them, unless a way says otherwise by
 dataset.split. Figures are of the replies that all ways keep with a history, among the same wrong candidates; each way
 shows its own history, to the judges as well. The classification loss and accuracy are among the example's own
@@ -29,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from jaegpt.dialogue.encoding import Encoder
@@ -44,7 +47,7 @@ from jaegpt.evaluation.scoring import score_candidates
 from jaegpt.generation.settings import DEFAULT
 from jaegpt.generation.speaker import Speaker
 from jaegpt.params import Params
-from jaegpt.tables import iterate_parts, read_table
+from jaegpt.tables import SCHEMAS, iterate_parts, part_name, read_table, write_part
 from jaegpt.training import loop
 from jaegpt.training.config import Task, TrainConfig
 from jaegpt.training.devices import Device, choose_device
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=80_000, help="tokens of training (80,000)")
     parser.add_argument("--share", type=float, help="of the examples and sessions, the same for all; not by tokens")
     parser.add_argument("--contexts", type=int, default=150, help="replies that are drawn and judged; 0: none (150)")
+    parser.add_argument("--groups", type=int, default=1, help="threads that are joined to one made-up group (1: none)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 2])
     asked = parser.parse_args()
     if 0 < asked.contexts < MIN_CONTEXTS:
@@ -92,7 +96,12 @@ def main() -> None:
     rows = []
     for seed in asked.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            ways = {text: made(Path(folder) / str(number), text, seed) for number, text in enumerate(asked.ways)}
+            filtered = Path("data/filtered").resolve()
+            if asked.groups > 1:
+                filtered = joined(filtered, Path(folder) / "filtered", asked.groups)
+            ways = {
+                text: made(Path(folder) / str(number), text, seed, filtered) for number, text in enumerate(asked.ways)
+            }
             shared = set.intersection(*(set(way.valid) for way in ways.values()))
             shown = candidates(list(ways.values()), sorted(shared), seed)
             if not shown[0]:
@@ -104,7 +113,27 @@ def main() -> None:
     print(pd.DataFrame(rows).to_string(index=False))
 
 
-def made(folder: Path, changes: str, seed: int) -> Way:
+def joined(filtered: Path, folder: Path, size: int) -> Path:
+    """The table `filtered` with each `size` threads, the longest first, as one group: its people all write at once.
+
+    The threads of a group begin together, and no pause in them is longer than a minute where it was more than half an
+    hour, so that what the owner answers to one person stands among what the others say.
+    """
+    rows = read_table(filtered, "filtered").to_pandas()
+    pause = rows.groupby("thread_id")["sent_at"].diff().fillna(pd.Timedelta(0))
+    pause = pause.mask(pause > pd.Timedelta(minutes=30), pd.Timedelta(minutes=1))
+    rows["sent_at"] = rows["sent_at"].min() + pause.groupby(rows["thread_id"]).cumsum()
+    longest_first = rows["thread_id"].value_counts().index
+    group = {thread: f"group-{place // size:05}" for place, thread in enumerate(longest_first)}
+    rows["thread_id"], rows["is_group"] = rows["thread_id"].map(group), True
+    rows = rows.sort_values(["thread_id", "sent_at"], kind="stable")
+    folder.mkdir()
+    table = pa.Table.from_pandas(rows, SCHEMAS["filtered"], preserve_index=False)
+    write_part(table, folder / part_name(0), "filtered")
+    return folder
+
+
+def made(folder: Path, changes: str, seed: int, filtered: Path) -> Way:
     """Run the data stages in a folder of their own, with the parameters changed and whole threads held out."""
     folder.mkdir()
     content = load_yaml(Path("params.yaml").read_text(encoding="utf-8"))
@@ -127,8 +156,8 @@ def made(folder: Path, changes: str, seed: int) -> Way:
         raise JaegptError("params.yaml: token_types and lora_rank are not compared; set them to false and 0.")
     (folder / "params.yaml").write_text(json.dumps(content), encoding="utf-8")
     (folder / "data").mkdir()
-    for name in ("filtered", "base_model"):
-        (folder / "data" / name).symlink_to(Path("data", name).resolve())
+    (folder / "data/filtered").symlink_to(filtered)
+    (folder / "data/base_model").symlink_to(Path("data/base_model").resolve())
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     for stage in STAGES:
         command = [sys.executable, "-m", f"stages.{stage}"]

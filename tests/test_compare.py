@@ -11,6 +11,7 @@ from helpers.clones import whole_run
 
 from benchmarks import compare_data, compare_drawing
 from jaegpt.errors import JaegptError
+from jaegpt.tables import read_table
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,32 @@ def test_sessions_and_replies_are_measured_on_the_same_replies(rows: Any) -> Non
     assert sessions["tokens"] != replies["tokens"] > 0
     assert sessions["steps"] != replies["steps"] > 0
     assert sessions["lm_loss"] != replies["lm_loss"]
+
+
+def test_made_up_groups_hold_all_messages_and_names_cost_tokens_of_history(rows: Any, project: Path) -> None:
+    ways = ("dataset.speakers=groups", "dataset.speakers=none")
+    asked = ("--groups", "3", "--share", "0.03", "--contexts", "0", "--seeds", "2")
+    with_names, without = rows(compare_data, *ways, *asked)
+    assert with_names["replies"] == without["replies"] > 20
+    assert with_names["history"] > without["history"] > 0
+    assert with_names["lm_loss"] != without["lm_loss"]
+
+
+def test_a_made_up_group_is_three_threads_told_at_once(project: Path, tmp_path: Path) -> None:
+    before = read_table(project / "data/filtered", "filtered").to_pandas()
+    after = read_table(compare_data.joined(project / "data/filtered", tmp_path / "filtered", 3), "filtered").to_pandas()
+    assert sorted(after["text"]) == sorted(before["text"])
+    assert after["thread_id"].nunique() == -(-before["thread_id"].nunique() // 3)
+    longest = before["thread_id"].value_counts().index[:3]
+    group = after[after["text"].isin(before[before["thread_id"].isin(longest)]["text"])]["thread_id"].mode()[0]
+    told = after[after["thread_id"] == group]
+    assert len(told) == before["thread_id"].value_counts().iloc[:3].sum()
+    assert told["sent_at"].is_monotonic_increasing
+    for thread in longest:  # each person's own messages in their order
+        mine = before[(before["thread_id"] == thread) & ~before["is_owner"]]
+        assert told[told["sender"] == mine["sender"].iloc[0]]["text"].tolist() == mine["text"].tolist()
+    others = told[~told["is_owner"]]["sender"]
+    assert (others != others.shift()).sum() > 10 * others.nunique(), "they take turns"
 
 
 def test_a_way_with_another_separator_is_measured_on_the_same_replies(rows: Any) -> None:
