@@ -39,7 +39,7 @@ from jaegpt.evaluation.intervals import bootstrap_rows, middle_95, rounded
 from jaegpt.evaluation.judges import JUDGES, MIN_CONTEXTS
 from jaegpt.evaluation.leak import Training
 from jaegpt.evaluation.reading import Reader, Readings
-from jaegpt.evaluation.scoring import _targets
+from jaegpt.evaluation.scoring import targets
 from jaegpt.files import writing_folder
 from jaegpt.generation.settings import GenerateConfig, GenerateSettings, found_settings
 from jaegpt.generation.speaker import Speaker
@@ -173,7 +173,7 @@ def scored(model: DoubleHeads, plan: Plan[Example], device: Device) -> list[Tens
 def log_likelihoods(model: DoubleHeads, plan: Plan[Example], step: int, device: Device) -> Tensor:
     """[pairs, 2] the sum over the tokens of each candidate of a step, which has one row; with gradients."""
     (packed,) = plan.parts(step)
-    at, target, group = (torch.from_numpy(array).to(device.torch_device) for array in _targets(packed))
+    at, target, group = (torch.from_numpy(array).to(device.torch_device) for array in targets(packed))
     batch = to_tensors(packed, device.torch_device, device.dtype)._replace(label_at=at[None])
     tokens = -cross_entropy(model.logits(model.trunk(batch), batch), target[None], "none")  # [tokens]
     sums = tokens.new_zeros(packed.score_at.size).index_add(0, group, tokens)

@@ -77,7 +77,7 @@ def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, pa
     Returns:
         Two arrays [tokens], in the order of the row; the second holds example slot * candidates + candidate.
     """
-    at, target, group = _targets(packed)
+    at, target, group = targets(packed)
     values = []
     for start in range(0, len(at), MAX_LOGITS):
         part = slice(start, start + MAX_LOGITS)
@@ -88,7 +88,7 @@ def token_likelihoods(model: DoubleHeads, hidden: Tensor, batch: TensorBatch, pa
     return np.concatenate(values), group
 
 
-def _targets(packed: Batch) -> tuple[Ints, Ints, Ints]:
+def targets(packed: Batch) -> tuple[Ints, Ints, Ints]:
     """Every candidate token of a packed row: where it is predicted, which token it is, and whose.
 
         tokens      h i a b c d | j e f         candidates (a b), (c d) after h i; (e f) after j
