@@ -164,6 +164,34 @@ def test_rows_that_have_ended_write_on_until_half_are_left() -> None:
     assert [[one.token for one in drawn if one.row == row] for row in range(8)] == [[9] * end + [STOP] for end in ends]
 
 
+@pytest.mark.parametrize("guidance", [None, 1.5])
+def test_a_step_asks_the_device_for_its_tokens_and_for_nothing_else(
+    guidance: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(LLAMA)
+    recordings, transfers, tolist = Recordings(model, unrecorded), [], Tensor.tolist
+    read = reading(model, 3, free=FREE if guidance else None)
+    draws = np.full((6, 12), 0.5)
+
+    def greedy(logits: Tensor, before: Tensor, uniform: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
+    def counted(tensor: Tensor) -> Any:
+        transfers.append(tensor.shape)
+        return tolist(tensor)
+
+    with torch.inference_mode():
+        first = list(decode(model, read, draws, greedy, STOP, guidance, recordings.begin))
+        monkeypatch.setattr(Tensor, "tolist", counted)
+        with Asked() as asked:
+            again = list(decode(model, read, draws, greedy, STOP, guidance, recordings.begin))
+    assert again == first
+    steps = max(sum(one.row == row for one in first) for row in range(6))
+    assert steps > 5
+    assert len(transfers) == steps
+    assert asked.found == []
+
+
 @pytest.mark.parametrize("name", COMMON)
 def test_the_next_message_finds_the_recordings_and_nothing_of_the_last_message(name: str) -> None:
     """Whatever lies in the memory, if it is a number at all, changes nothing."""

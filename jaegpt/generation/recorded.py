@@ -12,6 +12,7 @@ replayed, is decoded by the plain step, with one warning. Prompts are read by th
 import jaegpt.environment  # noqa: F401
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -218,7 +219,9 @@ def _asking_nothing(device: torch.device) -> Iterator[None]:
         yield
         return
     before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:
