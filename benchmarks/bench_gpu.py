@@ -1,4 +1,4 @@
-"""Training on a GPU: packed against padded, today's step against the recorded one, speed, memory and MFU.
+"""On a GPU: training packed and padded, launched and recorded; replies by plain and recorded steps; speed, memory, MFU.
 
 Run: make bench-gpu (at most 8 minutes). Each case is one JSON line as soon as it is measured. Cases of one model and
 batch size run in a process of their own, so that one that crashes or takes too long loses only itself; a table comes
@@ -10,6 +10,8 @@ last. `--device cpu --tiny` runs every path on small shapes without a GPU.
     padded           a row per candidate, padded to the batch's longest; logits at every place
     padded128        the same, padded to a block of 128
     padded compiled  that with compiled layers
+    plain            replies: each kernel of a token's step launched by the host
+    recorded         replies: the step recorded as a graph (jaegpt.generation.recorded)
 
 Weights are random and lengths drawn like the sample's, so nothing of the project's data is needed. `mfu` counts what
 the examples need, packed (6 operations per trained weight and token, 4 per frozen one, logits at the reply's tokens
@@ -144,6 +146,7 @@ def print_table(lines: list[dict[str, Any]]) -> None:
         "tflops",
         "packed",
         "padded",
+        "token",
     )
     print(f"{'case':<30}" + "".join(f"{name:>11}" for name in columns))
     for line in lines:

@@ -37,7 +37,8 @@ COMPARED = ("new", "today", "padded")
 class Group:
     """Cases of one model and batch size, measured by one process.
 
-    mode: whole, lora, load, matmul, launches or attention. seconds: it may take; least: it needs to be worth starting.
+    mode: whole, lora, talk (replies), load, matmul, launches or attention. seconds: it may take; least: it needs to be
+    worth starting.
     """
 
     shape: str = ""
@@ -63,6 +64,9 @@ GROUPS = (
     Group(
         shape="135m", mode="whole", batch=8, seconds=90, variants=(*COMPARED, "graph", "padded128", "padded compiled")
     ),
+    Group(shape="135m", mode="talk", seconds=40, least=15),
+    Group(shape="1.5b", mode="talk", seconds=40, least=15),
+    Group(shape="gpt2", mode="talk", seconds=40, least=15),
     Group(shape="8b", mode="lora", batch=8, seconds=75),
     Group(mode="attention", seconds=60),
     Group(shape="gpt2", mode="whole", batch=8),
@@ -133,6 +137,11 @@ def run_group(group: Group, device_kind: str, tiny: bool, ends: float) -> Iterat
         from benchmarks import gpu_parts
 
         yield from getattr(gpu_parts, group.mode)(torch_device, tiny)
+        return
+    if group.mode == "talk":
+        from benchmarks.gpu_talk import talk
+
+        yield from talk(group.shape, torch_device, tiny)
         return
     rate = matmul_rate(torch_device, 512 if tiny else 8192)
     yield {"group": group.name, "matmul_tflops": round(rate / 1e12, 2)}

@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.gpu_cases import RANK, W_LM, W_MC, config_of, free, matmul_rate, peak_gb, sample_like, synchronize
 from benchmarks.gpu_padded import padded_batches, padded_losses
+from jaegpt.generation.decoding import GrowingRows, read_prompts
+from jaegpt.generation.prompts import Prompt
 from jaegpt.training.attention import block_mask, segment_attention, segments_of
 from jaegpt.training.cuda import ROW_TOKENS, CudaRuntime, to_device
 from jaegpt.training.devices import Device
@@ -70,10 +72,11 @@ def load(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
 
 
 def launches(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
-    """Operations of a step that make or change values, forward and backward: what a host launches one by one.
+    """Operations that make or change values: what a host launches one by one.
 
-    They are counted on the CPU, as many layers of small widths, which changes no number. The update adds one kernel per
-    weight; the recorded step, update included, is launched as one.
+    `packed` and `padded`: forward and backward of a training step. `token`: of one more token of one reply, without its
+    draw. They are counted on the CPU, as many layers of small widths, which changes no number. The update adds one
+    kernel per weight; the recorded step, update included, is launched as one, and so is the recorded token.
     """
     for shape in HEADS:
         small = config_of(shape, True)
@@ -90,7 +93,13 @@ def launches(device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
         lm.set_attn_implementation("sdpa")
         with Launched() as launched:
             padded_losses(model, rows).backward()
-        yield {"case": f"launches {shape} b8", "packed": found, "padded": launched.count, "recorded": 1}
+        line = {"case": f"launches {shape} b8", "packed": found, "padded": launched.count, "recorded": 1}
+        with torch.inference_mode():
+            read = read_prompts(model.eval(), [Prompt(ids=[1] * 20, roles=[0] * 20)])
+            reply = GrowingRows(model, read, torch.zeros(1, dtype=torch.long))
+            with Launched() as launched:
+                reply.step(torch.ones(1, dtype=torch.long))
+        yield line | {"token": launched.count}
 
 
 class Launched(TorchDispatchMode):

@@ -1,18 +1,23 @@
 """Canaries: the measure of exposure, and the copies a model is trained on."""
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.models import CPU, TRAIN_CONFIG, random_examples, random_segments, save_tiny
+from helpers.paths import ROOT
 
 from jaegpt.dialogue.encoding import Encoder
+from jaegpt.errors import JaegptError
 from jaegpt.evaluation.config import MAX_CANARIES
 from jaegpt.evaluation.exposure import REPEATS, canary_examples, exposure, make_canaries, measure_exposure
 from jaegpt.evaluation.fidelity import Figures, exposure_figure
 from jaegpt.training.config import Task
 from jaegpt.training.model_folder import load_base
+from stages import exposure as stage
 
 
 def test_exposure_follows_the_formula() -> None:
@@ -72,3 +77,29 @@ def test_canaries_are_learned_as_the_rest_is(tmp_path: Path, monkeypatch: pytest
     for copy, example in zip(copies, replies.train[10:], strict=True):
         assert copy.ids[copy.labelled].tolist() == example.candidates[-1].tolist()
         assert copy.ids[~copy.labelled].tolist() == example.history.tolist()
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "message"),
+    [
+        ("base_bits: 4", "cpu", r"train\.base_bits: 4 needs the package bitsandbytes.*or set it to 16"),
+        ("base_bits: 4", "mps", r"train\.base_bits: 4 works on CPUs and CUDA GPUs only; this run is on mps"),
+        ("adamw_bits: 8", "cpu", r"train\.adamw_bits: 8 needs the package bitsandbytes.*or set it to 32"),
+    ],
+)
+def test_the_stage_refuses_bits_that_cannot_be_before_it_reads_anything(
+    setting: str, kind: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, found = (ROOT / "params.yaml").read_text(encoding="utf-8"), importlib.util.find_spec
+    for old, new in (("lora_rank: 0", "lora_rank: 4"), ("canaries: 0", "canaries: 2")):
+        assert f"  {old}\n" in text
+        text = text.replace(f"  {old}\n", f"  {new}\n")
+    name = setting.split(":")[0]
+    old = next(line for line in text.splitlines() if line.startswith(f"  {name}:"))
+    (tmp_path / "params.yaml").write_text(text.replace(old, f"  {setting}"), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if "bits" in name else found(name, *_))
+    monkeypatch.setattr("jaegpt.training.devices.choose_device", lambda precision: SimpleNamespace(kind=kind))
+    with pytest.raises(JaegptError, match=message):
+        stage.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

@@ -10,12 +10,12 @@ import jaegpt.environment  # noqa: F401
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from jaegpt.arrays import Floats
 from jaegpt.generation.prompts import Prompt
@@ -61,8 +61,57 @@ def read_prompts(model: DoubleHeads, prompts: Sequence[Prompt], free: Prompt | N
     """Compute the prompts, and an empty history where one is given; call it without gradients."""
     cache = DynamicCache(config=model.lm.config)
     ids, mask, positions, types = _padded([*prompts, free] if free else prompts, model.score.weight.device)
-    logits = _forward(model, cache, ids, mask, positions, types)
+    logits = forward(model, cache, ids, None if mask.all() else mask, positions, types)
     return ReadPrompts(cache=cache, logits=logits, mask=mask, positions=positions, has_free=free is not None)
+
+
+class Rows(Protocol):
+    """The rows of a decoding: what each has read, and what was written after it."""
+
+    def narrows(self, count: int) -> bool:
+        """Whether a step would cost less if `count` of the rows were kept."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Leave out all but these: [kept] places in the batch."""
+
+    def step(self, last: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] after one more token of each, `last` [rows]."""
+
+    def close(self) -> None:
+        """Called once, at the end of the decoding."""
+
+
+# (what was read, [rows] the prompt of each row, steps) -> rows of another kind than GrowingRows, or None
+Begin = Callable[[ReadPrompts, Tensor, int], Rows | None]
+
+
+class GrowingRows:
+    """Rows over a cache that grows by each token. Those that have ended leave at once, and cost nothing more.
+
+    Args:
+        source: [rows], the prompt of each.
+    """
+
+    def __init__(self, model: DoubleHeads, read: ReadPrompts, source: Tensor) -> None:
+        self._model, self._cache = model, read.branch()
+        self._cache.batch_select_indices(source)
+        self._mask, self._positions = read.mask[source], read.positions[source, -1:]
+
+    def narrows(self, count: int) -> bool:
+        return count < len(self._mask)
+
+    def keep(self, rows: Tensor) -> None:
+        self._cache.batch_select_indices(rows)
+        self._mask, self._positions = self._mask[rows], self._positions[rows]
+
+    def step(self, last: Tensor) -> Tensor:
+        mask = self._mask = torch.cat([self._mask, self._mask.new_ones((len(self._mask), 1))], 1)
+        positions = self._positions = self._positions + 1
+        seen = None if mask.all() else mask
+        return forward(self._model, self._cache, last[:, None], seen, positions, torch.ones_like(positions))
+
+    def close(self) -> None:
+        pass
 
 
 def decode(
@@ -72,6 +121,7 @@ def decode(
     draw: Draw,
     stop: int,
     guidance: float | None = None,
+    begin: Begin | None = None,
 ) -> Iterator[Drawn]:
     """Write after each prompt, k candidates side by side; call it without gradients.
 
@@ -82,41 +132,46 @@ def decode(
         stop: the token that ends a row; it is the row's last.
         guidance: each row then has a twin that writes the same after the empty history that was read, and tokens are
             drawn from twin + guidance * (row - twin) of their logits (Sanchez et al., arXiv 2306.17806).
+        begin: what computes the steps, where it can.
     """
     twins = guidance is not None
     assert read.has_free or not twins, "an empty history has to be read for twins"
     device = model.score.weight.device
-    k = len(draws) // len(read)
+    k, steps = len(draws) // len(read), draws.shape[1]
     uniform = torch.from_numpy(draws).float().to(device)  # on the host: Apple GPUs know no float64
     # The history is in the cache; its k candidates go on from copies, and so do their twins from the empty history,
     # which comes last: prompts A, B, free F and k = 2 -> rows A A B B F F F F.
-    rows = torch.arange(len(draws), device=device)  # those still writing
-    source = _with_twins(rows // k, torch.full_like(rows, len(read)), twins)
-    cache = read.branch()
-    cache.batch_select_indices(source)
-    logits, mask, positions = read.logits[source], read.mask[source], read.positions[source, -1:]
-    written = torch.empty((len(rows), 0), dtype=torch.long, device=device)
-    for step in range(uniform.shape[1]):
-        if guidance is not None:
-            inside, outside = logits.float().chunk(2)
-            tokens = draw(outside + guidance * (inside - outside), written, uniform[rows, step])
-            gains = _log_likelihood(inside, tokens) - _log_likelihood(outside, tokens)
-        else:
-            tokens = draw(logits, written, uniform[rows, step])
-            gains = torch.zeros(len(rows))
-        yield from map(Drawn, rows.tolist(), tokens.tolist(), gains.tolist())
-        written = torch.cat([written, tokens[:, None]], 1)
-        live = (tokens != stop).nonzero()[:, 0]
-        if not len(live) or step + 1 == uniform.shape[1]:
-            return
-        if len(live) < len(rows):  # rows that have ended leave the batch, cache included, and cost nothing more
-            both = _with_twins(live, live + len(rows), twins)
-            cache.batch_select_indices(both)
-            rows, written, mask, positions = rows[live], written[live], mask[both], positions[both]
-        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
-        positions = positions + 1
-        last = _with_twins(written[:, -1:], written[:, -1:], twins)
-        logits = _forward(model, cache, last, mask, positions, torch.ones_like(positions))
+    prompts = torch.arange(len(draws), device=device) // k
+    source = _with_twins(prompts, torch.full_like(prompts, len(read)), twins)
+    rows = (begin and begin(read, source, steps)) or GrowingRows(model, read, source)
+    numbers: list[int | None] = list(range(len(draws)))  # of the rows; None once one has ended
+    logits, written = read.logits[source], torch.empty((len(draws), 0), dtype=torch.long, device=device)
+    try:
+        for step in range(steps):
+            if guidance is not None:
+                inside, outside = logits.float().chunk(2)
+                tokens = draw(outside + guidance * (inside - outside), written, uniform[:, step])
+                gained = _log_likelihood(inside, tokens) - _log_likelihood(outside, tokens)
+            else:
+                tokens, gained = draw(logits, written, uniform[:, step]), None
+            # The device is asked for values once per step, and here: float32 counts tokens exactly up to 2^24.
+            found, *gains = torch.stack([tokens, gained]).tolist() if gained is not None else [tokens.tolist()]
+            for number, token, gain in zip(numbers, found, *(gains or [[0.0] * len(found)]), strict=True):
+                if number is not None:
+                    yield Drawn(number, int(token), gain)
+            numbers = [None if token == stop else number for number, token in zip(numbers, found, strict=True)]
+            live = [place for place, number in enumerate(numbers) if number is not None]
+            if not live or step + 1 == steps:
+                return
+            written = torch.cat([written, tokens[:, None]], 1)
+            if rows.narrows(len(live) * (1 + twins)):
+                kept = torch.tensor(live, device=device)
+                rows.keep(_with_twins(kept, kept + len(numbers), twins))
+                numbers = [numbers[place] for place in live]
+                written, uniform = written[kept], uniform[kept]
+            logits = rows.step(_with_twins(written[:, -1], written[:, -1], twins))
+    finally:
+        rows.close()
 
 
 def _with_twins(rows: Tensor, twins: Tensor, has_twins: bool) -> Tensor:
@@ -140,14 +195,14 @@ def _padded(prompts: Sequence[Prompt], device: torch.device) -> tuple[Tensor, Te
     return ids, mask, positions, types
 
 
-def _forward(
-    model: DoubleHeads, cache: DynamicCache, ids: Tensor, mask: Tensor, positions: Tensor, types: Tensor
+def forward(
+    model: DoubleHeads, cache: Cache, ids: Tensor, mask: Tensor | None, positions: Tensor, types: Tensor
 ) -> Tensor:
-    """Logits after the last token, [rows, vocabulary]; the cache grows by the ids."""
+    """Logits after the last token, [rows, vocabulary]; the cache takes up the ids. Without a mask all is seen."""
     extra: dict[str, Any] = {"token_type_ids": types} if model.token_types else {}
     output = model.lm(
         input_ids=ids,
-        attention_mask=None if mask.all() else mask,
+        attention_mask=mask,
         position_ids=positions,
         past_key_values=cache,
         use_cache=True,

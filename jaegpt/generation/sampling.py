@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from jaegpt.arrays import Floats
@@ -52,6 +53,24 @@ def sample(
             logits[beyond], draws[beyond], top_p=top_p, top_k=vocabulary, temperature=temperature, min_p=min_p
         )
     return found
+
+
+def without_repeats(logits: Tensor, written: Tensor, size: int) -> None:
+    """Take from each row's logits, in place, the tokens that would repeat a run of `size` tokens it has written.
+
+    The bans are those of transformers' NoRepeatNGramLogitsProcessor, found without asking the device for any row.
+
+    Args:
+        logits: [rows, vocabulary], float32.
+        written: [rows, tokens].
+    """
+    if written.shape[1] < size:
+        return
+    runs = written.unfold(1, size, 1)  # [rows, runs, size]; a b a b and size 2 -> ab ba ab
+    begun = written[:, written.shape[1] - size + 1 :]  # [rows, size - 1], which the next token would complete
+    repeats = (runs[..., :-1] == begun[:, None]).all(-1)  # [rows, runs]
+    bounds = torch.where(repeats, -torch.inf, torch.inf).to(logits)
+    logits.scatter_reduce_(1, runs[..., -1], bounds, "amin")
 
 
 def uniform_draws(ids: Sequence[int], seed: int, candidates: range, steps: int) -> Floats:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.dialogue.encode_table import encode_candidate, encode_history
 from jaegpt.dialogue.encoding import Encoder, Turn
@@ -21,7 +20,8 @@ from jaegpt.dialogue.separators import JOINTS, Separator
 from jaegpt.errors import JaegptError
 from jaegpt.generation.decoding import ReadPrompts, decode, read_prompts
 from jaegpt.generation.prompts import Prompt, clean_text, make_prompt
-from jaegpt.generation.sampling import sample, uniform_draws
+from jaegpt.generation.recorded import Recordings
+from jaegpt.generation.sampling import sample, uniform_draws, without_repeats
 from jaegpt.generation.settings import GenerateConfig
 from jaegpt.model_files import check_numbers
 from jaegpt.training.config import Learn
@@ -111,6 +111,7 @@ class Speaker:
         check_numbers(folder, self.model.lm, max(numbers, default=-1) + 1)
         self.num_history = num_history
         self.block_size = block_size
+        self._begin = Recordings(self.model).begin if self.device.kind == "cuda" else None
         self._stop = self.encoder.end_of_turn[-1]
         self._never = torch.tensor(sorted(self.encoder.controls - {self._stop}), device=self._at, dtype=torch.long)
 
@@ -266,7 +267,7 @@ class Speaker:
             ]
         )
         draw, guidance = partial(self._draw, config), config.guidance if config.needs_free else None
-        for number, token, gain in decode(self.model, read, draws, draw, self._stop, guidance):
+        for number, token, gain in decode(self.model, read, draws, draw, self._stop, guidance, self._begin):
             row = rows[number]
             row.take(token, gain, self._stop)
             if k > 1:  # nothing to show yet: which candidate it will be is known when all have ended
@@ -332,7 +333,7 @@ class Speaker:
         if not written.shape[1]:
             logits[:, self._stop] = -torch.inf  # a reply has at least one token
         if config.no_repeat_ngram:
-            logits = NoRepeatNGramLogitsProcessor(config.no_repeat_ngram)(written, logits)
+            without_repeats(logits, written, config.no_repeat_ngram)
         return sample(
             logits,
             draws,

@@ -12,7 +12,7 @@ import jaegpt.environment  # noqa: F401
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ WARM_UP = 3  # steps before the recording, in which libraries choose their kerne
 # Attention computes width x width scores of a row, so rows are kept about this narrow; matrix products see all rows.
 ROW_TOKENS = 768
 
+Made = TypeVar("Made")
 Results = tuple[Tensor, Tensor]
 Run = Callable[[], Results]
 Step = Callable[[Sequence[TensorBatch], Any, Counts | None], Results]
@@ -191,20 +192,20 @@ class Recorded:
                 layer._compiled_call_impl = None
 
 
-def record(run: Run) -> Run:
+def record(run: Callable[[], Made]) -> Callable[[], Made]:
     """`run`'s kernels as a CUDA graph; each replay fills the same results."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         results = run()
 
-    def replay() -> Results:
+    def replay() -> Made:
         graph.replay()
         return results
 
     return replay
 
 
-def unrecorded(run: Run) -> Run:
+def unrecorded(run: Callable[[], Made]) -> Callable[[], Made]:
     """For devices without graphs: each replay runs everything again."""
     return run
 
