@@ -17,7 +17,7 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.generation.decoding import Drawn, ReadPrompts, decode, read_prompts
 from jaegpt.generation.prompts import Prompt
-from jaegpt.generation.recorded import SHORTEST, Recordings
+from jaegpt.generation.recorded import SHARE, SHORTEST, Recordings, _asking_nothing
 from jaegpt.generation.sampling import sample, without_repeats
 from jaegpt.generation.speaker import Speaker
 from jaegpt.training.cuda import unrecorded
@@ -266,6 +266,35 @@ def test_what_cannot_be_recorded_is_decoded_plainly_with_one_warning(error: Exce
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: decoding cannot be recorded ({type(error).__name__}: {error}")
     assert recordings._memory == []
+
+
+def test_a_cache_too_large_for_the_card_is_left_to_the_plain_step(
+    monkeypatch: pytest.MonkeyPatch, warnings: list[str]
+) -> None:
+    """Two layers of 2 heads of 8 floats: 256 bytes for a token's keys, and as many for its values."""
+    model = model_of(LLAMA)
+    recordings, read = Recordings(model, unrecorded), reading(model, 3)
+    needed = 4 * SHORTEST * 2 * 2 * 2 * 8 * 4
+    for free, is_recorded in ((SHARE * needed - 1, False), (SHARE * needed, True)):
+        monkeypatch.setattr("jaegpt.generation.recorded._free", lambda device, free=free: free)
+        assert_same(written(model, read, recordings.begin), written(model, read))
+        assert bool(recordings.num_recorded) == is_recorded
+    assert warnings == []
+    assert sum(part.numel() * part.element_size() for memory in recordings._memory for part in memory) == needed
+
+
+def test_what_waits_for_the_card_is_an_error_only_while_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[int | str] = [1]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def wait() -> None:
+        assert modes == [1, "error"]
+        raise RuntimeError("called a synchronizing CUDA operation")
+
+    with pytest.raises(RuntimeError, match="synchronizing"), _asking_nothing(torch.device("cuda")):
+        wait()
+    assert modes == [1, "error", 1]
 
 
 def test_a_decoder_that_goes_by_the_caches_width_is_found_out(warnings: list[str]) -> None:

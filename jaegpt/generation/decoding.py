@@ -143,9 +143,9 @@ def decode(
     # which comes last: prompts A, B, free F and k = 2 -> rows A A B B F F F F.
     prompts = torch.arange(len(draws), device=device) // k
     source = _with_twins(prompts, torch.full_like(prompts, len(read)), twins)
-    rows = (begin and begin(read, source, steps)) or GrowingRows(model, read, source)
     numbers: list[int | None] = list(range(len(draws)))  # of the rows; None once one has ended
     logits, written = read.logits[source], torch.empty((len(draws), 0), dtype=torch.long, device=device)
+    rows = (begin and begin(read, source, steps)) or GrowingRows(model, read, source)
     try:
         for step in range(steps):
             if guidance is not None:
@@ -155,7 +155,7 @@ def decode(
             else:
                 tokens, gained = draw(logits, written, uniform[:, step]), None
             # The device is asked for values once per step, and here: float32 counts tokens exactly up to 2^24.
-            found, *gains = torch.stack([tokens, gained]).tolist() if gained is not None else [tokens.tolist()]
+            found, *gains = torch.stack([tokens.float(), gained]).tolist() if gained is not None else [tokens.tolist()]
             for number, token, gain in zip(numbers, found, *(gains or [[0.0] * len(found)]), strict=True):
                 if number is not None:
                     yield Drawn(number, int(token), gain)

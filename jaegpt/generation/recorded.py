@@ -29,7 +29,9 @@ from jaegpt.training.heads import DoubleHeads
 
 SHORTEST = 128  # tokens of a cache; fewer would save nothing beside the weights that each step reads
 SHARE = 4  # the cache may take one part in so many of the memory that is free
-APART = 0.1  # of the probability, that may lie on other tokens than in the plain step; bf16 rounds to some hundredths
+APART = (
+    0.1  # of the probability may lie on other tokens than in the plain step; rounding to bf16 moves some thousandths
+)
 
 Step = Callable[[], Tensor]
 
@@ -57,12 +59,11 @@ class Recordings:
         try:
             if not self._has_memory(rows * length, layers):
                 return None
-            is_new = shape not in self._found
             # With all that it may narrow to: a first run writes into the memory that the rows will have.
-            for fewer in (rows >> halvings for halvings in range(rows.bit_length())):
-                if (fewer, length) not in self._found:
-                    self._found[fewer, length] = self._recorded(fewer, length, layers)
-            if is_new:
+            shapes = [(rows >> halvings, length) for halvings in range(rows.bit_length())]
+            if missing := [one for one in shapes if one not in self._found]:
+                with beside(source.device):  # its end brings the usual stream back, even where a recording breaks off
+                    self._found |= {one: self._recorded(*one, layers) for one in missing}
                 self._compare(self._found[shape], read, source)
             self._found[shape].fill(layers, source, read.mask, read.positions[:, -1:], used)
         except Exception as error:
@@ -107,11 +108,8 @@ class Recordings:
             return True
         self._found, self._memory = {}, []
         keys = layers[0].keys
-        if keys.device.type == "cuda":
-            own = torch.cuda.memory_reserved(keys.device) - torch.cuda.memory_allocated(keys.device)
-            free = torch.cuda.mem_get_info(keys.device)[0] + own
-            if sum(map(sum, sizes)) * keys.element_size() * SHARE > free:
-                return False
+        if sum(map(sum, sizes)) * keys.element_size() * SHARE > _free(keys.device):
+            return False
         # Zeros, as a NaN that nobody looks at still makes one: 0 * NaN.
         self._memory = [[keys.new_zeros(size) for size in of_layer] for of_layer in sizes]
         return True
@@ -122,12 +120,10 @@ class Recordings:
             shapes = [(rows, states.shape[1], length, states.shape[3]) for states in _states(layer)]
             fixed.append([part[: math.prod(shape)].view(shape) for part, shape in zip(memory, shapes, strict=True)])
         step = _FixedStep(self._model, fixed)
-        device = step.mask.device
-        with beside(device):  # its end brings the usual stream back, even from a recording that broke off
-            step.run()  # libraries choose their kernels and ask for their memory
-            with _asking_nothing(device):
-                step.run()
-            step.replay = self._record(step.run)
+        step.run()  # libraries choose their kernels and ask for their memory
+        with _asking_nothing(step.mask.device):
+            step.run()
+        step.replay = self._record(step.run)
         return step
 
     def _compare(self, step: "_FixedStep", read: ReadPrompts, source: Tensor) -> None:
@@ -144,6 +140,8 @@ class Recordings:
 class _FixedStep:
     """A step of one shape, on memory of its own but for keys and values, [rows, heads, length, size] of each layer."""
 
+    replay: Step  # of `run`, once it is recorded
+
     def __init__(self, model: DoubleHeads, states: Sequence[Sequence[Tensor]]) -> None:
         rows, _, length, _ = states[0][0].shape
         self._model, self.shape = model, (rows, length)
@@ -154,7 +152,6 @@ class _FixedStep:
         self.layers = [_FixedLayer(keys, values, self._at) for keys, values in states]
         self._cache = Cache(layers=self.layers)
         self._types = torch.ones_like(self._ids)
-        self.replay: Step = self.run
 
     def run(self) -> Tensor:
         """Logits [rows, vocabulary] after one more token; what is recorded, so that it asks the device for nothing."""
@@ -210,6 +207,13 @@ def _is_whole(layer: Any, used: int) -> bool:
     if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) or not layer.is_initialized:
         return False
     return all(states.dim() == 4 and states.shape[2] == used for states in _states(layer))
+
+
+def _free(device: torch.device) -> float:
+    """Bytes that new tensors can have on a card; elsewhere there is no limit."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 @contextmanager
