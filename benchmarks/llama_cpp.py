@@ -1,13 +1,16 @@
-"""Whether llama.cpp computes what jaegpt exports to it: the same greedy tokens, and how near the logits are.
+"""Whether llama.cpp computes what jaegpt exports to it: the same greedy tokens, and how near the log-probabilities are.
 
-    pip install --no-deps --target WHEEL xllamacpp        # a llama.cpp in a wheel, which the lock does not hold
-    PYTHONPATH=WHEEL:. python benchmarks/llama_cpp.py [FAMILY ...] [--folder models/jaegpt]
+It wants a llama.cpp in a wheel, which the lock does not hold: `pip install --no-deps --target WHEEL xllamacpp`.
 
-Of each family that `jaegpt export --gguf` writes, a small random model with a tokenizer of its kind, trained on this
+Of each family that `jaegpt export --gguf` writes, a small random model, with a tokenizer of its kind trained on this
 project's documentation; or the model in a folder. llama.cpp continues 20 conversations greedily, and transformers
-reads the same tokens with the weights that the file holds (rounded to float16 or to 8 bits, computed in float32). A
-context counts as equal where every token of llama.cpp's is the likeliest of transformers'. Texts in many languages must
-become the same tokens.
+reads the same tokens in float32, with the weights that the file holds; what llama.cpp rounds before it multiplies is
+rounded alike. A context counts where every token of llama.cpp's is the likeliest of transformers'; by how much the
+others were less likely is `gap`, next to the largest difference and the standard deviation (`spread`) of
+log-probabilities.
+Texts in many languages are to become the same tokens.
+
+Run: PYTHONPATH=WHEEL python -m benchmarks.llama_cpp [FAMILY ...] [--folder models/jaegpt]
 """
 
 import argparse
