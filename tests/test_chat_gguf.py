@@ -101,9 +101,41 @@ SMALL: dict[str, Any] = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 2, "n_embd": 64, "n_head": 4, "n_positions": 512},
     "llama": {**SMALL, "tie_word_embeddings": False, "head_dim": 8, "attention_bias": True},
+    "mistral": {**SMALL, "head_dim": 24, "sliding_window": 500},
+    "smollm3": {**SMALL, "num_hidden_layers": 5, "pad_token_id": None},
     "qwen2": {**SMALL, "tie_word_embeddings": True},
     "qwen3": {**SMALL, "tie_word_embeddings": False, "head_dim": 32},
-}
+    "phi3": {**SMALL, "rope_parameters": {**ROPE, "partial_rotary_factor": 0.75}, "pad_token_id": None,
+             "sliding_window": 400},
+    "gemma3_text": {**SMALL, "num_hidden_layers": 7, "head_dim": 24, "query_pre_attn_scalar": 24, "sliding_window": 16,
+                    "rope_parameters": {"sliding_attention": ROPE, "full_attention": {**ROPE, "rope_theta": 1e6}}},
+}  # fmt: skip
+# Every number of the header, by llama.cpp's names (gguf-py's constants.py).
+SIZES = {
+    "vocab_size": 257, "context_length": 512, "embedding_length": 64, "block_count": 2, "feed_forward_length": 80,
+    "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 16, "attention.value_length": 16,
+    "attention.layer_norm_rms_epsilon": 1e-6, "rope.dimension_count": 16, "rope.freq_base": 10_000.0,
+}  # fmt: skip
+
+
+def heads(size: int, rotated: int | None = None) -> dict[str, int]:
+    """A head of another size."""
+    return {"attention.key_length": size, "attention.value_length": size, "rope.dimension_count": rotated or size}
+
+
+HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", {
+        "vocab_size": 257, "context_length": 512, "embedding_length": 64, "block_count": 2, "feed_forward_length": 256,
+        "attention.head_count": 4, "attention.layer_norm_epsilon": 1e-5}),
+    "llama": ("llama", {**SIZES, **heads(8)}),
+    "mistral": ("llama", {**SIZES, **heads(24), "context_length": 500}),
+    "smollm3": ("smollm3", {**SIZES, "block_count": 5}),
+    "qwen2": ("qwen2", SIZES),
+    "qwen3": ("qwen3", {**SIZES, **heads(32)}),
+    "phi3": ("phi3", {**SIZES, **heads(16, 12), "context_length": 400, "attention.layer_norm_rms_epsilon": 1e-5}),
+    "gemma3_text": ("gemma3", {**SIZES, **heads(24), "block_count": 7, "rope.freq_base": 1e6,
+                               "attention.sliding_window": 16}),
+}  # fmt: skip
 # llama.cpp's names of what a decoder is made of (gguf-py's constants.py), and transformers'.
 GPT2_NAMES = {
     "token_embd": "transformer.wte", "position_embd": "transformer.wpe", "output_norm": "transformer.ln_f",
@@ -119,6 +151,17 @@ OTHER_NAMES = {
     "blk.N.attn_k_norm": "model.layers.N.self_attn.k_norm",
     "blk.N.ffn_norm": "model.layers.N.post_attention_layernorm", "blk.N.ffn_gate": "model.layers.N.mlp.gate_proj",
     "blk.N.ffn_up": "model.layers.N.mlp.up_proj", "blk.N.ffn_down": "model.layers.N.mlp.down_proj",
+}  # fmt: skip
+NAMES = dict.fromkeys(FAMILIES, OTHER_NAMES) | {
+    "gpt2": GPT2_NAMES,
+    "phi3": OTHER_NAMES | {
+        "blk.N.attn_qkv": "model.layers.N.self_attn.qkv_proj", "blk.N.ffn_up": "model.layers.N.mlp.gate_up_proj",
+    },
+    "gemma3_text": OTHER_NAMES | {
+        "blk.N.post_attention_norm": "model.layers.N.post_attention_layernorm",
+        "blk.N.ffn_norm": "model.layers.N.pre_feedforward_layernorm",
+        "blk.N.post_ffw_norm": "model.layers.N.post_feedforward_layernorm",
+    },
 }  # fmt: skip
 
 
@@ -139,8 +182,9 @@ def expected(model: Any, name: str) -> np.ndarray[Any, Any]:
     """The weight of `model` that llama.cpp calls `name`, laid out as llama.cpp wants it."""
     config, (*stem, ending) = model.config, name.split(".")
     layer = stem[1] if stem[0] == "blk" else ""
-    names = GPT2_NAMES if config.model_type == "gpt2" else OTHER_NAMES
-    ours = names[".".join(["blk", "N", *stem[2:]]) if layer else stem[0]].replace(".N.", f".{layer}.")
+    ours = NAMES[config.model_type][".".join(["blk", "N", *stem[2:]]) if layer else stem[0]].replace(
+        ".N.", f".{layer}."
+    )
     weight = dict(model.named_parameters())[f"{ours}.{ending}"].detach().numpy()
     if (
         config.model_type == "gpt2"
@@ -148,8 +192,11 @@ def expected(model: Any, name: str) -> np.ndarray[Any, Any]:
         and weight.ndim == 2
     ):
         return weight.T
-    if config.model_type == "llama" and stem[-1] in ("attn_q", "attn_k"):
-        half = config.head_dim // 2  # pairs are neighbours there: 0, 4, 1, 5, 2, 6, 3, 7 of a head of 8
+    if config.model_type == "gemma3_text" and stem[-1].endswith("norm"):
+        return weight + np.float32(1)
+    if config.model_type in ("llama", "mistral", "smollm3") and stem[-1] in ("attn_q", "attn_k"):
+        # Pairs are neighbours there: 0, 4, 1, 5, 2, 6, 3, 7 of a head of 8.
+        half = len(weight) // (config.num_attention_heads if stem[-1] == "attn_q" else config.num_key_value_heads) // 2
         rows = [head + pair + way * half for head in range(0, len(weight), 2 * half) for pair in range(half)
                 for way in range(2)]  # fmt: skip
         return weight[rows]
@@ -199,6 +246,15 @@ def check_blocks(data: np.ndarray[Any, Any], weight: np.ndarray[Any, Any]) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_every_number_of_the_header_is_the_models(family: str, tmp_path: Path) -> None:
+    fields = GGUFReader(export_gguf(save_family(tmp_path / family, family), tmp_path / "model.gguf")).fields
+    arch, numbers = HEADERS[family]
+    assert fields["general.architecture"].contents() == arch
+    found = {name: field.contents() for name, field in fields.items() if name.startswith(f"{arch}.")}
+    assert found == pytest.approx({f"{arch}.{name}": number for name, number in numbers.items()})
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in ("mistral", "smollm3")])
 def test_each_familys_numbers_give_the_same_logits(family: str, tmp_path: Path) -> None:
     source = save_family(tmp_path / family, family)
     path = export_gguf(source, tmp_path / "gguf" / "model.gguf")
@@ -209,7 +265,8 @@ def test_each_familys_numbers_give_the_same_logits(family: str, tmp_path: Path) 
                 weight.data.zero_()
         original.save_pretrained(source)
         path = export_gguf(source, path)
-    # With the configuration: transformers reads sizes of heads and of GPT-2's inner layer from no GGUF file.
+    # transformers reads files of Mistral and SmolLM3 not at all. With the configuration: it reads sizes of heads and of
+    # GPT-2's inner layer from no GGUF file.
     back = AutoModelForCausalLM.from_pretrained(
         path.parent, gguf_file=path.name, config=original.config, dtype=torch.float32
     )
@@ -219,12 +276,16 @@ def test_each_familys_numbers_give_the_same_logits(family: str, tmp_path: Path) 
     assert torch.allclose(found, wanted, atol=0.01 * float(wanted.std()))
 
 
+def change_config(folder: Path, **changes: Any) -> Path:
+    config = read_json(folder / "config.json") | changes
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
 def test_llama_3s_slower_turns_stand_in_the_file(tmp_path: Path) -> None:
-    source = save_family(tmp_path / "llama", "llama")
     rope = {"rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 64}  # fmt: skip
-    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"rope_parameters": rope}
-    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    source = change_config(save_family(tmp_path / "llama", "llama"), rope_parameters=rope)
     tensors = {each.name: each.data for each in GGUFReader(export_gguf(source, tmp_path / "model.gguf")).tensors}
     # Llama 3.1's rule: waves of more than 64 tokens are 8 times as long, of less than 16 as they were.
     waves = 2 * np.pi * 10_000.0 ** (np.arange(0, 8, 2) / 8)
@@ -232,6 +293,51 @@ def test_llama_3s_slower_turns_stand_in_the_file(tmp_path: Path) -> None:
     wanted = np.where(waves > 64, 8, np.where(waves < 16, 1, 1 / ((1 - part) / 8 + part)))
     assert tensors["rope_freqs.weight"] == pytest.approx(wanted, rel=1e-6)
     assert len(set(wanted.tolist())) > 2
+
+
+def test_longrope_stands_in_the_file_and_ends_where_it_changes(tmp_path: Path) -> None:
+    short, long = [1.0, 1.5, 1.1, 2.0, 1.2, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    rope = {"rope_type": "longrope", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 128, "short_factor": short, "long_factor": long}  # fmt: skip
+    source = change_config(
+        save_family(tmp_path / "phi3", "phi3"), rope_parameters=rope, original_max_position_embeddings=128
+    )
+    reader = GGUFReader(export_gguf(source, tmp_path / "model.gguf"))
+    tensors = {each.name: each.data.tolist() for each in reader.tensors}
+    assert tensors["rope_factors_short.weight"] == pytest.approx(short)
+    assert tensors["rope_factors_long.weight"] == pytest.approx(long)
+    # The factor of the paper (2402.13753), for texts four times as long: sqrt(1 + ln 4 / ln 128).
+    for name, number in {
+        "rope.scaling.attn_factor": 1.133893, "rope.scaling.original_context_length": 128, "context_length": 128,
+        "rope.dimension_count": 12,
+    }.items():  # fmt: skip
+        assert reader.fields[f"phi3.{name}"].contents() == pytest.approx(number), name
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("smollm3", {"no_rope_layers": [1, 1, 0, 1, 1]}, r"no_rope_layers \[1, 1, 0, 1, 1\]"),
+        ("gemma3_text", {"layer_types": ["full_attention"] * 7}, "layer_types"),
+        ("gemma3_text", {"query_pre_attn_scalar": 16}, "query_pre_attn_scalar 16"),
+        ("gemma3_text", {"final_logit_softcapping": 30.0}, "final_logit_softcapping 30"),
+        (
+            "gemma3_text",
+            {"rope_parameters": {"sliding_attention": {**ROPE, "rope_theta": 5e4}, "full_attention": ROPE}},
+            "another rope_theta than 10,000.0",
+        ),
+        ("phi3", {"head_dim": 32}, "head_dim 32"),
+        ("mistral", {"rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5"),
+        ("qwen3", {"rope_parameters": {**ROPE, "rope_type": "linear", "factor": 2.0}}, "of the type linear"),
+    ],
+)
+def test_what_llama_cpp_would_compute_in_another_way_is_refused(
+    family: str, changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    source = change_config(save_family(tmp_path / family, family), **changes)
+    with pytest.raises(JaegptError, match=rf"a {family} with .*{said}.*convert_hf_to_gguf.py"):
+        export_gguf(source, tmp_path / "model.gguf")
+    assert not (tmp_path / "model.gguf").exists()
 
 
 def test_other_models_are_sent_to_llama_cpps_converter(folder: Path, tmp_path: Path) -> None:

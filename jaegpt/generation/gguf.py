@@ -1,13 +1,15 @@
 """The fine-tuned model as a GGUF file, for llama.cpp and Ollama.
 
-The families here are those whose every weight and number the tests compare; GPT-2 and Llama were also run by llama.cpp
-itself. For others there is llama.cpp's own converter, which the package `gguf` does not carry.
+The families here are those whose every weight and number the tests compare, and that llama.cpp itself was seen to
+compute alike (benchmarks/llama_cpp.py). For others there is llama.cpp's own converter, which the package `gguf` does
+not carry.
 """
 
 import jaegpt.environment  # noqa: F401
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -36,24 +38,81 @@ from jaegpt.model_files import check_model_folder
 Precision = Literal["f16", "q8_0"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
+
+@dataclass(frozen=True)
+class _Family:
+    """How llama.cpp computes the models of one `model_type`.
+
+    Attributes:
+        always: what it does whatever the file says, by the names in config.json; or how that follows from the rest.
+        ropes: kinds of rotary positions that it knows.
+        partial: whether it can rotate a part of each head.
+        neighbours: whether it rotates the numbers (0, 1), (2, 3), ... of a head together, where transformers rotates
+            (0, n/2), (1, n/2 + 1), ...
+        windows: whether it keeps to the window that config.json gives to some layers.
+        norm_offset: what the model adds to the weights of its norms, and llama.cpp does not.
+    """
+
+    arch: MODEL_ARCH
+    always: Mapping[str, Any | Callable[[Any], Any]]
+    ropes: tuple[str, ...] = ("default",)
+    partial: bool = False
+    neighbours: bool = False
+    windows: bool = False
+    norm_offset: float = 0.0
+
+
+def _every(period: int, usual: Any, last: Any) -> Callable[[Any], list[Any]]:
+    """What stands for each layer where every `period`-th is another: (4, 1, 0) -> 1 1 1 0 1 1 1 0 ..."""
+    return lambda config: [usual if layer % period else last for layer in range(1, config.num_hidden_layers + 1)]
+
+
 _FAMILIES = {
-    "gpt2": MODEL_ARCH.GPT2,
-    "llama": MODEL_ARCH.LLAMA,
-    "qwen2": MODEL_ARCH.QWEN2,
-    "qwen3": MODEL_ARCH.QWEN3,
+    "gpt2": _Family(
+        MODEL_ARCH.GPT2,
+        {
+            "activation_function": "gelu_new",
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "add_cross_attention": False,
+        },
+    ),
+    "llama": _Family(
+        MODEL_ARCH.LLAMA, {"hidden_act": "silu", "mlp_bias": False}, ropes=("default", "llama3"), neighbours=True
+    ),
+    "mistral": _Family(MODEL_ARCH.LLAMA, {"hidden_act": "silu"}, neighbours=True),
+    "smollm3": _Family(
+        MODEL_ARCH.SMOLLM3,
+        {
+            "hidden_act": "silu",
+            "mlp_bias": False,
+            "attention_bias": False,
+            "use_sliding_window": False,
+            "no_rope_layers": _every(4, 1, 0),
+        },
+        neighbours=True,
+    ),
+    "qwen2": _Family(MODEL_ARCH.QWEN2, {"hidden_act": "silu", "use_sliding_window": False}),
+    "qwen3": _Family(MODEL_ARCH.QWEN3, {"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False}),
+    "phi3": _Family(
+        MODEL_ARCH.PHI3, {"hidden_act": "silu", "head_dim": None}, ropes=("default", "longrope"), partial=True
+    ),
+    "gemma3_text": _Family(
+        MODEL_ARCH.GEMMA3,
+        {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "attention_bias": False,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "use_bidirectional_attention": False,
+            "query_pre_attn_scalar": lambda config: config.head_dim,
+            "layer_types": _every(6, "sliding_attention", "full_attention"),
+        },
+        windows=True,
+        norm_offset=1.0,
+    ),
 }
-# What llama.cpp computes for a family whatever the file says, by the names in config.json.
-_ALWAYS: dict[str, dict[str, Any]] = {
-    "gpt2": {
-        "activation_function": "gelu_new",
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    },
-    "llama": {"hidden_act": "silu", "mlp_bias": False},
-    "qwen2": {"hidden_act": "silu", "use_sliding_window": False},
-    "qwen3": {"hidden_act": "silu", "use_sliding_window": False, "attention_bias": False},
-}
+_LOCAL_THETA = 10_000.0  # of Gemma 3's layers with a window, for llama.cpp
 _FILE_TYPES = {"f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
 _BLOCK = 32  # numbers of a row that share a scale in q8_0
 
@@ -110,9 +169,9 @@ def read_config(folder: Path, path: Path) -> Any:
 
 def _export(folder: Path, path: Path, found: Path, precision: Precision) -> Path:
     config = read_config(folder, path)
-    arch = _FAMILIES[config.model_type]
+    family = _FAMILIES[config.model_type]
     with writing_file(path) as temporary:
-        writer = GGUFWriter(temporary, MODEL_ARCH_NAMES[arch])
+        writer = GGUFWriter(temporary, MODEL_ARCH_NAMES[family.arch])
         writer.add_name("jaegpt")
         if licence := _licence(folder):
             writer.add_license(licence)
@@ -120,7 +179,7 @@ def _export(folder: Path, path: Path, found: Path, precision: Precision) -> Path
         _write_sampling(writer, handed_on(folder, found))
         _write_sizes(writer, config)
         write_tokenizer(writer, folder, Encoder(folder), config.vocab_size)
-        for name, weight in _weights(folder, config, arch):
+        for name, weight in _weights(folder, config, family):
             _write_weight(writer, name, weight, precision)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -131,15 +190,38 @@ def _export(folder: Path, path: Path, found: Path, precision: Precision) -> Path
 
 def _unknown(config: Any) -> str | None:
     """What of a model llama.cpp would compute in another way, or not at all; None where there is nothing."""
-    if config.model_type not in _FAMILIES:
+    family = _FAMILIES.get(config.model_type)
+    if family is None:
         return f"a model of the family {config.model_type}"
-    for name, value in _ALWAYS[config.model_type].items():
-        if getattr(config, name, value) != value:
+    for name, value in family.always.items():
+        wanted = value(config) if callable(value) else value
+        if (getattr(config, name, wanted) or None) != (wanted or None):
             return f"a {config.model_type} with {name} {getattr(config, name)}"
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") not in ("default", "llama3") or rope.get("partial_rotary_factor", 1) != 1:
+    rope = _rope(config)
+    if rope.get("rope_type", "default") not in family.ropes:
         return f"a {config.model_type} with rope_parameters of the type {rope.get('rope_type')}"
+    if rope.get("partial_rotary_factor", 1) != 1 and not family.partial:
+        return f"a {config.model_type} with partial_rotary_factor {rope.get('partial_rotary_factor')}"
+    if _rope(config, "sliding_attention").get("rope_theta", _LOCAL_THETA) != _LOCAL_THETA and family.windows:
+        return f"a {config.model_type} with another rope_theta than {_LOCAL_THETA:,} in layers with a window"
     return None
+
+
+def _rope(config: Any, layers: str = "full_attention") -> dict[str, Any]:
+    """How a model turns its heads by position; where layers of several kinds do it in their own ways, those of one."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return dict(rope.get(layers, rope))
+
+
+def context_length(config: Any) -> int:
+    """Tokens that a model reads as it was trained to, and llama.cpp computes as transformers does."""
+    limits = [config.max_position_embeddings]
+    # llama.cpp sees all tokens where it does not know of the window.
+    if not _FAMILIES[config.model_type].windows and getattr(config, "use_sliding_window", True):
+        limits.append(getattr(config, "sliding_window", None))
+    if _rope(config).get("rope_type") == "longrope":  # from here on it turns heads in another way
+        limits.append(_rope(config)["original_max_position_embeddings"])
+    return min(limit for limit in limits if limit)
 
 
 def _licence(folder: Path) -> str | None:
@@ -168,7 +250,7 @@ def _write_sampling(writer: GGUFWriter, settings: Mapping[str, Any]) -> None:
 def _write_sizes(writer: GGUFWriter, config: Any) -> None:
     """transformers gives every family's sizes under these names, whatever its config.json calls them."""
     writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.max_position_embeddings)
+    writer.add_context_length(context_length(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_head_count(config.num_attention_heads)
@@ -176,23 +258,33 @@ def _write_sizes(writer: GGUFWriter, config: Any) -> None:
         writer.add_feed_forward_length(config.n_inner or 4 * config.hidden_size)
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
         return
-    head = _head_size(config)
+    rope = _rope(config)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head)
-    writer.add_value_length(head)
-    writer.add_rope_dimension_count(head)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_key_length(_head_size(config))
+    writer.add_value_length(_head_size(config))
+    writer.add_rope_dimension_count(_rotated(config))
+    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if _FAMILIES[config.model_type].windows:
+        writer.add_sliding_window(config.sliding_window)
+    if rope["rope_type"] == "longrope":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_attn_factors(_slower(config)[1])
 
 
 def _head_size(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def _weights(folder: Path, config: Any, arch: MODEL_ARCH) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def _rotated(config: Any) -> int:
+    """Numbers of a head that turn with the position."""
+    return int(_head_size(config) * _rope(config).get("partial_rotary_factor", 1))
+
+
+def _weights(folder: Path, config: Any, family: _Family) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """Each weight in float32 under llama.cpp's name, and in its layout."""
-    names = get_tensor_name_map(arch, config.num_hidden_layers)
+    names = get_tensor_name_map(family.arch, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": getattr(config, "num_key_value_heads", 0)}
     for path in sorted(folder.glob("model*.safetensors")):
         with safe_open(path, "pt") as file:  # numpy knows no bfloat16
@@ -201,31 +293,38 @@ def _weights(folder: Path, config: Any, arch: MODEL_ARCH) -> Iterator[tuple[str,
                 known = names.get_name(name, try_suffixes=(".weight", ".bias"))
                 if known is None:
                     raise JaegptError(f"{path}: {name} is no weight of a {config.model_type} that llama.cpp knows.")
-                if config.model_type == "llama":
-                    for projection, num_heads in heads.items():
-                        if f".{projection}." in name:
-                            weight = _interleave(weight, num_heads)
+                projection = name.split(".")[-2]
+                if family.neighbours and projection in heads:
+                    weight = _interleave(weight, heads[projection])
+                if name.endswith("norm.weight"):
+                    weight = weight + np.float32(family.norm_offset)
                 if config.model_type == "gpt2" and ".c_" in name and weight.ndim == 2:
                     weight = weight.T  # GPT-2 keeps its matrices as [in, out]
                 yield known, weight
-    if getattr(config, "rope_parameters", None) and config.rope_parameters["rope_type"] == "llama3":
-        yield "rope_freqs.weight", _slower(config)
+    match _rope(config).get("rope_type"):
+        case "llama3":
+            yield "rope_freqs.weight", _slower(config)[0]
+        case "longrope":
+            length = _rope(config)["original_max_position_embeddings"]
+            yield "rope_factors_short.weight", _slower(config, length)[0]
+            yield "rope_factors_long.weight", _slower(config, length + 1)[0]
 
 
-def _slower(config: Any) -> np.ndarray[Any, Any]:
-    """By how much Llama 3.1 turns each pair of a head more slowly than its rope_theta says: [head / 2]."""
+def _slower(config: Any, length: int | None = None) -> tuple[np.ndarray[Any, Any], float]:
+    """By how much each pair of a head turns more slowly than its rope_theta says, in a text of so many tokens:
+    [rotated / 2]; and by what queries and keys are multiplied.
+    """
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    slow, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
-    head = _head_size(config)
-    plain = config.rope_parameters["rope_theta"] ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
-    return (plain / slow.double()).float().numpy()
+    rope = _rope(config)
+    slow, factor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, torch.device("cpu"), seq_len=length)
+    rotated = _rotated(config)
+    plain = rope["rope_theta"] ** (-torch.arange(0, rotated, 2, dtype=torch.float64) / rotated)
+    return (plain / slow.double()).float().numpy(), factor
 
 
 def _interleave(weight: np.ndarray[Any, Any], num_heads: int) -> np.ndarray[Any, Any]:
-    """Rows of a query or key projection in llama.cpp's order: it rotates neighbours (0, 1), (2, 3), ... of a head,
-    where transformers rotates (0, n/2), (1, n/2 + 1), ...: rows 0 1 2 3 become 0 2 1 3.
-    """
+    """Rows of a query or key projection in the order of neighbours, see `_Family`: rows 0 1 2 3 become 0 2 1 3."""
     rows = len(weight)
     return weight.reshape(num_heads, 2, rows // num_heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
 

@@ -16,7 +16,14 @@ from jaegpt.dialogue.encoding import Encoder, Turn
 from jaegpt.dialogue.separators import JOINTS
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_text
-from jaegpt.generation.gguf import Precision, export_gguf, licence_files, read_config, reading_model
+from jaegpt.generation.gguf import (
+    Precision,
+    context_length,
+    export_gguf,
+    licence_files,
+    read_config,
+    reading_model,
+)
 from jaegpt.generation.model_export import handed_on
 from jaegpt.generation.settings import FOUND
 from jaegpt.training.model_card import NOTICE
@@ -200,9 +207,7 @@ def export_ollama(folder: Path, target: Path, found: Path = FOUND, precision: Pr
             weights.name,
             go_template(take_apart(encoder), view.get("num_history")),
             stops(encoder),
-            parameters(
-                handed_on(folder, found), min(config.max_position_embeddings, max(_ROOMY, view.get("block_size", 0)))
-            ),
+            parameters(handed_on(folder, found), min(context_length(config), max(_ROOMY, view.get("block_size", 0)))),
             [*(path.read_text("utf-8", "replace") for path in licence_files(folder)), NOTICE],
         )
     export_gguf(folder, weights, found, precision)
