@@ -14,7 +14,6 @@ from jaegpt.training.devices import Device, choose_device
 from jaegpt.training.four_bits import check_bits
 from jaegpt.training.limits import check_block
 from jaegpt.training.loop import GRADIENT_COLUMNS, TRAIN_COLUMNS, VALID_COLUMNS, Log, train
-from jaegpt.training.lora import add_adapters, merged
 from jaegpt.training.memory import Load, described, memory_lines
 from jaegpt.training.model_card import model_card, speed
 from jaegpt.training.model_folder import load_base, load_lm, save_model
@@ -65,7 +64,11 @@ def run_training(params: Params, device: Device, folder: Path | None) -> tuple[L
     settings = {"model": base, "seed": seed, "block_size": block_size, **weights, **dataclasses.asdict(config)}
     machine = f"{device.num_devices} x {device.reason}"
     scratch = Scratch(run_key(model, settings, [*task.train, *task.valid, *(task.segments or [])], machine))
-    adapters = add_adapters(model, config.lora_rank, seed) if config.lora_rank else None
+    adapters = None
+    if config.lora_rank:
+        from jaegpt.training.lora import add_adapters, merged  # peft takes a second to load
+
+        adapters = add_adapters(model, config.lora_rank, seed)
     log = train(model, task, config, device, scratch)
     if folder is None:
         return log, scratch

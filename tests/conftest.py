@@ -1,11 +1,10 @@
 """Fixtures that several test files share, and what `make test-fast` leaves out, beside tests marked `slow`."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
-import torch
-from helpers.models import save_tiny
 
 # A browser, the whole pipeline, a sweep, trainings to the end or killed, XLA's compiler, thousands of mutated exports.
 SLOW = {
@@ -18,10 +17,10 @@ SLOW = {
     "test_families", "test_parallel", "test_processes", "test_model_folders", "test_chat_gguf", "test_fidelity_models",
     "test_use_end_to_end", "test_compare",
 }  # fmt: skip
-# Files of SLOW, in the order that they are begun in.
+# Long files, in the order that they are begun in.
 LONGEST = (
-    "test_pipeline", "test_training_xla", "test_readme", "test_training_resume", "test_sweep", "test_docs_commands",
-    "test_use_end_to_end", "test_original_run",
+    "test_pipeline", "test_training_xla", "test_training_memory", "test_readme", "test_sweep", "test_docs_commands",
+    "test_original_run", "test_use_end_to_end", "test_training_resume", "test_compare",
 )  # fmt: skip
 # Tests of two seconds or more in other files, where a quicker one beside them looks at the same.
 SLOW_TESTS = {
@@ -54,10 +53,11 @@ SLOW_TESTS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # One of pytest-xdist's processes: they share the cores, and so do theirs. Torch has read the variable by now.
+    # One of pytest-xdist's processes: they share the cores, and so do theirs. Torch reads the variable as it is loaded;
+    # not here, because the process that starts these would load it too before it does.
     if hasattr(config, "workerinput") and "OMP_NUM_THREADS" not in os.environ:
+        assert "torch" not in sys.modules
         os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `tiny` base model; read only."""
+    from helpers.models import save_tiny  # loads torch
+
     return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 

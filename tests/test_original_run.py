@@ -30,7 +30,7 @@ def test_the_run_of_the_original_runs_with_a_random_model_of_its_shape(project: 
     tokenizer.save_pretrained(tmp_path / "random")
     words = shlex.split(command.replace("microsoft/DialoGPT-small", str(tmp_path / "random")))
     # A step an epoch, and a few examples to be measured on, once an epoch.
-    smaller = ("dataset.train_fraction=0.004", "dataset.valid_fraction=0.004", "train.evaluations=1")
+    smaller = ("dataset.train_fraction=0.002", "dataset.valid_fraction=0.002", "train.evaluations=1")
     shorter = [*(word for setting in smaller for word in ("-S", setting)), "evaluate"]
     try:
         call(project, *words, *shorter)

@@ -13,8 +13,11 @@ from helpers.commands import call
 
 @pytest.fixture(scope="module")
 def project(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of this tree after `dvc repro` with `tiny`."""
-    return own_copy(shared, tmp_path_factory.mktemp("clone") / "jaegpt")
+    """A clone of this tree after `dvc repro` with `tiny`; its data as the whole sample gives it."""
+    folder = own_copy(shared, tmp_path_factory.mktemp("clone") / "jaegpt")
+    set_params(folder, dataset__train_fraction=1.0)
+    assert stages_run(call(folder, "dvc", "repro", "block_size")) == ["build_dataset", "encode", "block_size"]
+    return folder
 
 
 @contextmanager

@@ -37,8 +37,8 @@ def outputs(project: Path) -> list[tuple[str, int]]:
     return sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*"))
 
 
-def clone(folder: Path) -> Path:
-    """A clone of this tree into the new `folder`, uncommitted files included, with `tiny`."""
+def clone(folder: Path, **changes: Any) -> Path:
+    """A clone of this tree into the new `folder`, uncommitted files included, with `tiny` and the `changes`."""
     call(ROOT, "git", "clone", "--quiet", str(ROOT), str(folder))
     listed = call(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
@@ -47,7 +47,7 @@ def clone(folder: Path) -> Path:
             shutil.copy(ROOT / name, folder / name)
     set_params(
         folder, model="tiny", train__learning_rate=5e-3, train__evaluations=2, train__valid_examples=64,
-        fidelity__calibrate_contexts=100,
+        fidelity__calibrate_contexts=100, **changes,
     )  # fmt: skip
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "tiny")
     return folder
@@ -56,8 +56,9 @@ def clone(folder: Path) -> Path:
 def whole_run(shared: Path) -> Path:
     """`jaegpt` in this folder is a clone of this tree after `dvc repro` with `tiny`, whose connections are noted.
 
-    It takes minutes, so it is made once in the folder `shared` of all of pytest-xdist's processes: by the first that
-    asks, while others wait. One test file may work on it; the others work on copies (see `own_copy`).
+    It has learned from a part of the sample's training side. It takes a minute or two, so it is made once in the folder
+    `shared` of all of pytest-xdist's processes: by the first that asks, while others wait. One test file may work on
+    it; the others work on copies (see `own_copy`).
     """
     shared.mkdir(exist_ok=True)
     made, copy, failed = shared / "made", shared / "copy", shared / "failed"
@@ -67,7 +68,8 @@ def whole_run(shared: Path) -> Path:
         if not copy.is_dir():
             failed.write_text("see the first test that asked for it", encoding="utf-8")  # removed when it is there
             made.mkdir()
-            folder = clone(made / "jaegpt")
+            # Most of its time would be training on the rest; test_pipeline_data has all of it.
+            folder = clone(made / "jaegpt", dataset__train_fraction=0.3)
             output = call(folder, *tracing(folder / NETWORK_LOG), "dvc", "repro")
             assert set(stages_run(output)) == set(load_yaml((folder / "dvc.yaml").read_text("utf-8"))["stages"])
             call(shared, "cp", "-a", "made", "copy.tmp")
@@ -92,6 +94,6 @@ def wait_for_queue(project: Path) -> None:
     deadline = time.monotonic() + 300
     while (states := set(call(project, "dvc", "queue", "status").split())) & {"Queued", "Running"}:
         assert time.monotonic() < deadline, states
-        time.sleep(5)  # a look takes DVC two seconds of a core, which the experiment needs
+        time.sleep(2)  # a look takes DVC a part of a second of a core, which the experiment needs
     assert "Success" in states
     assert "Failed" not in states, call(project, "dvc", "queue", "status")
