@@ -12,7 +12,7 @@ from jaegpt.dialogue.encoding import Encoder
 from jaegpt.evaluation.calibrate import COLUMNS, NAMES, Owner, Said, calibrate, choose, plot_rows, summary, try_setting
 from jaegpt.evaluation.content import token_f1
 from jaegpt.evaluation.intervals import NotMeasured
-from jaegpt.evaluation.judges import JUDGES, _Counted, _folds, _scores, _text_judge, deal_folds, share, wins
+from jaegpt.evaluation.judges import JUDGES, deal_folds, share, wins
 from jaegpt.evaluation.reading import Reader
 from jaegpt.generation.settings import DEFAULT
 from jaegpt.generation.speaker import Speaker
@@ -170,14 +170,6 @@ def test_judges_do_not_depend_on_the_order_of_the_contexts() -> None:
     with pytest.raises(NotMeasured) as caught:
         wins(own[:99], few[:99], names[:99], 3)
     assert caught.value.counts == {"contexts": 99, "needed": 100}
-
-
-def test_n_grams_counted_once_give_the_scores_of_a_judge_that_counts_for_itself() -> None:
-    """To the bit, with empty texts, texts that both sides say, and n-grams that only held-out texts have."""
-    own, other = ["", *REAL[:100]], [REAL[3], "", *five_sentences()[:50], *untrained()[:49]]
-    counted, texts = _Counted([*own, *other]), np.array([own, other], dtype=object)
-    for held_out in _folds([str(number) for number in range(101)], 3):
-        assert counted.scores(held_out).tobytes() == _scores(_text_judge(), texts, held_out).tobytes()
 
 
 def test_an_interval_reaches_beyond_its_share_even_where_all_pairs_come_out_alike() -> None:

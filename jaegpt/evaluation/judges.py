@@ -4,14 +4,12 @@ Each has seen replies of both sides to other contexts, and is shown one reply of
 What it ranks right more often than in half of the pairs gives the model away.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
-from sklearn.feature_extraction.text import TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -57,11 +55,11 @@ def wins(
     need(MIN_CONTEXTS, contexts=len(names))
     # In the order of the names, so that not even a last digit depends on the order of the contexts.
     order = sorted(range(len(names)), key=names.__getitem__)
-    texts = _Counted([texts[index] for texts in (real, generated) for index in order])
+    texts = np.array([real, generated], dtype=object)[:, order]  # [2, contexts]
     features = None if readings is None else np.stack([one.features[order] for one in readings])  # [2, contexts, ...]
     found = {name: np.zeros(len(names)) for name in (JUDGES if readings else ("text",))}
     for held_out in _folds([names[index] for index in order], seed):
-        scores = {"text": texts.scores(held_out)}
+        scores = {"text": _scores(_text_judge(), texts, held_out)}
         if features is not None:
             scores["reading"] = _scores(_reading_judge(features, held_out), features, held_out)
             # Neither judge's score has a unit; each counts by how much it varies over the replies it is shown.
@@ -120,56 +118,11 @@ def _scores(judge: Pipeline, shown: np.ndarray, held_out: Bools) -> Floats:
     return np.stack([judge.decision_function(side) for side in shown[:, held_out]])
 
 
-class _Counted:
-    """Texts of both sides, their n-grams counted once for all folds, as `_text_judge` would count them for each.
-
-    Args:
-        texts: [2 * contexts] the owner's and then the model's, in the same order of contexts.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        n_grams = _n_grams().build_analyzer()
-        counts = [Counter(n_grams(text)) for text in texts]
-        number = {n_gram: place for place, n_gram in enumerate(sorted(set().union(*counts)))}
-        self._lengths = np.array([len(one) for one in counts])  # [texts] n-grams, each counted once
-        self._text = np.repeat(np.arange(len(texts)), self._lengths)
-        self._n_gram = np.array([number[n_gram] for one in counts for n_gram in one], dtype=np.int32)
-        self._count = np.array([times for one in counts for times in one.values()], dtype=np.float64)
-
-    def scores(self, held_out: Bools) -> Floats:
-        """[2, held-out contexts] as `_scores` gives them, to the bit."""
-        shown = np.tile(held_out, 2)  # [texts]
-        of_learned = ~shown[self._text]
-        known, first = np.unique(self._n_gram[of_learned], return_index=True)
-        column = np.searchsorted(known, self._n_gram)
-        # A row's values in the order in which the vectorizer has met the n-grams: the last bits of sums depend on it.
-        learned = self._rows(of_learned, ~shown, column, first[column[of_learned]], len(known))
-        met = np.isin(self._n_gram, known) & ~of_learned
-        judge = make_pipeline(TfidfTransformer(sublinear_tf=True), _text_regression())
-        judge.fit(learned, np.repeat([True, False], (~held_out).sum()))
-        scores: Floats = judge.decision_function(self._rows(met, shown, column, column[met], len(known)))
-        return scores.reshape(2, -1)
-
-    def _rows(self, chosen: Bools, texts: Bools, column: Ints, rank: Ints, num_columns: int) -> csr_array:
-        """[texts, columns] the chosen counts, in each row by rank [chosen]."""
-        text = self._text[chosen]
-        order = np.lexsort((rank, text))
-        ends = np.cumsum(np.bincount(text, minlength=len(self._lengths))[texts])
-        starts = np.concatenate([[0], ends]).astype(np.int32)
-        values, columns = self._count[chosen][order], column[chosen][order].astype(np.int32)
-        return csr_array((values, columns, starts), shape=(len(ends), num_columns))
-
-
 def _text_judge() -> Pipeline:
-    return make_pipeline(_n_grams(), _text_regression())
-
-
-def _n_grams() -> TfidfVectorizer:
-    return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), lowercase=False, sublinear_tf=True)
-
-
-def _text_regression() -> LogisticRegression:
-    return LogisticRegression(C=10, class_weight="balanced", solver="liblinear", random_state=0)
+    return make_pipeline(
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), lowercase=False, sublinear_tf=True),
+        LogisticRegression(C=10, class_weight="balanced", solver="liblinear", random_state=0),
+    )
 
 
 def _reading_judge(features: Floats, held_out: Bools) -> Pipeline:
