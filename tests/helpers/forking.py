@@ -13,11 +13,9 @@ import contextlib
 import fcntl
 import functools
 import gc
-import hashlib
 import importlib
 import marshal
 import os
-import pickle
 import runpy
 import selectors
 import shutil
@@ -28,7 +26,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
 
 from helpers.paths import ROOT
 
@@ -73,7 +70,6 @@ def main(path: str) -> None:
     for name in _LOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    _remember_yaml(folder)
     for name in [name for name in sys.modules if name.split(".")[0] in ("jaegpt", "stages", "helpers")]:
         del sys.modules[name]  # of this tree: a clone's own may differ
     sys.path[: len(_OWN_PATH)] = []
@@ -93,29 +89,6 @@ def main(path: str) -> None:
     real = sys.executable
     sys.executable = str(folder / "python")  # what a command starts with it is forked, too
     os._exit(_ended(name, arguments, Path(real).parent))
-
-
-def _remember_yaml(folder: Path) -> None:
-    """Have ruamel.yaml, by which DVC reads, parse a text but once for all forks, and keep it in `folder`.
-
-    A command of DVC reads params.yaml for each stage and dvc.yaml and dvc.lock many times, which is half of its own
-    time. Each reader gets objects of its own.
-    """
-    from ruamel.yaml import YAML
-
-    load = YAML.load
-
-    def load_once(self: YAML, stream: Any) -> Any:
-        if self.typ != ["safe"] or not isinstance(stream, str):
-            return load(self, stream)
-        known = folder / f"{hashlib.sha256(stream.encode()).hexdigest()}.yaml"
-        if not known.exists():
-            own = folder / f"{os.getpid()}-{threading.get_ident()}"
-            own.write_bytes(pickle.dumps(load(self, stream)))
-            own.rename(known)
-        return pickle.loads(known.read_bytes())
-
-    YAML.load = load_once
 
 
 def _ended(name: str, arguments: list[str], real: Path) -> int:
