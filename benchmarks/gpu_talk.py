@@ -24,6 +24,7 @@ from jaegpt.training.heads import DoubleHeads
 
 NO_STOP = -1  # no token, so that each conversation writes as many as it may
 ROUNDS = 3
+SHARPER = 20.0
 
 
 def talk(shape: str, device: torch.device, tiny: bool) -> Iterator[dict[str, Any]]:
@@ -75,7 +76,18 @@ def replied(model: DoubleHeads, prompts: list[Prompt], recordings: Recordings | 
 
 
 def drawn(logits: Tensor, written: Tensor, draws: Tensor) -> Tensor:
-    """The next token of each row, as a Speaker draws it."""
-    logits = logits.float()
+    """The next token of each row, as a Speaker draws it, but for tokens that it never says.
+
+    Random weights give nearly even logits, for which the draw has to sort the whole vocabulary, as for a trained model
+    it hardly ever has to.
+    """
+    logits = SHARPER * logits.float()
     without_repeats(logits, written, DEFAULT.no_repeat_ngram)
-    return sample(logits, draws, top_p=DEFAULT.top_p, top_k=DEFAULT.top_k, temperature=DEFAULT.temperature)
+    return sample(
+        logits,
+        draws,
+        top_p=DEFAULT.top_p,
+        top_k=DEFAULT.top_k,
+        min_p=DEFAULT.min_p,
+        temperature=DEFAULT.temperature,
+    )

@@ -224,7 +224,7 @@ def compare(folder: Path, precision: Precision, texts: list[str], scratch: Path)
     encoder = Encoder(folder)
     model = rounded(folder, precision)
     server = LlamaCpp(export_gguf(folder, scratch / f"{precision}.gguf", scratch / "none.json", precision))
-    equal, told, gaps, differences, spreads = 0, [], [0.0], [0.0], []
+    equal, told, gaps, differences, spreads = 0, [], [], [], []
     for turns in conversations(texts):
         ids, _ = encode_history(encoder, turns)
         tokens, found = server.greedy(ids)
@@ -237,17 +237,15 @@ def compare(folder: Path, precision: Precision, texts: list[str], scratch: Path)
         for row, theirs in zip(wanted, found, strict=False):
             differences.append(float(np.abs(row[list(theirs)] - np.array(list(theirs.values()))).max()))
     some = texts[:: len(texts) // NUM_TEXTS]
-    alike = sum(
-        server.tokenize(text) == encoder.tokenizer.encode(text).ids for text in texts[:: len(texts) // NUM_TEXTS]
-    )
+    alike = sum(server.tokenize(text) == encoder.tokenizer.encode(text).ids for text in some)
     return {
         "weights": precision,
         "contexts": f"{equal} of {NUM_CONTEXTS}",
         "tokens": len(told),
         "kinds": len(set(told)),
         "others": sum(gap > 0 for gap in gaps),
-        "gap": round(max(gaps), 4),
-        "compared": len(differences) - 1,
+        "gap": round(max(gaps, default=0.0), 4),
+        "compared": len(differences),
         "difference": round(max(differences), 4),
         "median": round(float(np.median(differences)), 4),
         "spread": round(float(np.mean(spreads)), 2),

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from jaegpt.errors import JaegptError
 from jaegpt.files import write_json
 from jaegpt.generation.gguf import export_gguf
-from jaegpt.generation.model_export import export_folder
+from jaegpt.generation.model_export import drawing, export_folder
 from jaegpt.generation.settings import DEFAULT, found_settings, generation_config
 
 
@@ -68,3 +68,16 @@ def test_llama_cpps_defaults_are_what_was_found(llama: Path, tmp_path: Path, fou
     assert sampling == pytest.approx({"temp": 0.95, "top_k": 0, "top_p": 0.98, "min_p": 0.02})
     plain = GGUFReader(export_gguf(llama, tmp_path / "plain.gguf", tmp_path / "nothing.json")).fields
     assert not [name for name in plain if name.startswith("general.sampling.")]
+
+
+def test_what_a_generation_config_leaves_out_is_as_transformers_takes_it() -> None:
+    from transformers import GenerationConfig
+
+    assert drawing({}) == drawing({"temperature": 0.6}) == {}
+    assert drawing({"do_sample": False, "temperature": 0.6})["temperature"] == 0
+    gemma = {"do_sample": True, "top_k": 64, "top_p": 0.95}
+    assert drawing(gemma) == {"temperature": 1.0, "top_p": 0.95, "top_k": 64, "min_p": 0.0}
+    usual = GenerationConfig._get_default_generation_params()
+    assert drawing({"do_sample": True}) == {
+        name: usual.get(name) or 0.0 for name in ("temperature", "top_p", "top_k", "min_p")
+    }

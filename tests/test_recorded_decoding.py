@@ -17,10 +17,10 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from jaegpt.generation.decoding import Drawn, ReadPrompts, decode, read_prompts
 from jaegpt.generation.prompts import Prompt
-from jaegpt.generation.recorded import SHARE, SHORTEST, Recordings, _asking_nothing
+from jaegpt.generation.recorded import SHARE, SHORTEST, Recordings
 from jaegpt.generation.sampling import sample, without_repeats
 from jaegpt.generation.speaker import Speaker
-from jaegpt.training.cuda import unrecorded
+from jaegpt.training.cuda import asking_nothing, unrecorded
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads
 
@@ -292,7 +292,7 @@ def test_what_waits_for_the_card_is_an_error_only_while_that_is_tried(monkeypatc
         assert modes == [1, "error"]
         raise RuntimeError("called a synchronizing CUDA operation")
 
-    with pytest.raises(RuntimeError, match="synchronizing"), _asking_nothing(torch.device("cuda")):
+    with pytest.raises(RuntimeError, match="synchronizing"), asking_nothing(torch.device("cuda")):
         wait()
     assert modes == [1, "error", 1]
 
@@ -371,10 +371,13 @@ def test_a_speaker_whose_card_records_nothing_says_the_same(folder: Path, warnin
 def test_on_a_gpu_a_speaker_says_the_same(folder: Path, warnings: list[str]) -> None:
     cuda = Device(kind="cuda", torch_device=torch.device("cuda"), num_devices=1, dtype=torch.float32, reason="test")
     one = Speaker(folder, learn="sessions", device=cuda)
+    recordings = Recordings(one.model)
+    one._begin = recordings.begin
     plain = copy.copy(one)
     plain._begin = None
     for _ in range(2):
         assert_said_alike(said(one), said(plain))
+    assert recordings.num_recorded > 4
     assert warnings == []
 
 

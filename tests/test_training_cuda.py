@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 from helpers.models import TRAIN_CONFIG, random_examples
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from jaegpt.training import cuda
 from jaegpt.training.config import Task
-from jaegpt.training.cuda import CudaRuntime, to_device
+from jaegpt.training.cuda import CudaRuntime, to_device, unrecorded
 from jaegpt.training.cuda_adamw import CudaAdamW, update, update_for
 from jaegpt.training.devices import Device
 from jaegpt.training.heads import DoubleHeads, decoder_layers, to_tensors
@@ -134,6 +137,38 @@ def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(family: str
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in gradients.items():
         assert (gradient - expected[name]).abs().max() < 1e-5 * largest, name
+
+
+def test_a_step_that_asks_for_a_value_is_not_recorded_and_trains_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = heads("llama")
+    expected, plain_losses, _ = weights_after(copy.deepcopy(start), Runtime(device_of()), monkeypatch)
+    model, watched = copy.deepcopy(start), []
+
+    def ask(*_: object) -> None:
+        if watched and not HAS_GPU:  # a GPU refuses by itself
+            raise RuntimeError("called a synchronizing operation")
+        model.score.weight.sum().item()
+
+    @contextmanager
+    def watching(_: torch.device) -> Iterator[None]:
+        watched.append(True)
+        try:
+            yield
+        finally:
+            watched.pop()
+
+    model.lm.model.norm.register_forward_hook(ask)
+    if not HAS_GPU:
+        monkeypatch.setattr(cuda, "asking_nothing", watching)
+        monkeypatch.setattr(cuda, "record", lambda run: run)
+    runtime = CudaRuntime(device_of(), compiles=False, records=True)
+    found, losses, _ = weights_after(model, runtime, monkeypatch)
+    assert capsys.readouterr().out.count("cannot be recorded") == 1
+    assert runtime.recorded[0]._record is unrecorded
+    assert losses == pytest.approx(plain_losses, rel=2e-3)
+    assert_alike(found, expected, start)
 
 
 def test_where_the_compiler_is_turned_off_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from jaegpt.dialogue.encoding import Encoder
 from jaegpt.errors import JaegptError
 from jaegpt.files import writing_file
 from jaegpt.generation.gguf_tokenizer import unknown_tokenizer, write_tokenizer
-from jaegpt.generation.model_export import handed_on
+from jaegpt.generation.model_export import drawing, handed_on
 from jaegpt.generation.settings import FOUND
 from jaegpt.model_files import check_model_folder
 
@@ -237,14 +237,13 @@ def licence_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("LICEN[CS]E*"))
 
 
-def _write_sampling(writer: GGUFWriter, settings: Mapping[str, Any]) -> None:
+def _write_sampling(writer: GGUFWriter, settings: dict[str, Any]) -> None:
     """How to draw, from a generation_config.json. Where that says nothing, llama.cpp's own defaults hold."""
-    if "do_sample" not in settings:
-        return
-    writer.add_sampling_temp(settings.get("temperature", 0.0))  # 0: the likeliest token
-    writer.add_sampling_top_k(settings.get("top_k", 0))
-    writer.add_sampling_top_p(settings.get("top_p", 1.0))
-    writer.add_sampling_min_p(settings.get("min_p", 0.0))
+    if said := drawing(settings):
+        writer.add_sampling_temp(said["temperature"])
+        writer.add_sampling_top_k(said["top_k"])
+        writer.add_sampling_top_p(said["top_p"])
+        writer.add_sampling_min_p(said["min_p"])
 
 
 def _write_sizes(writer: GGUFWriter, config: Any) -> None:

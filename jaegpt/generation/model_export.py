@@ -32,6 +32,17 @@ def handed_on(folder: Path, found: Path = FOUND) -> dict[str, Any]:
     return {**content, **json.loads(found.read_text(encoding="utf-8"))}
 
 
+def drawing(settings: dict[str, Any]) -> dict[str, Any]:
+    """How a generation_config.json says to draw, by transformers' names and with its defaults; temperature 0 takes the
+    likeliest token. Nothing of one that does not say whether it draws."""
+    if "do_sample" not in settings:
+        return {}
+    if not settings["do_sample"]:
+        return {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+    defaults = {"temperature": 1.0, "top_p": 1.0, "top_k": 50, "min_p": 0.0}
+    return {name: value if (given := settings.get(name)) is None else given for name, value in defaults.items()}
+
+
 def export_folder(folder: Path, target: Path, found: Path = FOUND) -> Path:
     """Copy the model in `folder` into the new folder `target`, to be read by transformers, vLLM and others.
 

@@ -24,7 +24,7 @@ from jaegpt.generation.gguf import (
     read_config,
     reading_model,
 )
-from jaegpt.generation.model_export import handed_on
+from jaegpt.generation.model_export import drawing, handed_on
 from jaegpt.generation.settings import FOUND
 from jaegpt.training.model_card import NOTICE
 from jaegpt.training.model_folder import ORIGINAL
@@ -169,20 +169,12 @@ def modelfile(
     return "\n".join(lines) + "\n"
 
 
-def parameters(settings: Mapping[str, Any], num_ctx: int) -> dict[str, Any]:
+def parameters(settings: dict[str, Any], num_ctx: int) -> dict[str, Any]:
     """Ollama's names for how to draw, from a generation_config.json that says it; `calibrate`'s does."""
     length = {"num_predict": settings["max_new_tokens"]} if "max_new_tokens" in settings else {}
-    if "do_sample" not in settings:
-        return {"num_ctx": num_ctx, **length}
-    return {
-        "num_ctx": num_ctx,
-        **length,
-        "temperature": settings.get("temperature", 0.0),
-        "top_p": settings.get("top_p", 1.0),
-        "top_k": settings.get("top_k", 0),
-        "min_p": settings.get("min_p", 0.0),
-        "repeat_penalty": 1.0,  # `calibrate` had none, and versions differ in what they take where nothing is said
-    }
+    said = drawing(settings)
+    # `calibrate` had no penalty, and versions differ in what they take where nothing is said.
+    return {"num_ctx": num_ctx, **length, **said, **({"repeat_penalty": 1.0} if said else {})}
 
 
 def export_ollama(folder: Path, target: Path, found: Path = FOUND, precision: Precision = "f16") -> Path:

@@ -12,9 +12,7 @@ replayed, is decoded by the plain step, with one warning. Prompts are read by th
 import jaegpt.environment  # noqa: F401
 
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
 from jaegpt.generation.decoding import GrowingRows, ReadPrompts, Rows, forward
-from jaegpt.training.cuda import beside, record
+from jaegpt.training.cuda import asking_nothing, beside, record
 from jaegpt.training.heads import DoubleHeads
 
 SHORTEST = 128  # tokens of a cache; fewer would save nothing beside the weights that each step reads
@@ -106,10 +104,10 @@ class Recordings:
         sizes = [[tokens * states.shape[1] * states.shape[3] for states in _states(layer)] for layer in layers]
         if self._memory and self._memory[0][0].numel() >= sizes[0][0]:
             return True
-        self._found, self._memory = {}, []
-        keys = layers[0].keys
-        if sum(map(sum, sizes)) * keys.element_size() * SHARE > _free(keys.device):
+        keys, held = layers[0].keys, sum(part.nbytes for of_layer in self._memory for part in of_layer)
+        if sum(map(sum, sizes)) * keys.element_size() * SHARE > _free(keys.device) + held:
             return False
+        self._found, self._memory = {}, []
         # Zeros, as a NaN that nobody looks at still makes one: 0 * NaN.
         self._memory = [[keys.new_zeros(size) for size in of_layer] for of_layer in sizes]
         return True
@@ -121,7 +119,7 @@ class Recordings:
             fixed.append([part[: math.prod(shape)].view(shape) for part, shape in zip(memory, shapes, strict=True)])
         step = _FixedStep(self._model, fixed)
         step.run()  # libraries choose their kernels and ask for their memory
-        with _asking_nothing(step.mask.device):
+        with asking_nothing(step.mask.device):
             step.run()
         step.replay = self._record(step.run)
         return step
@@ -214,19 +212,3 @@ def _free(device: torch.device) -> float:
     if device.type != "cuda":
         return math.inf
     return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-
-
-@contextmanager
-def _asking_nothing(device: torch.device) -> Iterator[None]:
-    """On CUDA an error for whatever waits for a value of the device: found here, it breaks no recording off."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls this mode a prototype
-        torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)

@@ -10,8 +10,9 @@ a branch.
 import jaegpt.environment  # noqa: F401
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -136,16 +137,28 @@ class Recorded:
         return losses.clone(), norm.clone()
 
     def _warm_up(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Results:
+        # The last one shows whether anything asks the device for a value: that would break the recording off in the
+        # middle, and leave its stream and the generator of random numbers in a state that nothing brings back.
+        tries = self._calls == WARM_UP and self._record is not unrecorded
         with beside(self._rate.device):
             try:
-                with self._compiling():
+                with self._compiling(), self._asking_nothing() if tries else nullcontext():
                     return self._run(parts, counts)
             except Exception as error:
-                if not self._layers or isinstance(error, torch.OutOfMemoryError):
+                if isinstance(error, torch.OutOfMemoryError) or not (tries or self._layers):
                     raise
-                self._give_up("compiled", error)
-                self._layers = []
-                return self._run(parts, counts)
+                self._give_up("recorded" if tries else "compiled", error)
+                if tries:
+                    self._record = unrecorded
+                else:
+                    self._layers = []
+                with self._compiling():
+                    return self._run(parts, counts)
+
+    @contextmanager
+    def _asking_nothing(self) -> Iterator[None]:
+        with self._lock, asking_nothing(self._rate.device):  # the device's mode is that of all threads
+            yield
 
     def _recording(self, parts: Sequence[TensorBatch], counts: Counts | None) -> Run:
         def run() -> Results:
@@ -195,7 +208,8 @@ class Recorded:
 def record(run: Callable[[], Made]) -> Callable[[], Made]:
     """`run`'s kernels as a CUDA graph; each replay fills the same results."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # The outer one brings the usual stream back where a recording breaks off.
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         results = run()
 
     def replay() -> Made:
@@ -218,6 +232,24 @@ def beside(device: torch.device) -> Iterator[None]:
         return
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
+
+
+@contextmanager
+def asking_nothing(device: torch.device) -> Iterator[None]:
+    """On CUDA an error for whatever waits for a value of the device: found here, it breaks no recording off."""
+    if device.type != "cuda":
         yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls this mode a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
