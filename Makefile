@@ -40,7 +40,7 @@ test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep
 lint: $(VENV)/.installed  ## ruff and mypy.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-families: $(VENV)/.installed  ## Measure which base models can be trained, and write docs/families.md (2 minutes).
+families: $(VENV)/.installed  ## Measure which base models can be trained, and write docs/families.md (up to 27 minutes).
 	PYTHONPATH=tests $(BIN)/python -W ignore -m helpers.families
 
 bench-data: $(VENV)/.installed  ## Measure the data stages: speed against plain Python and orjson, memory, readers (6 minutes).
