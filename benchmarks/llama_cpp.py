@@ -166,7 +166,9 @@ def round_like(precision: Precision, rows: torch.Tensor) -> torch.Tensor:
 
 def rounded(folder: Path, precision: Precision) -> Any:
     """The model with the weights that the file holds; what they are multiplied with is rounded alike."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+    ).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 2 and ".wpe." not in name:

@@ -56,7 +56,7 @@ def test_sessions_and_replies_are_measured_on_the_same_replies(rows: Any) -> Non
 
 
 def test_made_up_groups_hold_all_messages_and_names_cost_tokens_of_history(rows: Any, project: Path) -> None:
-    ways = ("dataset.speakers=groups", "dataset.speakers=none")
+    ways = tuple(f"dataset.split=session,dataset.speakers={names}" for names in ("groups", "none"))
     asked = ("--groups", "3", "--share", "0.03", "--contexts", "0", "--seeds", "2")
     with_names, without = rows(compare_data, *ways, *asked)
     assert with_names["replies"] == without["replies"] > 20
@@ -97,7 +97,9 @@ def test_ways_to_draw_are_judged_and_a_bolder_one_is_more_varied(rows: Any) -> N
     ]  # fmt: skip
     calibrated, cold, again, cold_again = found
     assert cold["different"] < calibrated["different"]
-    assert {**cold, "seed": 2} == cold_again, "nothing is drawn"
+    # The same replies; read in other batches, whose last digits differ.
+    same = {**cold, "seed": 2, "likelihood": pytest.approx(cold["likelihood"], rel=1e-6)}
+    assert cold_again == same, "nothing is drawn"
     assert calibrated["likelihood"] != again["likelihood"]
     for row in found:
         assert row["told_apart_ci"][0] <= row["told_apart"] <= row["told_apart_ci"][1]

@@ -152,6 +152,8 @@ def test_a_second_signal_leaves_the_trial_to_be_resumed(begin: Any, first: signa
         raise AssertionError("the second acts at once")
 
     begun = begin(signalled)
+    if signal.getsignal(first) is signal.SIG_IGN:  # so `nohup` begins it, and so a sweep leaves it
+        signal.signal(first, signal.SIG_DFL)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(JaegptError, match="the interrupted trial is run again"):
         begun.run()
