@@ -31,7 +31,7 @@ repro: $(VENV)/.installed  ## Run the whole pipeline on the sample: data, fine-t
 	@$(BIN)/python -c "$(EXPORT_IS_NAMED)"
 	umask 077; began=$$(date +%s); PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro && $(BIN)/python -m jaegpt.runs.times $$began
 
-test: $(VENV)/.installed lint  ## Lint, type check and test (about 13 minutes on 2 cores).
+test: $(VENV)/.installed lint  ## Lint, type check and test (about 12 minutes on 2 cores).
 	JAEGPT_MUTATIONS=2000 PATH="$(CURDIR)/$(BIN):$$PATH" pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed lint  ## The same without browser, pipeline, sweep and other long tests.
